@@ -1,0 +1,86 @@
+"""What the two planes tell each other: RouteTable down to the gateway, DemandReport up to the control plane.
+
+The channel is a stream of JSON lines in both directions over a Unix socket (one machine) or TCP (cluster). The control
+plane sends the whole RouteTable on connect and after each change; the gateway keeps the last one, also on disk, and serves
+from it while the control plane is away. The gateway sends a DemandReport every second, and at once when a service that
+has no endpoint is asked for (`wake`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+ServicePhase = Literal["Ready", "Starting", "Sleeping", "Failed"]
+
+
+class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A ready pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none)."""
+
+    name: str
+    address: str
+    port: int
+    node: str = ""
+    slots: int = 0
+
+
+class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One revision of a service: its share of traffic in percent, and its ready endpoints."""
+
+    name: str
+    weight_percent: int
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One InferenceService as the gateway sees it.
+
+    `aliases` are further model names that callers may use (adapters, served names); `engine_model` is the name that the
+    engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
+    are no endpoints, in words for the caller. `hold_s` bounds the wait of a request for a first endpoint.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    engine_model: str
+    aliases: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ("openai", "v1", "v2")
+    phase: ServicePhase = "Starting"
+    message: str = ""
+    revisions: tuple[RevisionRoute, ...] = ()
+    created_at: float = 0.0
+    timeout_s: float = 600.0
+    hold_s: float = 120.0
+    metrics_dialect: str = ""
+
+
+class RouteTable(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that the gateway needs to serve. `version` grows with each change and never repeats."""
+
+    version: int
+    services: tuple[ServiceRoute, ...] = ()
+
+
+class ServiceDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Demand on one service since the last report: averages over `DemandReport.window_s`, counts within it."""
+
+    namespace: str
+    name: str
+    in_flight: float = 0.0
+    waiting: int = 0
+    requests: int = 0
+    failures: int = 0
+    wake: bool = False
+
+
+class DemandReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one gateway worker saw. `at` is Unix time in seconds; `table_version` the RouteTable it serves from."""
+
+    gateway: str
+    at: float
+    window_s: float
+    table_version: int = 0
+    services: tuple[ServiceDemand, ...] = ()
