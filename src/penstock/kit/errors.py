@@ -146,7 +146,9 @@ class DeadlineExceeded(PlatformError):
 def nearest(name: str, known: list[str] | tuple[str, ...], limit: int = 3) -> tuple[str, ...]:
     """The names in `known` that look most like `name`, best first; for "did you mean" hints."""
     folded = {candidate.lower(): candidate for candidate in known}
-    return tuple(folded[match] for match in get_close_matches(name.lower(), list(folded), n=limit, cutoff=0.5))
+    return tuple(
+        folded[match] for match in get_close_matches(name.lower(), list(folded), n=limit, cutoff=0.5)
+    )
 
 
 def _snake(name: str) -> str:
