@@ -1,0 +1,215 @@
+"""The shim with real processes: exit codes, logs, signals, and that nobody is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from penstock.host.kubelet import shim
+from penstock.host.kubelet.attempts import Attempt, ProcessSpec, attempts, start
+from penstock.host.kubelet.processes import ProcessId, is_alive
+from penstock.kit.errors import Unavailable
+
+ENV = {"PATH": os.environ["PATH"], "GREETING": "hello"}
+
+
+def sh(script: str, folder: Path) -> ProcessSpec:
+    return ProcessSpec(("/bin/sh", "-c", script), ENV, folder)
+
+
+@pytest.fixture
+async def container(tmp_path: Path) -> AsyncIterator[Path]:
+    folder = tmp_path / "c"
+    yield folder
+    for attempt in attempts(folder):
+        await attempt.kill()
+
+
+def lines(attempt: Attempt) -> list[tuple[str, str, str]]:
+    found = []
+    for line in attempt.log.read_bytes().decode("utf-8", "replace").splitlines():
+        stamp, stream, tag, text = line.split(" ", 3)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", stamp)
+        found.append((stream, tag, text))
+    return found
+
+
+def child_of(attempt: Attempt) -> ProcessId:
+    found = attempt.identity()
+    assert found
+    return found[1]
+
+
+async def eventually(what: object, limit_s: float = 5.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+async def test_exit_code_and_both_streams_are_kept(container: Path, tmp_path: Path) -> None:
+    attempt = await start(container, 0, sh("echo $GREETING; echo bad >&2; printf rest; exit 7", tmp_path))
+    end = await attempt.wait()
+    assert (end.code, end.signal, end.known) == (7, 0, True)
+    assert end.started_at <= end.finished_at <= time.time()
+    assert sorted(lines(attempt)) == [
+        ("stderr", "F", "bad"),
+        ("stdout", "F", "hello"),
+        ("stdout", "F", "rest"),
+    ]
+
+
+async def test_nothing_but_the_given_environment_reaches_the_container(
+    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_TOKEN", "secret")
+    attempt = await start(container, 0, ProcessSpec(("/usr/bin/env",), {"A": "1=2", "B": "x y"}, tmp_path))
+    await attempt.wait()
+    assert sorted(text for _, _, text in lines(attempt)) == ["A=1=2", "B=x y"]
+
+
+async def test_stop_signal_reaches_the_first_process(container: Path, tmp_path: Path) -> None:
+    script = "trap 'echo bye; exit 3' INT; echo up; while :; do sleep 0.05; done"
+    spec = ProcessSpec(("/bin/sh", "-c", script), ENV, tmp_path, stop_signal=signal.SIGINT)
+    attempt = await start(container, 0, spec)
+    await eventually(lambda: lines(attempt))
+    attempt.terminate()
+    assert (await attempt.wait()).code == 3
+    assert lines(attempt)[-1] == ("stdout", "F", "bye")
+
+
+async def test_death_by_signal_is_128_plus_its_number(container: Path, tmp_path: Path) -> None:
+    attempt = await start(container, 0, sh("kill -SEGV $$", tmp_path))
+    end = await attempt.wait()
+    assert (end.code, end.signal) == (139, 11)
+
+
+async def test_kill_ends_a_container_that_ignores_its_stop_signal(container: Path, tmp_path: Path) -> None:
+    attempt = await start(container, 0, sh("trap '' TERM; echo up; sleep 60", tmp_path))
+    await eventually(lambda: lines(attempt))
+    attempt.terminate()
+    await asyncio.sleep(0.1)
+    assert attempt.is_running()
+    await attempt.kill()
+    assert (await attempt.wait()).code == 137
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="daemons that leave the group are found by a subreaper only"
+)
+async def test_what_the_first_process_leaves_behind_dies_with_it(container: Path, tmp_path: Path) -> None:
+    script = "sleep 61 & echo $!; (setsid sleep 62 & echo $!); sleep 0.1"
+    attempt = await start(container, 0, sh(script, tmp_path))
+    await attempt.wait()
+    pids = [int(text) for _, _, text in lines(attempt)]
+    assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+async def test_killing_the_shim_leaves_no_orphan(container: Path, tmp_path: Path) -> None:
+    attempt = await start(container, 0, sh("trap '' TERM HUP; sleep 63 & echo $!; wait", tmp_path))
+    await eventually(lambda: lines(attempt))
+    grandchild = int(lines(attempt)[0][2])
+    found = attempt.identity()
+    assert found
+    os.kill(found[0].pid, signal.SIGKILL)
+    end = await attempt.wait()
+    assert (end.code, end.known) == (137, False)
+    assert not is_alive(child_of(attempt))
+    await eventually(lambda: not is_alive(ProcessId(grandchild, 0)))
+
+
+async def test_a_stopped_shim_is_killed_and_takes_the_container_along(
+    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.host.kubelet.attempts.GROUP_KILL_S", 0.3)
+    attempt = await start(container, 0, sh("sleep 64", tmp_path))
+    found = attempt.identity()
+    assert found
+    os.kill(found[0].pid, signal.SIGSTOP)
+    await attempt.kill()
+    assert not is_alive(found[0])
+    assert not is_alive(found[1])
+
+
+async def test_a_line_without_end_is_cut_and_binary_output_is_kept(container: Path, tmp_path: Path) -> None:
+    script = f"head -c {3 * shim.MAX_LINE_BYTES + 5} /dev/zero | tr '\\0' x; printf '\\n\\377\\376\\0z\\n'"
+    attempt = await start(container, 0, sh(script, tmp_path))
+    await attempt.wait()
+    raw = attempt.log.read_bytes().splitlines()
+    pieces = [line.split(b" ", 3) for line in raw]
+    assert all(len(piece[3]) <= shim.MAX_LINE_BYTES for piece in pieces)
+    assert b"".join(piece[3] for piece in pieces[:-1]) == b"x" * (3 * shim.MAX_LINE_BYTES + 5)
+    assert [piece[2] for piece in pieces] == [b"P", b"P", b"P", b"F", b"F"]
+    assert pieces[-1][3] == b"\xff\xfe\0z"
+
+
+async def test_logs_rotate_by_size_and_only_five_are_kept(container: Path, tmp_path: Path) -> None:
+    total = 6 * shim.MAX_LOG_BYTES
+    attempt = await start(
+        container, 0, sh(f"yes 0123456789abcdef0123456789abcdef | head -c {total}", tmp_path)
+    )
+    await attempt.wait()
+    names = sorted(path.name for path in attempt.folder.glob("log*"))
+    assert names == ["log", "log.1", "log.2", "log.3", "log.4"]
+    assert all(path.stat().st_size <= shim.MAX_LOG_BYTES for path in attempt.folder.glob("log*"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd", "expected"),
+    [
+        (("/no/such/program",), "/", "program /no/such/program: No such file or directory"),
+        (("/bin/true",), "/no/such/folder", "working folder /no/such/folder: No such file or directory"),
+        (("/etc/passwd",), "/", "program /etc/passwd: Permission denied"),
+    ],
+)
+async def test_what_cannot_start_says_why(
+    container: Path, argv: tuple[str, ...], cwd: str, expected: str
+) -> None:
+    with pytest.raises(Unavailable, match=expected):
+        await start(container, 0, ProcessSpec(argv, ENV, Path(cwd)))
+    assert attempts(container) == ()
+
+
+async def test_only_the_last_two_attempts_are_kept(container: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        await (await start(container, number, sh("true", tmp_path))).wait()
+    assert [attempt.number for attempt in attempts(container)] == [2, 3]
+
+
+async def test_a_reused_process_number_is_not_taken_for_ours(container: Path, tmp_path: Path) -> None:
+    attempt = await start(container, 0, sh("sleep 65", tmp_path))
+    found = attempt.identity()
+    assert found and attempt.is_running()
+    other = subprocess.Popen(["sleep", "66"])
+    try:
+        record = (attempt.folder / "pid").read_text().split()
+        forged = [str(other.pid), *record[1:]]
+        (attempt.folder / "pid").write_text(" ".join(forged))
+        assert not attempt.is_running()
+        (attempt.folder / "pid").write_text(" ".join(record))
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_shim_is_small_and_quick(container: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    attempt = await start(container, 0, sh("sleep 67", tmp_path))
+    took_s = time.monotonic() - began
+    found = attempt.identity()
+    assert found
+    status = Path(f"/proc/{found[0].pid}/status").read_text()
+    resident_kib = int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
+    assert resident_kib < 12 * 1024
+    assert took_s < 1.0, "generous, since test machines are busy; typical is 40 ms"
