@@ -16,22 +16,24 @@ import orjson
 
 from penstock.host import deletion, metadata, scale
 from penstock.host.deletion import DeleteOptions
-from penstock.host.metadata import Document, group_of, qualified, resource_of
+from penstock.host.metadata import Document, resource_of
 from penstock.host.selection import Selection
 from penstock.host.store import Row, Store
 from penstock.host.watching import ObjectWatch
 from penstock.kit.clock import Clock, SystemClock
-from penstock.kit.errors import AlreadyExists, Conflict, Forbidden, Invalid, InvalidInput, NotFound
+from penstock.kit.errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from penstock.kit.patch import json_patch, merge_patch
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.admission import admit
 from penstock.resources.core import Namespace
-from penstock.resources.scheme import Kind, find, kind_of
+from penstock.resources.scheme import Kind, kind_of
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "penstock-system")
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 ATTEMPTS = 4
 """How often a generated name may meet an existing one."""
+
+BACKGROUND = DeleteOptions("Background")
 
 Change = Callable[[Document], Document]
 
@@ -212,7 +214,7 @@ class ObjectStore:
         kind: Kind,
         namespace: str,
         name: str,
-        options: DeleteOptions = DeleteOptions(),
+        options: DeleteOptions = BACKGROUND,
         *,
         dry_run: bool = False,
     ) -> tuple[Document, bool]:
