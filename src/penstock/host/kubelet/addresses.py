@@ -25,8 +25,12 @@ class Addresses:
 
     def __init__(self, home: Path) -> None:
         self._block = 2 + xxhash.xxh64_intdigest(str(home.resolve()).encode()) % 250
-        self._taken: set[str] = set()
+        self._taken: dict[str, str] = {}
         self._own = _is_local(f"127.{self._block}.0.1")
+
+    def reserve(self, uid: str, address: str) -> None:
+        """This pod had the address when it was last seen; nobody else gets it."""
+        self._taken[address] = uid
 
     def take(self, uid: str, ports: Iterable[int], wish: str = "", *, in_use: bool = False) -> str:
         """An address on which all of `ports` are free; `wish` if that will do, unchecked if the pod itself is `in_use` of it.
@@ -34,8 +38,8 @@ class Addresses:
         Unavailable after a bounded search.
         """
         wanted = tuple(ports)
-        if wish and (in_use or (wish not in self._taken and _are_free(wish, wanted))):
-            self._taken.add(wish)
+        if wish and (in_use or (self._taken.get(wish, uid) == uid and _are_free(wish, wanted))):
+            self._taken[wish] = uid
             return wish
         if not self._own:
             if _are_free(SHARED, wanted):
@@ -49,16 +53,16 @@ class Addresses:
             number = (first + step) % PER_BLOCK
             address = f"127.{self._block}.{number // 250}.{1 + number % 250}"
             if address not in self._taken and _are_free(address, wanted):
-                self._taken.add(address)
+                self._taken[address] = uid
                 return address
         raise Unavailable(
             f"no address of 127.{self._block}.0.0/16 has the ports {list(wanted)} free",
             hint="another program listens on them on every address (0.0.0.0); stop it or choose other containerPorts",
         )
 
-    def release(self, address: str) -> None:
+    def release(self, uid: str) -> None:
         """The pod is gone."""
-        self._taken.discard(address)
+        self._taken = {address: owner for address, owner in self._taken.items() if owner != uid}
 
 
 def _are_free(address: str, ports: tuple[int, ...]) -> bool:

@@ -106,7 +106,9 @@ class ContainerRunner:
                 limits = self.container.resources.limits if self.container.resources else {}
                 uid = self._context.pod.metadata.uid
                 group = self._context.tools.limits.enter(uid, self.container.name, limits)
-                return await start(self._folder, number, replace(spec, cgroup=group))
+                attempt = await start(self._folder, number, replace(spec, cgroup=group))
+                self._context.event("Normal", "Created", f"Created container {self.container.name}")
+                return attempt
             except (PlatformError, OSError) as error:
                 self._refused(error)
             await self._context.tools.clock.sleep(retry_s)

@@ -67,14 +67,14 @@ class Kubelet:
         async with self._swept:
             if self._is_swept:
                 return
-            known = {pod.metadata.uid for pod in (await self._cluster.list(Pod)).items}
-            strays = [
-                folder
-                for node in self._tools.layout.nodes()
-                for folder in self._tools.layout.pods(node)
-                if folder.path.name not in known
-            ]
-            await asyncio.gather(*(self._reap(folder) for folder in strays))
+            pods = (await self._cluster.list(Pod)).items
+            known = {pod.metadata.uid for pod in pods if pod.spec.node_name in self._nodes}
+            layout = self._tools.layout
+            folders = [folder for node in layout.nodes() for folder in layout.pods(node)]
+            for folder in folders:
+                if record := folder.read():
+                    self._addresses.reserve(record.uid, record.address)
+            await asyncio.gather(*(self._reap(folder) for folder in folders if folder.path.name not in known))
             self._is_swept = True
 
     async def reconcile(self, key: Key) -> None:
@@ -99,11 +99,11 @@ class Kubelet:
         """
         self._stopping = True
         for worker in self._workers.values():
-            own_s = worker.pod.spec.termination_grace_period_seconds
-            limit_s = 30.0 if own_s is None else float(own_s)
-            worker.end(Ending("stopped", limit_s if grace_s is None else min(limit_s, grace_s), again=True))
+            worker.end(Ending("stopped", worker.longest_grace_s(grace_s), again=True))
         if self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+            limit_s = max(worker.longest_grace_s(grace_s) for worker in self._workers.values())
+            await asyncio.wait(list(self._tasks.values()), timeout=limit_s + FORCE_AFTER_S)
+        await self.close()
 
     async def close(self) -> None:
         """Let go of everything and leave the processes running, for another kubelet to adopt."""
@@ -144,6 +144,7 @@ class Kubelet:
                 wait.cancel()
             await asyncio.gather(*(attempt.kill() for attempt in running))
         await asyncio.to_thread(shutil.rmtree, folder.path, True)
+        self._addresses.release(folder.path.name)
 
     def _node_facts(self, name: str) -> Mapping[str, float]:
         node = self._cache.get(Node, name)

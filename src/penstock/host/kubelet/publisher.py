@@ -27,6 +27,7 @@ class Publisher:
         self._pod = pod
         self._compute = compute
         self._dirty = asyncio.Event()
+        self._written: tuple[PodStatus, PodStatus] | None = None
         self._writing = asyncio.Lock()
 
     def changed(self) -> None:
@@ -60,11 +61,12 @@ class Publisher:
             try:
                 for _ in range(TRIES):
                     status = self._compute(self._pod)
-                    if status == self._pod.status:
-                        return True
+                    if status == self._pod.status or (status, self._pod.status) == self._written:
+                        return True  # the second: as we wrote it, though stored in another form
                     try:
                         wanted = structs.replace(self._pod, status=status)
                         self._pod = await self._cluster.replace(wanted, subresource="status")
+                        self._written = (status, self._pod.status)
                         return True
                     except Conflict:
                         meta = self._pod.metadata

@@ -63,19 +63,22 @@ def phase_of(pod: Pod, init: Sequence[ContainerStatus], containers: Sequence[Con
     failed_init = any(s.state.terminated and s.state.terminated.exit_code for s in _ordinary(pod, init))
     if failed_init and policy == "Never":
         return "Failed"
-    if not initialized(pod, init):
+    if not initialized(pod, init, containers):
         return "Pending"
     if any(_never_ran(status) for status in containers):
         return "Pending"
-    if any(status.state.running for status in containers) or policy == "Always":
+    still = (*containers, *init)  # a sidecar that runs on keeps the pod from its final phase
+    if any(status.state.running for status in still) or policy == "Always":
         return "Running"
     if all(end is not None and end.exit_code == 0 for end in ended):
         return "Succeeded"
     return "Failed" if policy == "Never" else "Running"
 
 
-def initialized(pod: Pod, init: Sequence[ContainerStatus]) -> bool:
-    """Whether every init container has completed, and every sidecar has started."""
+def initialized(pod: Pod, init: Sequence[ContainerStatus], containers: Sequence[ContainerStatus]) -> bool:
+    """Whether every init container has completed and every sidecar started; so it stays once a container has run."""
+    if not all(_never_ran(status) for status in containers):
+        return True
     sidecars = {
         container.name for container in pod.spec.init_containers if container.restart_policy == "Always"
     }
@@ -106,7 +109,7 @@ def qos_class(pod: Pod) -> str:
 def _conditions(pod: Pod, observed: Observed, phase: str, now: float) -> tuple[Condition, ...]:
     old = {condition.type: condition for condition in pod.status.conditions}
     unready = [status.name for status in observed.containers if not status.ready]
-    uninitialized = [s.name for s in observed.init if not initialized(pod, (s,))]
+    uninitialized = [s.name for s in observed.init if not initialized(pod, (s,), observed.containers)]
     done = phase == "Succeeded"
     why = "PodCompleted" if done else "ContainersNotReady"
     gates = [str(gate.get("conditionType", "")) for gate in pod.spec.readiness_gates]

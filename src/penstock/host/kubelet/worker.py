@@ -50,7 +50,10 @@ class PodWorker:
         self._context = PodContext(tools, pod, folder, self._changed)
         self._publisher = Publisher(tools.cluster, tools.clock, pod, self._status)
         record = folder.read()
-        self._started_at = record.started_at if record else tools.clock.now()
+        start_time = pod.status.start_time
+        seen_at = parse_rfc3339(start_time) if start_time else tools.clock.now()
+        self._started_at = record.started_at if record else seen_at
+        self._context.address = record.address if record else ""
         self._verdict: tuple[str, str, str] | None = None
         self._ending: Ending | None = None
         self._end_asked = asyncio.Event()
@@ -86,9 +89,13 @@ class PodWorker:
         """Ask for the pod's end. A later call may turn a stop into a deletion, or shorten the grace to nothing."""
         if self._ending is None or (self._ending.again and not ending.again):
             self._ending = ending
-        if ending.grace_s <= 0:
-            self._hurry.set()
+        if self._end_asked.is_set():  # asked again: from now on the shorter grace counts
+            asyncio.get_running_loop().call_later(max(0.0, ending.grace_s), self._hurry.set)
         self._end_asked.set()
+
+    def longest_grace_s(self, limit_s: float | None) -> float:
+        """The pod's own grace period, or `limit_s` where that is shorter."""
+        return self._grace_s() if limit_s is None else min(limit_s, self._grace_s())
 
     async def run(self) -> None:
         """Until the pod is gone, or (`again`) stopped. Cancelling it leaves the processes running."""
@@ -120,6 +127,19 @@ class PodWorker:
             await asyncio.wait([life, asked])
 
     async def _life(self) -> None:
+        retry_s = RETRY_S
+        while True:
+            try:
+                return await self._live()
+            except Exception as error:  # the outermost loop of one pod: a fault of ours must not end it
+                log.exception("pod %s/%s", self.pod.metadata.namespace, self.pod.metadata.name)
+                self._context.event(
+                    "Warning", "FailedSync", f"error syncing pod, will try again: {type(error).__name__}"
+                )
+            await self._context.tools.clock.sleep(retry_s)
+            retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+
+    async def _live(self) -> None:
         if self._context.folder.finished.exists() or self.pod.status.phase in TERMINAL:
             self._verdict = _kept_verdict(self.pod.status)
             return
@@ -226,7 +246,7 @@ class PodWorker:
         if self._ending and self._ending.why == "deleted":
             await self._publisher.flush()
         await asyncio.to_thread(shutil.rmtree, self._context.folder.path, True)
-        self._addresses.release(self._context.address)
+        self._addresses.release(self.pod.metadata.uid)
         if not (self._ending and self._ending.why == "deleted"):
             return
         meta, cluster = self.pod.metadata, self._context.tools.cluster
@@ -251,8 +271,6 @@ class PodWorker:
         self._publisher.changed()
 
     def _status(self, pod: Pod) -> PodStatus:
-        if pod.status.start_time and not self._context.folder.path.exists():
-            self._started_at = parse_rfc3339(pod.status.start_time)
         observed = Observed(
             address=self._context.address,
             started_at=self._started_at,
