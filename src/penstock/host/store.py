@@ -26,7 +26,7 @@ from penstock.kit.errors import AlreadyExists, Conflict, Internal, NotFound, Pla
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS head(id INTEGER PRIMARY KEY CHECK(id = 0), version INTEGER NOT NULL);
-INSERT OR IGNORE INTO head VALUES(0, 1);
+INSERT OR IGNORE INTO head VALUES(0, 2);
 CREATE TABLE IF NOT EXISTS objects(
   resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
   version INTEGER NOT NULL, uid TEXT NOT NULL, document BLOB NOT NULL,
