@@ -1,0 +1,103 @@
+"""The control plane is killed for real: what it started must go on, and its successor must know everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.host.kubelet.attempts import attempts
+from penstock.host.kubelet.layout import Layout
+from penstock.host.kubelet.orphans import kill_all
+from penstock.resources.meta import ObjectMeta
+from penstock.resources.pod import Container, Pod, PodSpec
+
+HOST = Path(__file__).with_name("crash_host.py")
+SCRIPT = "echo up; while ! test -e go; do sleep 0.02; done; exit 6"
+WANTED = Pod(
+    metadata=ObjectMeta(name="a", namespace="default"),
+    spec=PodSpec(
+        node_name="n1",
+        restart_policy="Never",
+        containers=(Container(name="main", image="x", command=("/bin/sh", "-c", SCRIPT)),),
+    ),
+)
+
+
+class Host:
+    """The process that will be killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def until(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        assert self.process.stdout
+        async with asyncio.timeout(15):
+            while line := await self.process.stdout.readline():
+                document: dict[str, Any] = msgspec.json.decode(line)
+                if holds(document["status"]):
+                    return document
+        raise AssertionError("the host ended")
+
+    async def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+
+@pytest.fixture
+async def spawn(tmp_path: Path) -> AsyncIterator[Callable[[], Any]]:
+    hosts: list[Host] = []
+
+    async def spawned() -> Host:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(HOST),
+            str(tmp_path),
+            msgspec.json.encode(WANTED).decode(),
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 20,
+        )
+        hosts.append(Host(process))
+        return hosts[-1]
+
+    yield spawned
+    for host in hosts:
+        with contextlib.suppress(ProcessLookupError):
+            await host.kill()
+    kill_all(tmp_path)
+
+
+def is_ready(status: dict[str, Any]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+
+
+async def test_pods_outlive_a_killed_control_plane_and_are_adopted(tmp_path: Path, spawn: Any) -> None:
+    first = await spawn()
+    before = await first.until(is_ready)
+    await first.kill()
+    folder = Layout(tmp_path).pod("n1", before["uid"]).container("main")
+    attempt = attempts(folder)[-1]
+    assert attempt.is_running()
+
+    second = await spawn()
+    after = await second.until(is_ready)
+    own, adopted = before["status"]["containerStatuses"][0], after["status"]["containerStatuses"][0]
+    assert adopted["containerID"] == own["containerID"]
+    assert adopted["state"] == own["state"]
+    assert len(attempts(folder)) == 1
+    await second.kill()
+    assert attempt.is_running()
+
+    (folder / "cwd" / "go").touch()
+    await attempt.wait()
+    third = await spawn()
+    ended = await third.until(lambda status: status.get("phase") == "Failed")
+    assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 6
