@@ -7,30 +7,26 @@ document a line, whenever it changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import Events, Mirror  # noqa: E402 - found through the line above
-
-from penstock.contracts.controller import key_of  # noqa: E402
-from penstock.host.kubelet.kubelet import Kubelet  # noqa: E402
-from penstock.kit.clock import SystemClock  # noqa: E402
-from penstock.kit.errors import AlreadyExists  # noqa: E402
-from penstock.resources.pod import Pod  # noqa: E402
-from penstock.testing.factories import disk_cluster  # noqa: E402
+from conftest import Events, Mirror
+from penstock.contracts.controller import key_of
+from penstock.host.kubelet.kubelet import Kubelet
+from penstock.kit.clock import SystemClock
+from penstock.kit.errors import AlreadyExists
+from penstock.resources.pod import Pod
+from penstock.testing.factories import disk_cluster
 
 
 async def main(home: Path, wanted: Pod) -> None:
     home.mkdir(parents=True, exist_ok=True)
     cluster, mirror = disk_cluster(home / "store.sqlite"), Mirror()
-    try:
+    with contextlib.suppress(AlreadyExists):
         await cluster.create(wanted)
-    except AlreadyExists:
-        pass
     nodes = frozenset({wanted.spec.node_name})
     kubelet = Kubelet(cluster, mirror, Events(), SystemClock(), home=home, nodes=nodes)
     await kubelet.start()
