@@ -73,6 +73,9 @@ async def act(action: Probe | LifecycleHandler, target: Target, timeout_s: float
                 return await _connect(action.tcp_socket, target)
             if action.exec:
                 return await _run(action.exec, target)
+            if isinstance(action, LifecycleHandler) and action.sleep:
+                await asyncio.sleep(float(action.sleep.get("seconds", 0)))
+                return Answer(True)
     except TimeoutError:
         return Answer(False, f"no answer within {timeout_s:g}s")
     except (OSError, ValueError, Invalid, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:

@@ -59,8 +59,8 @@ class Kubelet:
         self._is_swept = False
 
     def watches(self) -> tuple[Watch, ...]:
-        """Pods."""
-        return (Watch(Pod, own_key),)
+        """Pods; and nodes only so that the cache knows what they can allocate."""
+        return (Watch(Pod, own_key), Watch(Node, lambda _: ()))
 
     async def start(self) -> None:
         """End the processes of pods that are no longer in the cluster. Call it once, before or while reconciling."""

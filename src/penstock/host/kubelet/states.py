@@ -26,7 +26,7 @@ def container_id(pod: Pod, container: Container, number: int) -> str:
 
 
 def first_status(pod: Pod, container: Container, pending: str, *, adopted: bool) -> ContainerStatus:
-    """The status to begin with: the recorded one for a container that still runs, else waiting for `pending`."""
+    """The status to begin with: the recorded one if it still runs or the pod has ended, else waiting for `pending`."""
     known = (*pod.status.container_statuses, *pod.status.init_container_statuses)
     old = next((status for status in known if status.name == container.name), None)
     if old is None:
@@ -34,7 +34,7 @@ def first_status(pod: Pod, container: Container, pending: str, *, adopted: bool)
             name=container.name, ready=False, restart_count=0, image=container.image, started=False
         )
         return waiting(fresh, pending)
-    return old if adopted else waiting(old, pending)
+    return old if adopted or pod.status.phase in {"Succeeded", "Failed"} else waiting(old, pending)
 
 
 def waiting(status: ContainerStatus, reason: str, message: str = "") -> ContainerStatus:
