@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from penstock.resources.scheme import KINDS
 
 from penstock.contracts.controller import Key
 from penstock.host.api.app import build_api
@@ -22,7 +23,6 @@ from penstock.host.garbage import GarbageCollector, uids
 from penstock.host.namespaces import NamespaceController
 from penstock.resources.core import Namespace
 from penstock.resources.pod import Pod
-from penstock.resources.scheme import KINDS
 from penstock.testing.factories import disk_cluster
 
 

@@ -45,7 +45,7 @@ def qualified(kind: Kind) -> str:
 
 def address(kind: Kind, document: Mapping[str, Any], namespace: str, name: str = "") -> Document:
     """The document with the kind, namespace and name of its path. Raises InvalidInput where they contradict."""
-    meta = dict(document.get("metadata") or {})
+    meta = _checked_metadata(document.get("metadata"))
     for field, found, expected in (
         ("apiVersion", document.get("apiVersion"), kind.api_version),
         ("kind", document.get("kind"), kind.kind),
@@ -172,6 +172,17 @@ def folded_secret(document: Document) -> Document:
         if isinstance(text, str):
             data[key] = base64.b64encode(text.encode()).decode()
     return {**{field: value for field, value in document.items() if field != "stringData"}, "data": data}
+
+
+def _checked_metadata(given: Any) -> Document:
+    """A copy of the metadata whose identifying fields are texts; the rest is admission's to check."""
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidInput(f"metadata: found {type(given).__name__}, expected an object")
+    meta = dict(given or {})
+    for field in ("name", "generateName", "namespace", "uid", "resourceVersion"):
+        if not isinstance(meta.get(field, ""), str | None):
+            raise InvalidInput(f"metadata.{field}: found {meta[field]!r}, expected a string")
+    return meta
 
 
 def _body(document: Document) -> Document:

@@ -20,7 +20,7 @@ from penstock.host.api.status import error_response, json_response
 from penstock.host.api.streams import MAX_STREAMS, Streams
 from penstock.host.api.target import Target, no_such_path, parse_target
 from penstock.host.objects import ObjectStore
-from penstock.kit.errors import PlatformError
+from penstock.kit.errors import Internal, PlatformError
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -87,7 +87,7 @@ def build_api(
             Route("/apis/{rest:path}", answer, methods=METHODS),
         ],
         middleware=[Middleware(Guard, token=token, hosts=hosts)],
-        exception_handlers={404: _not_found, PlatformError: _platform_error},
+        exception_handlers={404: _not_found, PlatformError: _platform_error, Exception: _our_fault},
     )
     app.state.streams = streams
     return app
@@ -120,3 +120,8 @@ async def _not_found(request: Request, error: Exception) -> Response:
 async def _platform_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PlatformError)
     return error_response(error)
+
+
+async def _our_fault(request: Request, error: Exception) -> Response:
+    """What is not foreseen: the client learns that it is our fault, the log (by re-raising) everything else."""
+    return error_response(Internal("Internal error occurred", hint="the control plane's log says more"))

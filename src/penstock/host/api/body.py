@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from penstock.host.api import protobuf
 from penstock.kit.errors import InvalidInput, TooLarge, UnsupportedMedia
 from penstock.resources.parse import documents
 
@@ -34,14 +35,18 @@ async def read_body(request: Request) -> bytes:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """A JSON or YAML object."""
+    """A JSON or YAML object, or one of the few that are understood as protobuf; {} when there is no body."""
     kind = media_type(request)
-    if kind != JSON and kind not in YAML:
+    if kind not in (JSON, protobuf.MEDIA_TYPE, *YAML):
         raise UnsupportedMedia(
             f"the body of the request was in an unknown format ({kind}) - accepted media types include:"
             " application/json, application/yaml"
         )
     body = await read_body(request)
+    if not body:
+        return {}
+    if kind == protobuf.MEDIA_TYPE:
+        return protobuf.decode(body)
     if kind in YAML and not body.lstrip().startswith(b"{"):
         found = documents(body.decode(errors="replace"))
         if len(found) != 1:

@@ -9,7 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from penstock.host.api.body import JSON, decode_object, flag, media_type, number, read_body, read_object
+from penstock.host.api.body import JSON, flag, media_type, number, read_body, read_object
 from penstock.host.api.logs import PodLogs, pod_log
 from penstock.host.api.patching import patch_of
 from penstock.host.api.status import json_response, success
@@ -199,8 +199,7 @@ def _warned(request: Request, response: Response, stored: Stored) -> Response:
 
 async def _delete_options(request: Request) -> tuple[DeleteOptions, bool]:
     """From the DeleteOptions body, else from the query; and whether it is a dry run."""
-    body = await read_body(request)
-    given: Document = decode_object(body) if body else {}
+    given = await read_object(request)
     query = request.query_params
     propagation: Any = given.get("propagationPolicy") or query.get("propagationPolicy")
     orphan = given.get("orphanDependents")

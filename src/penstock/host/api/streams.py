@@ -103,8 +103,8 @@ class WatchStream:
 
         `mark_initial` is the version to announce, with a bookmark, after the initial objects.
         """
-        with self._streams.admitted():
-            try:
+        try:
+            with self._streams.admitted():
                 for document in initial:
                     yield self._line("ADDED", orjson.dumps(document))
                 if mark_initial:
@@ -113,8 +113,8 @@ class WatchStream:
                     raise watch
                 async for lines in self._changes(watch):
                     yield lines
-            except PlatformError as error:
-                yield _error_line(error)
+        except PlatformError as error:
+            yield _error_line(error)
 
     async def _changes(self, watch: ObjectWatch) -> AsyncIterator[bytes]:
         clock = self._objects.clock

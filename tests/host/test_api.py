@@ -1,0 +1,331 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from penstock.resources.scheme import KINDS
+from rest_cluster import api, serving
+
+from penstock.host.api.body import MAX_BODY_BYTES
+from penstock.host.cluster import EmbeddedCluster
+from penstock.kit.errors import NotFound
+from penstock.resources.pod import Pod
+from penstock.testing.factories import config_map, deployment, memory_cluster, pod
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+
+
+class FakeLogs:
+    """Says which options it was opened with."""
+
+    async def open_log(self, pod: Pod, container: str, **options: Any) -> AsyncIterator[bytes]:
+        if options["previous"]:
+            raise NotFound(
+                f'previous terminated container "{container}" in pod "{pod.metadata.name}" not found'
+            )
+        yield f"{container} {options['tail_lines']} {options['limit_bytes']} {options['timestamps']}\n".encode()
+        if options["follow"]:
+            await asyncio.Event().wait()
+
+
+@pytest.fixture
+def cluster() -> EmbeddedCluster:
+    return memory_cluster()
+
+
+@pytest.fixture
+async def client(cluster: EmbeddedCluster) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(api(cluster, logs=FakeLogs(), max_streams=3)) as client:
+        yield client
+
+
+async def lines(client: httpx.AsyncClient, url: str, **query: Any) -> AsyncIterator[Any]:
+    async with client.stream("GET", url, params={"watch": "true", **query}) as response:
+        async for line in response.aiter_lines():
+            yield orjson.loads(line)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "reason"),
+    [
+        ({"Authorization": ""}, 401, "Unauthorized"),
+        ({"Authorization": "Bearer wrong"}, 401, "Unauthorized"),
+        ({"Authorization": "Basic dGVzdC10b2tlbg=="}, 401, "Unauthorized"),
+        ({"Host": "attacker.example"}, 403, "Forbidden"),
+        ({"Host": "127.0.0.1.attacker.example:80"}, 403, "Forbidden"),
+        ({"Origin": "http://127.0.0.1"}, 403, "Forbidden"),
+    ],
+)
+async def test_strangers_and_web_pages_are_refused(
+    client: httpx.AsyncClient, headers: dict[str, str], status: int, reason: str
+) -> None:
+    answer = await client.get(MAPS, headers=headers)
+    assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/version"])
+async def test_health_and_version_need_no_token_but_a_host_of_ours(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
+    assert (await client.get(path, headers={"Host": "attacker.example"})).status_code == 403
+
+
+async def test_errors_are_worded_as_kubernetes_words_them(client: httpx.AsyncClient) -> None:
+    absent = (await client.get(f"{MAPS}/nope")).json()
+    assert absent == {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": 'configmaps "nope" not found',
+        "reason": "NotFound",
+        "details": {"name": "nope", "kind": "configmaps"},
+        "code": 404,
+    }
+    assert (await client.get("/apis/nothing.example/v1/things")).json()["message"] == (
+        "the server could not find the requested resource"
+    )
+    await client.post(MAPS, json={"metadata": {"name": "a"}})
+    again = (await client.post(MAPS, json={"metadata": {"name": "a"}})).json()
+    assert (again["reason"], again["message"]) == ("AlreadyExists", 'configmaps "a" already exists')
+    stale = (await client.put(f"{MAPS}/a", json={"metadata": {"name": "a", "resourceVersion": "1"}})).json()
+    assert stale["message"] == (
+        'Operation cannot be fulfilled on configmaps "a": the object has been modified;'
+        " please apply your changes to the latest version and try again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"metadata": 3}', 400),
+        (b'{"metadata": {"name": 3}}', 400),
+        (b'{"metadata": {"name": "a", "namespace": "other"}}', 400),
+        (b'{"kind": "Secret", "metadata": {"name": "a"}}', 400),
+        (b'{"metadata": {}}', 422),
+        (b'{"metadata": {"name": "Not A Name"}}', 422),
+        (b'{"metadata": {"name": "a"}, "data": {"k": 5}}', 422),
+    ],
+)
+async def test_a_bad_body_is_the_senders_fault(client: httpx.AsyncClient, body: bytes, status: int) -> None:
+    answer = await client.post(MAPS, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in ({400, 422} if b'"data"' in body else {status}), answer.text
+    assert answer.json()["kind"] == "Status"
+
+
+async def test_a_body_beyond_the_limit_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post(MAPS, content=b"x" * (MAX_BODY_BYTES + 1))
+    assert (answer.status_code, answer.json()["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_method_or_media_type_that_is_not_taken_says_so(client: httpx.AsyncClient) -> None:
+    assert (await client.post(f"{MAPS}/a", json={})).status_code == 405
+    unknown = await client.post(MAPS, content=b"<a/>", headers={"Content-Type": "text/xml"})
+    assert unknown.json()["reason"] == "UnsupportedMediaType"
+    apply = await client.patch(
+        f"{MAPS}/a", content=b"{}", headers={"Content-Type": "application/apply-patch+yaml"}
+    )
+    assert apply.status_code == 415
+    assert "accepted media types include" in apply.json()["message"]
+
+
+async def test_strategic_merge_patches_lists_by_their_keys(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    await cluster.create(deployment("web"))
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "other"}]}}}}
+    answer = await client.patch(
+        "/apis/apps/v1/namespaces/default/deployments/web",
+        content=orjson.dumps(patch),
+        headers={"Content-Type": "application/strategic-merge-patch+json"},
+    )
+    names = {container["name"] for container in answer.json()["spec"]["template"]["spec"]["containers"]}
+    assert names == {"main", "side"}
+
+
+async def test_a_table_has_kubectls_columns_and_each_objects_metadata(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    await cluster.create(pod("a"))
+    table = (await client.get(PODS, headers=TABLE)).json()
+    assert table["kind"] == "Table"
+    shown = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
+    assert shown == ["Name", "Ready", "Status", "Restarts", "Age"]
+    (row,) = table["rows"]
+    assert row["cells"][:4] == ["a", "0/1", "Pending", "0"]
+    assert row["object"]["kind"] == "PartialObjectMetadata"
+    assert row["object"]["metadata"]["name"] == "a"
+    whole = (await client.get(PODS, params={"includeObject": "Object"}, headers=TABLE)).json()
+    assert whole["rows"][0]["object"]["spec"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+async def test_every_kind_can_be_listed_plain_and_as_a_table(client: httpx.AsyncClient, kind: Any) -> None:
+    root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
+    plain = (await client.get(f"{root}/{kind.plural}")).json()
+    assert plain["kind"] == f"{kind.kind}List"
+    table = (await client.get(f"{root}/{kind.plural}", headers=TABLE)).json()
+    assert any(column["name"] == "Name" for column in table["columnDefinitions"])
+    schema = (await client.get(f"/openapi/v3{root}")).json()["components"]["schemas"][kind.type.__name__]
+    assert schema["x-kubernetes-group-version-kind"][0]["kind"] == kind.kind
+
+
+async def test_pages_carry_the_version_of_the_first_so_that_a_watch_misses_nothing(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    for name in "abcde":
+        await cluster.create(config_map(name))
+    first = (await client.get(MAPS, params={"limit": 2})).json()
+    await cluster.create(config_map("aa"))
+    second = (await client.get(MAPS, params={"limit": 9, "continue": first["metadata"]["continue"]})).json()
+    names = [item["metadata"]["name"] for page in (first, second) for item in page["items"]]
+    assert names == list("abcde")
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert "continue" not in second["metadata"]
+    changes = lines(client, MAPS, resourceVersion=second["metadata"]["resourceVersion"])
+    assert (await anext(changes))["object"]["metadata"]["name"] == "aa"
+    await changes.aclose()  # type: ignore[attr-defined]
+    assert (await client.get(MAPS, params={"continue": "nonsense"})).status_code == 400
+
+
+async def test_a_watch_without_a_version_begins_with_what_is_there(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    await cluster.create(config_map("a"))
+    changes = lines(client, MAPS, sendInitialEvents="true", allowWatchBookmarks="true")
+    assert (await anext(changes))["object"]["metadata"]["name"] == "a"
+    mark = await anext(changes)
+    assert mark["type"] == "BOOKMARK"
+    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    await cluster.delete(type(config_map("a")), "a", "default")
+    assert (await anext(changes))["type"] == "DELETED"
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_watch_can_be_a_table_and_ends_when_its_time_is_up(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    await cluster.create(config_map("a"))
+    found = []
+    async with client.stream(
+        "GET", MAPS, params={"watch": "1", "timeoutSeconds": "1"}, headers=TABLE
+    ) as response:
+        async for line in response.aiter_lines():
+            found.append(orjson.loads(line))
+    assert [(event["type"], event["object"]["rows"][0]["cells"][:2]) for event in found] == [
+        ("ADDED", ["a", 1])
+    ]
+
+
+async def test_a_watch_from_an_expired_version_is_an_error_event(client: httpx.AsyncClient) -> None:
+    (event,) = [event async for event in lines(client, MAPS, resourceVersion="1")]
+    assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+    assert (await client.get(MAPS, params={"watch": "true", "resourceVersion": "x"})).status_code == 400
+
+
+async def test_watches_are_bounded_in_number_and_free_their_place(client: httpx.AsyncClient) -> None:
+    version = (await client.get(MAPS)).json()["metadata"]["resourceVersion"]
+    query = {"watch": "true", "resourceVersion": version}
+    async with (
+        client.stream("GET", MAPS, params=query),
+        client.stream("GET", MAPS, params=query),
+        client.stream("GET", MAPS, params=query),
+    ):
+        refused = await client.get(MAPS, params=query)
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 0
+    for _ in range(200):
+        async with client.stream("GET", MAPS, params={**query, "timeoutSeconds": "1"}) as response:
+            if response.status_code == 200:
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError("closed watches keep their place")
+
+
+async def test_logs_are_of_the_container_that_is_meant(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    await cluster.create(pod("a"))
+    query = {"tailLines": 5, "limitBytes": 100, "timestamps": "true"}
+    assert (await client.get(f"{PODS}/a/log", params=query)).text == "main 5 100 True\n"
+    wrong = (await client.get(f"{PODS}/a/log", params={"container": "nope"})).json()
+    assert wrong["code"] == 400
+    assert "container nope is not valid for pod a" in wrong["message"]
+    assert (await client.get(f"{PODS}/a/log", params={"previous": "true"})).status_code == 404
+    assert (await client.get(f"{PODS}/b/log")).status_code == 404
+    assert (await client.get(f"{PODS}/a/log", params={"tailLines": "-1"})).status_code == 400
+    async with client.stream("GET", f"{PODS}/a/log", params={"follow": "true"}) as response:
+        assert await anext(response.aiter_text()) == "main None None False\n"
+
+
+async def test_unknown_fields_warn_fail_or_pass_as_the_client_asks(client: httpx.AsyncClient) -> None:
+    body = {"metadata": {"name": "a"}, "dtaa": {"k": "v"}}
+    warned = await client.post(MAPS, json=body, params={"dryRun": "All"})
+    assert warned.status_code == 201
+    assert "unknown field" in warned.headers["Warning"]
+    ignored = await client.post(MAPS, json=body, params={"dryRun": "All", "fieldValidation": "Ignore"})
+    assert "Warning" not in ignored.headers
+    strict = await client.post(MAPS, json=body, params={"fieldValidation": "Strict"})
+    assert strict.status_code in (400, 422)
+    assert "unknown field" in strict.json()["message"]
+    assert (await client.get(f"{MAPS}/a")).status_code == 404
+
+
+async def test_a_collection_can_be_deleted_by_selector_and_in_a_dry_run(
+    client: httpx.AsyncClient, cluster: EmbeddedCluster
+) -> None:
+    for name, tier in (("a", "x"), ("b", "y")):
+        await cluster.create(config_map(name, labels={"tier": tier}))
+    query = {"labelSelector": "tier=x"}
+    tried = await client.request("DELETE", MAPS, params=query, json={"dryRun": ["All"]})
+    assert [item["metadata"]["name"] for item in tried.json()["items"]] == ["a"]
+    assert len((await client.get(MAPS)).json()["items"]) == 2
+    await client.delete(MAPS, params=query)
+    assert [item["metadata"]["name"] for item in (await client.get(MAPS)).json()["items"]] == ["b"]
+
+
+async def test_discovery_names_every_kind_plain_and_aggregated(client: httpx.AsyncClient) -> None:
+    found = set()
+    for group in (await client.get("/apis")).json()["groups"]:
+        for version in group["versions"]:
+            listed = (await client.get(f"/apis/{version['groupVersion']}")).json()
+            found |= {(version["groupVersion"], entry["name"]) for entry in listed["resources"]}
+    found |= {("v1", entry["name"]) for entry in (await client.get("/api/v1")).json()["resources"]}
+    assert {(kind.api_version, kind.plural) for kind in KINDS} <= found
+    assert ("v1", "pods/log") in found
+    accept = {
+        "Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+    }
+    aggregated = []
+    for path in ("/api", "/apis"):
+        for group in (await client.get(path, headers=accept)).json()["items"]:
+            for version in group["versions"]:
+                aggregated += [entry["responseKind"]["kind"] for entry in version["resources"]]
+    assert {kind.kind for kind in KINDS} <= set(aggregated)
+
+
+async def test_one_group_is_found_and_another_is_not(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/apis/apps")).json()["preferredVersion"]["version"] == "v1"
+    for path in ("/apis/none.example", "/apis/apps/v9", "/api/v9", "/openapi/v3/apis/none/v1", "/nowhere"):
+        assert (await client.get(path)).status_code == 404
+        assert (await client.get(path)).json()["kind"] == "Status"
+
+
+async def test_openapi_says_where_each_document_is_and_changes_its_address_with_it(
+    client: httpx.AsyncClient,
+) -> None:
+    paths = (await client.get("/openapi/v3")).json()["paths"]
+    assert "api/v1" in paths
+    assert "apis/apps/v1" in paths
+    document = (await client.get(paths["apis/apps/v1"]["serverRelativeURL"])).json()
+    patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+    assert {"fieldValidation", "dryRun"} <= {parameter["name"] for parameter in patch["parameters"]}
+    assert (await client.get("/openapi/v2")).json()["swagger"] == "2.0"
