@@ -31,6 +31,14 @@ class PodRecord(msgspec.Struct, frozen=True):
     started_at: float
 
 
+class Verdict(msgspec.Struct, frozen=True):
+    """What ended a pod as a whole, as its status says it."""
+
+    phase: str
+    reason: str
+    message: str
+
+
 def segment(name: str) -> str:
     """`name` as one folder name; InvalidInput if it could lead elsewhere."""
     if not name or name in {".", ".."} or "/" in name or "\0" in name:
@@ -67,8 +75,19 @@ class PodFolder:
 
     @property
     def finished(self) -> Path:
-        """A marker: no container of this pod will run again."""
+        """A marker: no container of this pod will run again. It may hold a verdict on the pod as a whole."""
         return self.path / "finished"
+
+    def finish(self, verdict: Verdict | None) -> None:
+        """Set the marker."""
+        write_atomically(self.finished, msgspec.json.encode(verdict))
+
+    def verdict(self) -> Verdict | None:
+        """The verdict of a finished pod, if it is not simply what its containers say."""
+        try:
+            return msgspec.json.decode(self.finished.read_bytes(), type=Verdict | None)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     def container(self, name: str) -> Path:
         """One container's folder."""

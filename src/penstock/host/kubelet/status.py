@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from penstock.host.kubelet.layout import Verdict
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.meta import Condition
 from penstock.resources.pod import ContainerStatus, Pod, PodIP, PodStatus
@@ -25,23 +26,24 @@ OWN_CONDITIONS = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the kubelet knows of a pod. `verdict` is (phase, reason, message) where the pod as a whole was ended."""
+    """What the kubelet knows of a pod. `verdict` is there if the pod as a whole was ended or stopped."""
 
     address: str
     started_at: float
     init: tuple[ContainerStatus, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()
-    verdict: tuple[str, str, str] | None = None
+    verdict: Verdict | None = None
 
 
 def pod_status(pod: Pod, observed: Observed, now: float) -> PodStatus:
     """The whole status; conditions of others are kept, transition times change only with the status they date."""
-    phase = observed.verdict[0] if observed.verdict else phase_of(pod, observed.init, observed.containers)
+    verdict = observed.verdict
+    phase = verdict.phase if verdict else phase_of(pod, observed.init, observed.containers)
     addresses = (PodIP(ip=observed.address),) if observed.address else ()
     return PodStatus(
         phase=phase,
-        reason=observed.verdict[1] if observed.verdict else "",
-        message=observed.verdict[2] if observed.verdict else "",
+        reason=verdict.reason if verdict else "",
+        message=verdict.message if verdict else "",
         conditions=_conditions(pod, observed, phase, now),
         host_ip=HOST_IP,
         host_ips=(PodIP(ip=HOST_IP),),

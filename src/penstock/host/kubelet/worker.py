@@ -17,10 +17,10 @@ from penstock.host.kubelet.addresses import Addresses
 from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.container import DEFAULT_GRACE_S, ContainerRunner
 from penstock.host.kubelet.context import PodContext, Tools
-from penstock.host.kubelet.layout import PodRecord
+from penstock.host.kubelet.layout import PodRecord, Verdict
 from penstock.host.kubelet.publisher import Publisher
 from penstock.host.kubelet.status import Observed, pod_status
-from penstock.kit.errors import NotFound, PlatformError, Unavailable
+from penstock.kit.errors import Conflict, NotFound, PlatformError, Unavailable
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.pod import Container, Pod, PodStatus
 
@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 LONGEST_RETRY_S = 15.0
 TERMINAL = ("Succeeded", "Failed")
-STOPPED = ("Pending", "PlatformStopped", "Penstock was stopped; the pod runs again at its next start")
-OVERDUE = ("Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+STOPPED = Verdict("Pending", "PlatformStopped", "Penstock was stopped; the pod runs again at its next start")
+OVERDUE = Verdict(
+    "Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class PodWorker:
         seen_at = parse_rfc3339(start_time) if start_time else tools.clock.now()
         self._started_at = record.started_at if record else seen_at
         self._context.address = record.address if record else ""
-        self._verdict: tuple[str, str, str] | None = None
+        self._verdict: Verdict | None = None
         self._ending: Ending | None = None
         self._end_asked = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -101,7 +103,7 @@ class PodWorker:
         """Until the pod is gone, or (`again`) stopped. Cancelling it leaves the processes running."""
         publishing = asyncio.ensure_future(self._publisher.run())
         try:
-            await self._until_asked(self._life)
+            await self._until_asked()
             ending = self._ending
             assert ending is not None
             await self._terminate(ending)
@@ -113,14 +115,12 @@ class PodWorker:
             publishing.cancel()
             await asyncio.wait([publishing])
 
-    async def _until_asked(self, work: Callable[[], Awaitable[None]]) -> None:
-        life = asyncio.ensure_future(work())
+    async def _until_asked(self) -> None:
+        life = asyncio.ensure_future(self._life())
         asked = asyncio.ensure_future(self._end_asked.wait())
         try:
             await asyncio.wait((life, asked), return_when=asyncio.FIRST_COMPLETED)
-            if life.done() and not self._end_asked.is_set():
-                life.result()
-                await self._end_asked.wait()
+            await self._end_asked.wait()
         finally:
             asked.cancel()
             life.cancel()
@@ -140,8 +140,13 @@ class PodWorker:
             retry_s = min(2 * retry_s, LONGEST_RETRY_S)
 
     async def _live(self) -> None:
-        if self._context.folder.finished.exists() or self.pod.status.phase in TERMINAL:
-            self._verdict = _kept_verdict(self.pod.status)
+        status, folder = self.pod.status, self._context.folder
+        if status.phase in TERMINAL:
+            self._verdict = Verdict(status.phase, status.reason, status.message)
+            return
+        if folder.finished.exists():
+            self._verdict = folder.verdict()
+            self._changed()
             return
         deadline_s = self.pod.spec.active_deadline_seconds
         left_s = None
@@ -153,10 +158,10 @@ class PodWorker:
         except TimeoutError:
             if left_s is None:
                 raise
-            self._context.event("Normal", "DeadlineExceeded", OVERDUE[2])
+            self._context.event("Normal", "DeadlineExceeded", OVERDUE.message)
             await self._terminate(Ending("deadline", self._grace_s()))
             self._verdict = OVERDUE
-        self._context.folder.finished.touch(mode=0o600)
+        folder.finish(self._verdict)
         self._changed()
 
     async def _serve(self) -> None:
@@ -227,17 +232,16 @@ class PodWorker:
             )
 
     async def _terminate(self, ending: Ending) -> None:
-        runners = (*self._main, *reversed(self._init))
-        await asyncio.gather(
-            *(runner.stop(ending.grace_s, self._hurry, again=ending.again) for runner in runners)
-        )
-        if (
-            ending.again
-            and self.pod.status.phase not in TERMINAL
-            and not self._context.folder.finished.exists()
-        ):
+        now = self._context.tools.clock.monotonic
+        until = now() + ending.grace_s
+        for runners in (self._main, self._init):  # sidecars end last
+            left_s = max(0.0, until - now())
+            stops = (runner.stop(left_s, self._hurry, again=ending.again) for runner in runners)
+            await asyncio.gather(*stops)
+        ended = self.pod.status.phase in TERMINAL or self._context.folder.finished.exists()
+        if ending.again and not ended:
             for runner in self._main:
-                runner.show_waiting(STOPPED[1], STOPPED[2])
+                runner.show_waiting(STOPPED.reason, STOPPED.message)
             self._verdict = STOPPED
         self._changed()
 
@@ -256,7 +260,7 @@ class PodWorker:
                 only = Preconditions(uid=meta.uid)
                 await cluster.delete(Pod, meta.name, meta.namespace, grace_period_s=0, preconditions=only)
                 return
-            except NotFound:
+            except (NotFound, Conflict):  # a Conflict: the name belongs to another pod by now
                 return
             except Unavailable as error:
                 log.warning("pod %s/%s cannot be removed yet: %s", meta.namespace, meta.name, error)
@@ -279,7 +283,3 @@ class PodWorker:
             verdict=self._verdict,
         )
         return pod_status(pod, observed, self._context.tools.clock.now())
-
-
-def _kept_verdict(status: PodStatus) -> tuple[str, str, str] | None:
-    return (status.phase, status.reason, status.message) if status.phase in TERMINAL else None
