@@ -103,9 +103,9 @@ class HTTPHeader(Model, frozen=True):
 
 
 class HTTPGetAction(Model, frozen=True):
-    """Succeeds on any status from 200 to 399."""
+    """Succeeds on any status from 200 to 399. `port` 0 means not given, as KServe allows: the container's first port."""
 
-    port: IntOrString
+    port: IntOrString = 0
     path: str = ""
     host: str = ""
     scheme: str = ""
@@ -113,9 +113,9 @@ class HTTPGetAction(Model, frozen=True):
 
 
 class TCPSocketAction(Model, frozen=True):
-    """Succeeds when the port accepts a connection."""
+    """Succeeds when the port accepts a connection. `port` 0 means not given, as KServe allows: the container's first port."""
 
-    port: IntOrString
+    port: IntOrString = 0
     host: str = ""
 
 

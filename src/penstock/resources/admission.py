@@ -1,0 +1,52 @@
+"""What happens to an object before it is stored: prune, default, validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.kit.errors import Cause
+from penstock.resources.defaults import defaulted
+from penstock.resources.meta import Resource
+from penstock.resources.parse import identify, invalid, parse, typed
+from penstock.resources.validate import validate
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An object that may be stored, its document with defaults, and what the user should know."""
+
+    object: Resource
+    document: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def admit(document: Mapping[str, Any], old: Resource | None = None, *, strict: bool = False) -> Admitted:
+    """Admit a new object, or what `old` becomes. Raises Invalid with causes, InvalidInput.
+
+    Rules are not applied again where neither spec nor labels nor annotations changed, so that status, finalizers and
+    deletion always go through.
+    """
+    parsed = parse(document, strict=strict)
+    kind = identify(parsed.document)
+    result = defaulted(parsed.document, kind)
+    obj = parsed.object if result is parsed.document else typed(result, kind)
+    warnings = list(parsed.warnings)
+    if not kind.acted_upon and old is None:
+        warnings.append(f"{kind.kind} is accepted and stored, but not yet acted upon")
+    if old is None or not _same_wish(old, obj):
+        causes: tuple[Cause, ...] = validate(obj, old)
+        if causes:
+            raise invalid(kind, obj.metadata.name, causes)
+    return Admitted(obj, result, tuple(warnings))
+
+
+def _same_wish(old: Resource, new: Resource) -> bool:
+    """Whether two states of an object differ in status and bookkeeping only."""
+    fields = [name for name in new.__struct_fields__ if name not in ("metadata", "status")]
+    return (
+        old.metadata.labels == new.metadata.labels
+        and old.metadata.annotations == new.metadata.annotations
+        and all(getattr(old, name) == getattr(new, name) for name in fields)
+    )
