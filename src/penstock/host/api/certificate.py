@@ -9,8 +9,12 @@ import datetime
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.host.api.private import write_private
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 VALID_DAYS = 825
 RENEW_DAYS = 30
@@ -77,10 +81,10 @@ def _make(target: Certificate, names: tuple[str, ...], now_s: float) -> None:
     write_private(target.certificate, certificate.public_bytes(encoding))
 
 
-def _alternatives(names: tuple[str, ...]) -> list[object]:
+def _alternatives(names: tuple[str, ...]) -> list[x509.GeneralName]:
     from cryptography import x509  # noqa: PLC0415
 
-    found: list[object] = []
+    found: list[x509.GeneralName] = []
     for name in names:
         try:
             found.append(x509.IPAddress(ipaddress.ip_address(name)))

@@ -114,7 +114,7 @@ def subresources_of(kind: Kind) -> tuple[tuple[str, str, str, str, tuple[str, ..
     """Name, group, version, kind and verbs of each subresource."""
     group, _, version = kind.api_version.rpartition("/")
     own = (group, version, kind.kind)
-    found = []
+    found: list[tuple[str, str, str, str, tuple[str, ...]]] = []
     for name in kind.subresources:
         answered = ("autoscaling", "v1", "Scale") if name == "scale" else own
         found.append((name, *answered, SUBRESOURCE_VERBS))

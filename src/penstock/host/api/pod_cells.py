@@ -61,7 +61,7 @@ def _init_reason(document: Document) -> str:
 
 
 def _container_reason(document: Document) -> str:
-    """The first container's trouble, "Running" when one has ended but others run, "" when there is nothing to say."""
+    """The first container's trouble; Running or NotReady when some have ended and others run; "" when there is nothing to say."""
     found, running = "", False
     for status in reversed(_statuses(document, "containerStatuses")):
         state = status.get("state") or {}
@@ -70,9 +70,16 @@ def _container_reason(document: Document) -> str:
             found = str(waiting["reason"])
         elif ended:
             found = _ended(ended)
-        elif status.get("ready") and state.get("running"):
+        elif status.get("ready") and state.get("running") is not None:
             running = True
-    return "Running" if found == "Completed" and running else found
+    if found == "Completed" and running:
+        return "Running" if _is_ready(document) else "NotReady"
+    return found
+
+
+def _is_ready(document: Document) -> bool:
+    conditions = (document.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def _ended(terminated: dict[str, Any]) -> str:
