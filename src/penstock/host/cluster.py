@@ -121,12 +121,12 @@ def _document(obj: Resource) -> dict[str, Any]:
 
 
 def _typed(kind: type[R], document: dict[str, Any]) -> R:
-    return msgspec.convert(document, kind, strict=False)
+    return msgspec.convert(document, kind)
 
 
 @cache
 def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
-    return msgspec.json.Decoder(kind, strict=False)
+    return msgspec.json.Decoder(kind)
 
 
 def _decode(kind: type[R], document: bytes) -> R:

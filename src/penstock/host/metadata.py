@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.kit.errors import Cause, Conflict, Invalid, InvalidInput
-from penstock.resources.scheme import Kind
+from penstock.resources.scheme import Kind, find
 
 Document = dict[str, Any]
 
@@ -26,34 +26,22 @@ NAME_LIMIT = 58
 """Characters of `generateName` that are kept, so that five random ones fit into 63."""
 
 
-def group_of(kind: Kind) -> str:
-    """The API group, "" for the core one."""
-    return kind.api_version.rpartition("/")[0]
-
-
 def resource_of(kind: Kind) -> str:
     """`plural.group`, as Kubernetes names a resource in messages; the store's key."""
-    group = group_of(kind)
-    return f"{kind.plural}.{group}" if group else kind.plural
-
-
-def qualified(kind: Kind) -> str:
-    """`Kind.group`, as Kubernetes names a kind in messages about invalid objects."""
-    group = group_of(kind)
-    return f"{kind.kind}.{group}" if group else kind.kind
+    return f"{kind.plural}.{kind.group}" if kind.group else kind.plural
 
 
 def address(kind: Kind, document: Mapping[str, Any], namespace: str, name: str = "") -> Document:
     """The document with the kind, namespace and name of its path. Raises InvalidInput where they contradict."""
     meta = _checked_metadata(document.get("metadata"))
-    for field, found, expected in (
-        ("apiVersion", document.get("apiVersion"), kind.api_version),
-        ("kind", document.get("kind"), kind.kind),
-    ):
-        if found not in (None, "", expected):
-            raise InvalidInput(
-                f"{field}: found {found!r}, expected {expected!r}: the object does not belong to this path"
-            )
+    api_version, name_of_kind = (
+        document.get("apiVersion") or kind.api_version,
+        document.get("kind") or kind.kind,
+    )
+    if find(api_version, name_of_kind) is not kind:
+        raise InvalidInput(
+            f"the object is a {name_of_kind} of {api_version}, its path expects a {kind.kind} of {kind.api_version}"
+        )
     if not kind.namespaced:
         meta.pop("namespace", None)
     elif meta.get("namespace") not in (None, "", namespace):
@@ -81,7 +69,7 @@ def created(kind: Kind, document: Document, *, now: str, uid: str, suffix: str) 
         meta["name"] = meta["generateName"][:NAME_LIMIT] + suffix
     if not meta.get("name"):
         raise Invalid(
-            f'{qualified(kind)} "" is invalid: metadata.name: Required value: name or generateName is required',
+            f'{kind.qualified} "" is invalid: metadata.name: Required value: name or generateName is required',
             causes=(
                 Cause(
                     "metadata.name", "Required value: name or generateName is required", "FieldValueRequired"
@@ -194,6 +182,6 @@ def _refuse_new_finalizers(kind: Kind, meta: Document, before: Document) -> None
     if added:
         problem = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added}"
         raise Invalid(
-            f'{qualified(kind)} "{before["name"]}" is invalid: metadata.finalizers: {problem}',
+            f'{kind.qualified} "{before["name"]}" is invalid: metadata.finalizers: {problem}',
             causes=(Cause("metadata.finalizers", problem, "FieldValueForbidden"),),
         )

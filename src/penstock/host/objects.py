@@ -205,7 +205,7 @@ class ObjectStore:
             wanted = metadata.address(kind, change(current), namespace, name)
             merge = metadata.with_status if subresource == "status" else metadata.updated
             changed = merge(kind, wanted, current)
-        admitted = admit(changed, msgspec.convert(current, kind.type, strict=False), strict=strict)
+        admitted = admit(changed, msgspec.convert(current, kind.type), strict=strict)
         result = metadata.folded_secret(admitted.document)
         return Stored(self._write(kind, result, row, dry_run), tuple(admitted.warnings))
 

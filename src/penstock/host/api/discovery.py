@@ -6,7 +6,6 @@ import platform
 from functools import cache
 from typing import Any
 
-from penstock.host.metadata import group_of
 from penstock.kit.errors import NotFound
 from penstock.resources.scheme import KINDS, Kind
 
@@ -112,8 +111,7 @@ def aggregated(core: bool) -> Document:
 
 def subresources_of(kind: Kind) -> tuple[tuple[str, str, str, str, tuple[str, ...]], ...]:
     """Name, group, version, kind and verbs of each subresource."""
-    group, _, version = kind.api_version.rpartition("/")
-    own = (group, version, kind.kind)
+    own = (kind.group, kind.version, kind.kind)
     found: list[tuple[str, str, str, str, tuple[str, ...]]] = []
     for name in kind.subresources:
         answered = ("autoscaling", "v1", "Scale") if name == "scale" else own
@@ -128,10 +126,9 @@ def _groups() -> dict[str, tuple[str, ...]]:
     """The versions of each group, the core one first."""
     found: dict[str, list[str]] = {"": []}
     for kind in KINDS:
-        group, _, version = kind.api_version.rpartition("/")
-        versions = found.setdefault(group, [])
-        if version not in versions:
-            versions.append(version)
+        versions = found.setdefault(kind.group, [])
+        if kind.version not in versions:
+            versions.append(kind.version)
     found.setdefault(ACCESS_GROUP, ["v1"])
     return {group: tuple(sorted(versions, key=_preference)) for group, versions in found.items()}
 
@@ -142,9 +139,7 @@ def _preference(version: str) -> tuple[int, str]:
 
 
 def _kinds(group: str, version: str) -> list[Kind]:
-    return [
-        kind for kind in KINDS if group_of(kind) == group and kind.api_version.rpartition("/")[2] == version
-    ]
+    return [kind for kind in KINDS if kind.group == group and kind.version == version]
 
 
 def _entries(kind: Kind) -> list[Document]:
@@ -189,10 +184,9 @@ def _access(group: str) -> list[Document]:
 
 
 def _aggregated_entry(kind: Kind) -> Document:
-    group, _, version = kind.api_version.rpartition("/")
     entry: Document = {
         "resource": kind.plural,
-        "responseKind": {"group": group, "version": version, "kind": kind.kind},
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": list(VERBS),

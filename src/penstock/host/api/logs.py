@@ -43,7 +43,7 @@ async def pod_log(
     request: Request, target: Target, objects: ObjectStore, logs: PodLogs, streams: Streams
 ) -> Response:
     """The log as text, sent as it is read."""
-    pod = msgspec.convert(objects.get(target.kind, target.scope, target.name), Pod, strict=False)
+    pod = msgspec.convert(objects.get(target.kind, target.scope, target.name), Pod)
     follow = flag(request, "follow")
     chunks = logs.open_log(
         pod,

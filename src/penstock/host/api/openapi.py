@@ -148,5 +148,4 @@ def _parameter(name: str, where: str) -> Document:
 
 
 def _gvk(kind: Kind) -> Document:
-    group, _, version = kind.api_version.rpartition("/")
-    return {"group": group, "version": version, "kind": kind.kind}
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.host.api.body import decode_json
-from penstock.host.metadata import Document, group_of
+from penstock.host.metadata import Document
 from penstock.kit.errors import InvalidInput, UnsupportedMedia
 from penstock.kit.patch import json_patch, merge_patch, strategic_merge
 from penstock.resources.scheme import Kind
@@ -52,6 +52,6 @@ def patch_of(kind: Kind, media: str, body: bytes) -> Callable[[Document], Docume
 
 def patch_types(kind: Kind) -> tuple[str, ...]:
     """The content types that a kind takes: Kubernetes offers strategic merge for its own kinds, not for custom resources."""
-    group = group_of(kind)
+    group = kind.group
     built_in = "." not in group or group.endswith(".k8s.io")
     return (JSON_PATCH, MERGE, STRATEGIC) if built_in else (JSON_PATCH, MERGE)

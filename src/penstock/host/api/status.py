@@ -10,7 +10,6 @@ import orjson
 from starlette.responses import Response
 
 from penstock.host.api.target import Target
-from penstock.host.metadata import group_of
 from penstock.kit.errors import (
     Exhausted,
     Forbidden,
@@ -38,7 +37,7 @@ def status_of(error: PlatformError, target: Target | None = None) -> dict[str, A
     if target is not None:
         named = NAMED.match(error.message)
         details["name"] = target.name or (named[1] if named else "")
-        details["group"] = group_of(target.kind)
+        details["group"] = target.kind.group
         details["kind"] = target.kind.kind if isinstance(error, Invalid) else target.kind.plural
     if error.causes:
         details["causes"] = [
@@ -70,7 +69,7 @@ def error_response(error: PlatformError, target: Target | None = None) -> Respon
 
 def success(target: Target, name: str, uid: str) -> dict[str, Any]:
     """What a finished delete answers."""
-    details = {"name": name, "group": group_of(target.kind), "kind": target.kind.plural, "uid": uid}
+    details = {"name": name, "group": target.kind.group, "kind": target.kind.plural, "uid": uid}
     return {
         "kind": "Status",
         "apiVersion": "v1",
