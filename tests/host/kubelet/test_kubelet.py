@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 
 from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.layout import Layout
@@ -22,6 +23,7 @@ from penstock.kit.errors import InvalidInput
 from penstock.resources.core import ConfigMap, Secret
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import (
+    ConfigMapVolumeSource,
     Container,
     ContainerPort,
     ContainerStatus,
@@ -37,6 +39,7 @@ from penstock.resources.pod import (
     LifecycleHandler,
     ObjectFieldSelector,
     Pod,
+    PodStatus,
     Probe,
     ResourceRequirements,
     SecretVolumeSource,
@@ -461,3 +464,93 @@ async def test_logs_follow_across_a_restart_and_end_with_the_pod(world: World) -
     assert previous == b"run 0\n"
     with pytest.raises(InvalidInput, match="container mian is not valid for pod a"):
         logs.open_log(pod, "mian")
+
+
+async def test_a_missing_volume_is_waited_for_and_said(world: World) -> None:
+    await world.up()
+    container = sh("cat /conf/k; sleep 30", volume_mounts=(VolumeMount(name="conf", mount_path="/conf"),))
+    await world.create(
+        "a", container, volumes=(Volume(name="conf", config_map=ConfigMapVolumeSource(name="c")),)
+    )
+    pod = await world.until(
+        "a",
+        lambda pod: waiting_reason(pod) == "ContainerCreating" and "FailedMount" in world.events.reasons(),
+    )
+    waiting = main_status(pod).state.waiting
+    assert waiting and 'configmap "c" not found' in waiting.message
+    await world.cluster.create(ConfigMap(metadata=ObjectMeta(name="c", namespace="default"), data={"k": "v"}))
+    pod = await world.until("a", is_ready)
+    await world.until_logged(pod, "v")
+
+
+async def test_a_verdict_on_the_pod_survives_the_control_plane(world: World) -> None:
+    await world.up()
+    await world.create("a", sh(FOREVER), active_deadline_seconds=1)
+    before = await world.until("a", lambda pod: pod.status.phase == "Failed")
+    await world.down()
+    blank = structs.replace(before, status=PodStatus())
+    await world.cluster.replace(
+        structs.replace(blank, metadata=structs.replace(blank.metadata, resource_version="")),
+        subresource="status",
+    )
+    await world.up()
+    after = await world.until("a", lambda pod: pod.status.phase == "Failed")
+    assert after.status.reason == "DeadlineExceeded"
+
+
+async def test_a_second_delete_may_shorten_the_grace(world: World) -> None:
+    await world.up()
+    await world.create(
+        "a", sh("trap '' TERM; echo up; while :; do sleep 0.05; done"), termination_grace_period_seconds=60
+    )
+    pod = await world.until("a", is_ready)
+    await world.until_logged(pod, "up")
+    await world.cluster.delete(Pod, "a", "default")
+    await world.until("a", lambda pod: pod.metadata.deletion_timestamp)
+    await world.cluster.delete(Pod, "a", "default", grace_period_s=1)
+    await world.gone("a", 5)
+
+
+async def test_a_pod_that_vanished_is_ended_and_its_name_may_be_used_again(world: World) -> None:
+    await world.up()
+    await world.create("a", sh(FOREVER))
+    old = await world.until("a", is_ready)
+    await world.cluster.delete(Pod, "a", "default", grace_period_s=0)
+    await world.create("a", sh(FOREVER))
+    new = await world.until("a", lambda pod: is_ready(pod) and pod.metadata.uid != old.metadata.uid)
+    folder = Layout(world.home).pod("n1", old.metadata.uid)
+    async with asyncio.timeout(10):
+        while folder.path.exists():
+            await asyncio.sleep(0.02)
+    assert attempts(Layout(world.home).pod("n1", new.metadata.uid).container("main"))[-1].is_running()
+
+
+async def test_a_pod_with_a_finalizer_ends_once_and_waits_for_whoever_holds_it(world: World) -> None:
+    await world.up()
+    pod = await world.create("a", sh(FOREVER))
+    pod = await world.until("a", is_ready)
+    held = structs.replace(pod.metadata, finalizers=("example.com/hold",), resource_version="")
+    await world.cluster.replace(structs.replace(pod, metadata=held))
+    await world.cluster.delete(Pod, "a", "default")
+    folder = Layout(world.home).pod("n1", pod.metadata.uid)
+    async with asyncio.timeout(10):
+        while folder.path.exists():
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)
+    settled = await world.pod("a")
+    await asyncio.sleep(0.3)
+    later = await world.pod("a")
+    assert settled and later and later.metadata.resource_version == settled.metadata.resource_version
+    free = structs.replace(later.metadata, finalizers=())
+    await world.cluster.replace(structs.replace(later, metadata=free))
+    await world.gone("a")
+
+
+async def test_pods_of_other_nodes_are_left_alone(world: World) -> None:
+    await world.up()
+    await world.create("a", sh(FOREVER), node_name="elsewhere")
+    await world.create("b", sh(FOREVER))
+    await world.until("b", is_ready)
+    other = await world.pod("a")
+    assert other and not other.status.container_statuses
+    await world.cluster.delete(Pod, "a", "default", grace_period_s=0)

@@ -153,6 +153,16 @@ async def test_a_line_without_end_is_cut_and_binary_output_is_kept(container: Pa
     assert pieces[-1][3] == b"\xff\xfe\0z"
 
 
+async def test_a_line_that_waits_for_its_end_is_shown(container: Path, tmp_path: Path) -> None:
+    attempt = await start(
+        container, 0, sh("printf 'loading '; while ! test -e go; do sleep 0.02; done; echo done", tmp_path)
+    )
+    await eventually(lambda: lines(attempt) == [("stdout", "P", "loading ")])
+    (tmp_path / "go").touch()
+    await attempt.wait()
+    assert lines(attempt)[1:] == [("stdout", "F", "done")]
+
+
 async def test_logs_rotate_by_size_and_only_five_are_kept(container: Path, tmp_path: Path) -> None:
     total = 6 * shim.MAX_LOG_BYTES
     attempt = await start(

@@ -28,6 +28,7 @@ MAX_LOG_BYTES = 10 * 1024 * 1024
 KEPT_LOGS = 5
 READ_BYTES = 65536
 DRAIN_S = 1.0
+IDLE_MS = 500
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -122,6 +123,12 @@ class Stream:
             self.rest = self._cut(self.rest, head, out, whole=not data)
         if out:
             log.write(b"".join(out))
+
+    def show(self, log: Log) -> None:
+        """Log a line that has waited for its end, as a piece: a prompt or a progress bar shall be seen."""
+        if self.rest:
+            log.write(_timestamp() + b" " + self.name + b" P " + self.rest + b"\n")
+            self.rest = b""
 
     def _cut(self, line: bytes, head: bytes, out: list[bytes], *, whole: bool) -> bytes:
         start = 0
@@ -277,7 +284,7 @@ class Shim:
             poll.register(fd, select.POLLIN)
         self._reap()
         while self.status is None:
-            self._turn(poll, None)
+            self._turn(poll, IDLE_MS if any(stream.rest for stream in self.streams.values()) else None)
         self._kill_rest()
         deadline = time.monotonic() + DRAIN_S
         while self.streams and time.monotonic() < deadline:
@@ -293,7 +300,11 @@ class Shim:
         os.write(self.keeper_pipe, b".")
 
     def _turn(self, poll: select.poll, timeout_ms: float | None) -> None:
-        for fd, _ in poll.poll(timeout_ms):
+        ready = poll.poll(timeout_ms)
+        if not ready:
+            for stream in self.streams.values():
+                stream.show(self.log)
+        for fd, _ in ready:
             if fd == self.wake:
                 self._on_signals(os.read(self.wake, 512))
             elif not self.streams[fd].pump(self.log):
