@@ -35,6 +35,6 @@ def tie_break(seed: str) -> Callable[[str], int]:
     """A key function that orders ids by a hash of seed and id: fair over many seeds, the same for the same seed."""
 
     def key(identifier: str) -> int:
-        return xxhash.xxh3_64_intdigest(f"{seed}\0{identifier}")
+        return xxhash.xxh3_64_intdigest(f"{seed}\0{identifier}".encode())
 
     return key
