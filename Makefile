@@ -1,0 +1,55 @@
+# `make up` runs the platform, `make test` tests it; both make the environment first. Needs only python3 >= 3.11 and make.
+.DEFAULT_GOAL := help
+.PHONY: help up test check fix docs where bench lock clean run-env dev-env
+SHELL := /bin/sh
+BIN := .venv/bin
+RUN := .venv/.run
+DEV := .venv/.dev
+T ?= tests
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+up: $(RUN) ## Run the platform in the foreground, with the quickstart service
+	@exec $(BIN)/penstock up
+
+test: $(DEV) ## Run all tests (T=tests/decide for some)
+	@$(BIN)/python -m pytest $(T)
+
+check: $(DEV) ## Lint, types, layers, and that generated documents are current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/reference.py --check
+
+fix: $(DEV) ## Format, and repair what can be repaired
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(DEV) ## Generate docs/reference and the tables in ARCHITECTURE.md
+	@$(BIN)/python tools/reference.py
+
+where: $(RUN) ## Where is what decided? (Q=scale for some)
+	@$(BIN)/python tools/where.py $(Q)
+
+bench: $(patsubst benchmarks/%/run.py,bench-%,$(wildcard benchmarks/*/run.py)) ## Run every benchmark (or bench-NAME)
+
+bench-%: $(DEV)
+	@$(BIN)/python benchmarks/$*/run.py
+
+lock: $(DEV) ## Choose newest versions of all dependencies, with hashes
+	@tools/lock
+
+clean: ## Remove the environment and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+run-env: $(RUN) ## Make the environment that running needs
+
+dev-env: $(DEV) ## Make the environment that tests need
+
+$(RUN): requirements/run.lock tools/environment
+	@tools/environment run
+
+$(DEV): requirements/dev.lock requirements/run.lock tools/environment
+	@tools/environment dev
