@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -21,14 +22,12 @@ from penstock.resources.pod import Container, Pod, PodSpec
 
 HOST = Path(__file__).with_name("crash_host.py")
 SCRIPT = "echo up; while ! test -e go; do sleep 0.02; done; exit 6"
-WANTED = Pod(
-    metadata=ObjectMeta(name="a", namespace="default"),
-    spec=PodSpec(
-        node_name="n1",
-        restart_policy="Never",
-        containers=(Container(name="main", image="x", command=("/bin/sh", "-c", SCRIPT)),),
-    ),
-)
+
+
+def wanted(script: str) -> Pod:
+    container = Container(name="main", image="x", command=("/bin/sh", "-c", script))
+    spec = PodSpec(node_name="n1", restart_policy="Never", containers=(container,))
+    return Pod(metadata=ObjectMeta(name="a", namespace="default"), spec=spec)
 
 
 class Host:
@@ -46,6 +45,10 @@ class Host:
                     return document
         raise AssertionError("the host ended")
 
+    async def first_line(self) -> None:
+        assert self.process.stdout
+        assert await self.process.stdout.readline()
+
     async def kill(self) -> None:
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
@@ -53,15 +56,15 @@ class Host:
 
 
 @pytest.fixture
-async def spawn(tmp_path: Path) -> AsyncIterator[Callable[[], Any]]:
+async def spawn(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     hosts: list[Host] = []
 
-    async def spawned() -> Host:
+    async def spawned(script: str = SCRIPT) -> Host:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(HOST),
             str(tmp_path),
-            msgspec.json.encode(WANTED).decode(),
+            msgspec.json.encode(wanted(script)).decode(),
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 20,
         )
@@ -77,6 +80,33 @@ async def spawn(tmp_path: Path) -> AsyncIterator[Callable[[], Any]]:
 
 def is_ready(status: dict[str, Any]) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+
+
+def copies(mark: str) -> int:
+    """How many shells run the container's script; `mark` occurs in it and nowhere else."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            found += words[:2] == [b"/bin/sh", b"-c"] and mark.encode() in words[2]
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes through /proc")
+async def test_whenever_the_control_plane_is_killed_there_is_never_a_second_copy(
+    tmp_path: Path, spawn: Any
+) -> None:
+    mark = f"mark-{tmp_path.parent.name}-{tmp_path.name}"
+    random = Random(7)
+    for _ in range(8):
+        host = await spawn(f": {mark}; {SCRIPT}")
+        await host.first_line()
+        await asyncio.sleep(random.uniform(0, 0.08))  # while the container is being started or adopted
+        await host.kill()
+        assert copies(mark) <= 1
+    host = await spawn(f": {mark}; {SCRIPT}")
+    await host.until(is_ready)
+    assert copies(mark) == 1
 
 
 async def test_pods_outlive_a_killed_control_plane_and_are_adopted(tmp_path: Path, spawn: Any) -> None:

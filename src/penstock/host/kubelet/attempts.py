@@ -125,6 +125,10 @@ class Attempt:
             except ProcessLookupError:
                 return
 
+    def discard(self) -> None:
+        """Forget the attempt. A shim that has not written its record yet cannot do so any more, and ends."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @property
     def stopped(self) -> bool:
         """Whether the platform ended it in order to run it again: not the container's own doing."""
@@ -146,10 +150,10 @@ def attempts(container: Path) -> tuple[Attempt, ...]:
 async def start(container: Path, number: int, spec: ProcessSpec) -> Attempt:
     """Run `spec` as attempt `number`; Unavailable if its program cannot be started, with the system's reason."""
     attempt = Attempt(container / str(number), number)
-    shutil.rmtree(attempt.folder, ignore_errors=True)
+    attempt.discard()
     attempt.folder.mkdir(mode=0o700, parents=True)
     for old in attempts(container)[:-KEPT_ATTEMPTS]:
-        shutil.rmtree(old.folder, ignore_errors=True)
+        old.discard()
     launch = asyncio.ensure_future(asyncio.to_thread(_launch, attempt.folder, spec))
     try:
         report = await asyncio.shield(launch)
@@ -158,7 +162,7 @@ async def start(container: Path, number: int, spec: ProcessSpec) -> Attempt:
         raise
     if report[:1] == ["started"]:
         return attempt
-    shutil.rmtree(attempt.folder, ignore_errors=True)
+    attempt.discard()
     number_of_error = int(report[1]) if report[1:] else 0
     what = {"chdir": f"working folder {spec.cwd}", "cgroup": f"control group {spec.cgroup}"}
     subject = what.get(report[2] if report[2:] else "", f"program {spec.argv[0]}")

@@ -50,6 +50,11 @@ class ContainerRunner:
         kept = attempts(self._folder)
         attempt: Attempt | None = kept[-1] if kept and kept[-1].identity() else None
         number = kept[-1].number if kept else 0
+        if (
+            kept and attempt is None
+        ):  # its start was cut short; without its folder a shim that is on its way gives up
+            kept[-1].discard()
+            number += 1
         if attempt and attempt.stopped and not attempt.is_running():
             self._show(
                 structs.replace(self.status, last_state=self._terminated(attempt, await attempt.wait()))
