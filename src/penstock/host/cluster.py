@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -130,4 +130,4 @@ def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
 
 
 def _decode(kind: type[R], document: bytes) -> R:
-    return _decoder(kind).decode(document)
+    return cast(R, _decoder(kind).decode(document))
