@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import msgspec
+from kubelet_world import Events, Mirror
 
-from conftest import Events, Mirror
 from penstock.contracts.controller import key_of
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.kit.clock import SystemClock
