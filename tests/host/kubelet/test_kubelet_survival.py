@@ -156,3 +156,18 @@ async def test_a_pod_that_vanished_is_ended_and_its_name_may_be_used_again(world
         while folder.path.exists():
             await asyncio.sleep(0.02)
     assert attempts(Layout(world.home).pod("n1", new.metadata.uid).container("main"))[-1].is_running()
+
+
+async def test_a_stop_that_a_crash_cut_short_is_no_failure_of_the_pod(world: World) -> None:
+    await world.up()
+    await world.create("once", sh(FOREVER), restart_policy="Never")
+    pod = await world.until("once", is_ready)
+    await world.until_logged(pod, "up")
+    await world.down()
+    attempt = attempts(Layout(world.home).pod("n1", pod.metadata.uid).container("main"))[-1]
+    attempt.mark_stopped()
+    await world.up()
+    await world.until("once", is_ready)
+    attempt.terminate()
+    pod = await world.until("once", lambda pod: main_status(pod).restart_count == 1 and is_ready(pod))
+    assert pod.status.phase == "Running"

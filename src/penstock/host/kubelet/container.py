@@ -50,24 +50,22 @@ class ContainerRunner:
         kept = attempts(self._folder)
         attempt: Attempt | None = kept[-1] if kept and kept[-1].identity() else None
         number = kept[-1].number if kept else 0
-        if (
-            kept and attempt is None
-        ):  # its start was cut short; without its folder a shim that is on its way gives up
+        if kept and attempt is None:
+            # Its start was cut short. Without its folder, a shim that is still on its way gives up.
             kept[-1].discard()
             number += 1
-        if attempt and attempt.stopped and not attempt.is_running():
-            self._show(
-                structs.replace(self.status, last_state=self._terminated(attempt, await attempt.wait()))
-            )
-            attempt, number = None, number + 1
         while True:
             current = attempt or await self._start(number)
             end = await self._live(current)
-            self._show(self._ended(current, end))
+            ended = self._ended(current, end)
             self._context.tools.limits.leave(self._context.pod.metadata.uid, self.container.name)
-            if not restarts(self._policy, end.code):
-                return end.code
-            await self._back_off(end)
+            if current.stopped:  # not its own doing: it runs again, whatever its policy
+                self._show(waiting(ended, "ContainerCreating"))
+            else:
+                self._show(ended)
+                if not restarts(self._policy, end.code):
+                    return end.code
+                await self._back_off(end)
             attempt, number = None, current.number + 1
 
     async def stop(self, grace_s: float, hurry: asyncio.Event, *, again: bool = False) -> None:
