@@ -5,13 +5,13 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from penstock.resources.scheme import KINDS
 from rest_cluster import api, serving
 
 from penstock.host.api.body import MAX_BODY_BYTES
 from penstock.host.cluster import EmbeddedCluster
 from penstock.kit.errors import NotFound
 from penstock.resources.pod import Pod
+from penstock.resources.scheme import KINDS
 from penstock.testing.factories import config_map, deployment, memory_cluster, pod
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -132,8 +132,13 @@ async def test_a_method_or_media_type_that_is_not_taken_says_so(client: httpx.As
     apply = await client.patch(
         f"{MAPS}/a", content=b"{}", headers={"Content-Type": "application/apply-patch+yaml"}
     )
-    assert apply.status_code == 415
-    assert "accepted media types include" in apply.json()["message"]
+    assert apply.status_code == 422
+    assert "fieldManager" in apply.json()["message"]
+    merge = {"Content-Type": "application/strategic-merge-patch+json"}
+    service = "/apis/serving.kserve.io/v1beta1/namespaces/default/inferenceservices/a"
+    strategic = await client.patch(service, content=b"{}", headers=merge)
+    assert strategic.status_code == 415
+    assert "accepted media types include" in strategic.json()["message"]
 
 
 async def test_strategic_merge_patches_lists_by_their_keys(

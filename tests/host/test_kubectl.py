@@ -240,10 +240,17 @@ def test_delete_waits_until_the_object_and_a_namespaces_content_are_gone(kubectl
     assert "NotFound" in kubectl("get", "isvc", "absent", code=1)
 
 
-def test_server_side_apply_says_that_it_is_not_offered(kubectl: Kubectl) -> None:
-    assert "Server-side apply not available" in kubectl(
-        "apply", "--server-side", "-f", "-", given=POD, code=1
-    )
+def test_server_side_apply_owns_its_fields(kubectl: Kubectl) -> None:
+    apply = ("apply", "--server-side", "-f", "-")
+    kubectl(*apply, given=DEPLOYMENT)
+    kubectl(*apply, given=DEPLOYMENT.replace("KEPT", "RENAMED"))
+    shown = kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env[*].name}")
+    assert shown == "RENAMED"
+    grown = DEPLOYMENT.replace("replicas: 1", "replicas: 3").replace("KEPT", "RENAMED")
+    refused = kubectl(*apply, "--field-manager=other", given=grown, code=1)
+    assert 'conflict with "kubectl": .spec.replicas' in refused
+    kubectl(*apply, "--field-manager=other", "--force-conflicts", given=grown)
+    assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "3"
 
 
 def test_without_the_token_nothing_is_shown(home: Path) -> None:

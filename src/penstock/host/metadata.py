@@ -98,6 +98,8 @@ def updated(kind: Kind, document: Document, current: Document) -> Document:
         if field in before:
             meta[field] = before[field]
     meta.pop("selfLink", None)
+    if "managedFields" in before:
+        meta.setdefault("managedFields", before["managedFields"])
     meta["resourceVersion"] = before["resourceVersion"]
     if before.get("deletionTimestamp"):
         _refuse_new_finalizers(kind, meta, before)

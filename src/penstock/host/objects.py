@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from penstock.host import deletion, metadata, scale
+from penstock.host import apply, deletion, metadata, scale
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document, resource_of
 from penstock.host.selection import Selection
@@ -176,6 +176,29 @@ class ObjectStore:
         return self.change(
             kind, namespace, name, change, subresource=subresource, strict=strict, dry_run=dry_run
         )
+
+    def apply(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        document: Document,
+        *,
+        manager: str,
+        force: bool = False,
+        strict: bool = False,
+        dry_run: bool = False,
+    ) -> tuple[Stored, bool]:
+        """Server-side apply; also whether it created the object. Raises Conflict on fields of other managers."""
+        wanted = metadata.address(kind, document, namespace, name)
+
+        def change(current: Document) -> Document:
+            now = rfc3339(self.clock.now())
+            return apply.applied(kind, current, wanted, manager=manager, force=force, now=now)
+
+        if self.store.read(resource_of(kind), namespace, name) is None:
+            return self.create(kind, namespace, change({}), strict=strict, dry_run=dry_run), True
+        return self.change(kind, namespace, name, change, strict=strict, dry_run=dry_run), False
 
     def change(
         self,

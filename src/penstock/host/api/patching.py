@@ -20,13 +20,7 @@ APPLY = "application/apply-patch+yaml"
 def patch_of(kind: Kind, media: str, body: bytes) -> Callable[[Document], Document]:
     """What the patch does to a document. Raises UnsupportedMedia, InvalidInput."""
     accepted = patch_types(kind)
-    if media == APPLY:
-        raise UnsupportedMedia(
-            "the body of the request was in an unknown format - accepted media types include: "
-            + ", ".join(accepted),
-            hint="server-side apply is not offered here: use kubectl apply without --server-side",
-        )
-    if media not in accepted:
+    if media not in accepted or media == APPLY:
         raise UnsupportedMedia(
             "the body of the request was in an unknown format - accepted media types include: "
             + ", ".join(accepted)
@@ -54,4 +48,4 @@ def patch_types(kind: Kind) -> tuple[str, ...]:
     """The content types that a kind takes: Kubernetes offers strategic merge for its own kinds, not for custom resources."""
     group = kind.group
     built_in = "." not in group or group.endswith(".k8s.io")
-    return (JSON_PATCH, MERGE, STRATEGIC) if built_in else (JSON_PATCH, MERGE)
+    return (JSON_PATCH, MERGE, STRATEGIC, APPLY) if built_in else (JSON_PATCH, MERGE, APPLY)

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from penstock.host.api.body import JSON, flag, media_type, number, read_body, read_object
 from penstock.host.api.logs import PodLogs, pod_log
-from penstock.host.api.patching import patch_of
+from penstock.host.api.patching import APPLY, patch_of
 from penstock.host.api.status import json_response, success
 from penstock.host.api.streams import WATCH_S, Streams, WatchStream
 from penstock.host.api.table import View, view_of
@@ -22,7 +22,7 @@ from penstock.host.objects import Objects, ObjectStore, Stored
 from penstock.host.scale import scale_of
 from penstock.host.selection import Selection
 from penstock.host.watching import ObjectWatch
-from penstock.kit.errors import Expired, Invalid, InvalidInput, PlatformError
+from penstock.kit.errors import Cause, Expired, Invalid, InvalidInput, PlatformError
 
 PROPAGATIONS = ("Background", "Foreground", "Orphan")
 VALIDATIONS = ("", "Ignore", "Warn", "Strict")
@@ -118,7 +118,29 @@ class ResourceApi:
         )
         return _warned(request, self._one(request, target, stored.document, 201), stored)
 
+    async def _apply(self, request: Request, target: Target) -> Response:
+        manager = request.query_params.get("fieldManager", "")
+        if not manager:
+            problem = "Required value: is required for apply patch"
+            raise Invalid(
+                f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {problem}',
+                causes=(Cause("fieldManager", problem, "FieldValueRequired"),),
+            )
+        stored, is_new = self._objects.apply(
+            target.kind,
+            target.scope,
+            target.name,
+            await read_object(request),
+            manager=manager,
+            force=flag(request, "force"),
+            strict=_is_strict(request),
+            dry_run=_is_dry_run(request),
+        )
+        return _warned(request, self._one(request, target, stored.document, 201 if is_new else 200), stored)
+
     async def _change(self, request: Request, target: Target) -> Response:
+        if request.method == "PATCH" and media_type(request) == APPLY and not target.subresource:
+            return await self._apply(request, target)
         if request.method == "PATCH":
             change = patch_of(target.kind, media_type(request), await read_body(request))
         else:
