@@ -85,37 +85,38 @@ def _object(document: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
         kept = _list(patch, "$retainKeys")
         result = {key: value for key, value in result.items() if key in kept}
     for key, value in patch.items():
-        if key.startswith(_DELETE):
-            field, gone = key.removeprefix(_DELETE), _list(patch, key)
-            if field in result:
-                result[field] = [item for item in result[field] if item not in gone]
-        elif key.startswith("$"):
-            continue
+        if key.startswith("$"):
+            _delete_items(result, key, patch)
         elif value is None:
             result.pop(key, None)
         elif isinstance(value, Mapping):
             result[key] = _object(result.get(key), value)
         elif isinstance(value, list):
-            result[key] = _merged(result.get(key), value, key, patch.get(_ORDER + key))
+            result[key] = _merged(result.get(key), value, key)
         else:
             result[key] = value
     for key in patch:
         field = key.removeprefix(_ORDER)
-        if field != key and field not in patch and isinstance(result.get(field), list):
+        if field != key and isinstance(result.get(field), list):
             result[field] = _ordered(result[field], _list(patch, key), MERGE_KEYS.get(field))
     return result
 
 
-def _merged(current: Any, patch: list[Any], field: str, order: Any) -> list[Any]:
+def _delete_items(result: dict[str, Any], key: str, patch: Mapping[str, Any]) -> None:
+    field = key.removeprefix(_DELETE)
+    if field != key and isinstance(result.get(field), list):
+        gone = _list(patch, key)
+        result[field] = [item for item in result[field] if item not in gone]
+
+
+def _merged(current: Any, patch: list[Any], field: str) -> list[Any]:
     merge_key = MERGE_KEYS.get(field)
     if merge_key is not None and all(isinstance(item, Mapping) for item in patch):
-        result = _by_key(current, patch, field, merge_key)
-    elif field in PRIMITIVE_SETS:
+        return _by_key(current, patch, field, merge_key)
+    if field in PRIMITIVE_SETS:
         known = list(current or ())
-        result = known + [item for item in patch if item not in known]
-    else:
-        return patch
-    return _ordered(result, order, merge_key) if isinstance(order, list) else result
+        return known + [item for item in patch if item not in known]
+    return patch
 
 
 def _by_key(current: Any, patch: list[Mapping[str, Any]], field: str, merge_key: str) -> list[Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.kit.errors import Cause
+from penstock.kit.errors import Cause, Invalid
 from penstock.resources.defaults import defaulted
 from penstock.resources.meta import Resource
 from penstock.resources.parse import identify, invalid, parse, typed
-from penstock.resources.validate import validate
+from penstock.resources.validate import advise, deny, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +22,37 @@ class Admitted:
     warnings: tuple[str, ...] = ()
 
 
-def admit(document: Mapping[str, Any], old: Resource | None = None, *, strict: bool = False) -> Admitted:
+def admit(
+    document: Mapping[str, Any],
+    old: Resource | None = None,
+    *,
+    strict: bool = False,
+    peers: Iterable[Resource] = (),
+) -> Admitted:
     """Admit a new object, or what `old` becomes. Raises Invalid with causes, InvalidInput.
 
-    Rules are not applied again where neither spec nor labels nor annotations changed, so that status, finalizers and
-    deletion always go through.
+    `peers` are the stored objects of the same kind, for rules between objects. Rules are not applied again where
+    neither spec nor labels nor annotations changed, so that status, finalizers and deletion always go through.
     """
     parsed = parse(document, strict=strict)
     kind = identify(parsed.document)
-    result = defaulted(parsed.document, kind)
+    result = defaulted(parsed.document, kind, updates=old is not None)
     obj = parsed.object if result is parsed.document else typed(result, kind)
-    warnings = list(parsed.warnings)
-    if not kind.acted_upon and old is None:
+    if old is not None and _same_wish(old, obj):
+        return Admitted(obj, result, parsed.warnings)
+    causes = validate(obj, old)
+    if causes:
+        raise invalid(kind, obj.metadata.name, causes)
+    denial = deny(obj, old, peers)
+    if denial is not None:
+        raise Invalid(
+            denial.message,
+            hint="; ".join(filter(None, (denial.hint, *parsed.warnings))),
+            causes=(Cause(denial.field, denial.message, "FieldValueForbidden"),),
+        )
+    warnings = [*parsed.warnings, *advise(obj)]
+    if not kind.acted_upon:
         warnings.append(f"{kind.kind} is accepted and stored, but not yet acted upon")
-    if old is None or not _same_wish(old, obj):
-        causes: tuple[Cause, ...] = validate(obj, old)
-        if causes:
-            raise invalid(kind, obj.metadata.name, causes)
     return Admitted(obj, result, tuple(warnings))
 
 

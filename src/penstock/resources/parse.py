@@ -33,7 +33,7 @@ def parse(document: Mapping[str, Any], *, strict: bool = False) -> Parsed:
     for an unknown kind, missing fields and wrong types.
     """
     kind = identify(document)
-    fitted = fit({**document, "apiVersion": kind.api_version}, kind.type)
+    fitted = fit({**document, "apiVersion": kind.api_version}, kind.type, secret=kind.kind == "Secret")
     if fitted.unknown and strict:
         texts = ", ".join(str(unknown) for unknown in fitted.unknown)
         raise InvalidInput(

@@ -6,6 +6,7 @@ not given, as everywhere in Kubernetes.
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from penstock.kit.errors import Cause, nearest
+from penstock.kit.errors import Cause, InvalidInput, nearest
+from penstock.kit.quantity import parse_quantity
 
 INT64 = range(-(1 << 63), 1 << 63)
 MAX_SHOWN = 60
@@ -46,10 +48,10 @@ class Fitted:
     causes: tuple[Cause, ...]
 
 
-def fit(document: Mapping[str, Any], type_: type[msgspec.Struct], path: str = "") -> Fitted:
-    """Prune `document` to the fields of `type_` and check every value's type."""
-    fitting = _Fitting([], [])
-    fitted = fitting.struct(document, _fields(type_), path)
+def fit(document: Mapping[str, Any], type_: type[msgspec.Struct], *, secret: bool = False) -> Fitted:
+    """Prune `document` to the fields of `type_` and check every value's type. Causes never show a `secret`'s values."""
+    fitting = _Fitting([], [], secret)
+    fitted = fitting.struct(document, _fields(type_), "")
     return Fitted(fitted, tuple(fitting.unknown), tuple(fitting.causes))
 
 
@@ -64,12 +66,16 @@ class _Shape:
     values: _Shape | None = None
 
     @property
+    def is_quantity(self) -> bool:
+        return set(self.scalars) == {str, int, float}
+
+    @property
     def expected(self) -> str:
         if self.struct or self.values:
             return "an object"
         if self.items:
             return "a list"
-        if set(self.scalars) >= {str, float}:
+        if self.is_quantity:
             return "a quantity such as 500m or 4Gi"
         names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
         return " or ".join(names[scalar] for scalar in self.scalars)
@@ -110,6 +116,7 @@ def _shape(annotation: Any) -> _Shape:
 class _Fitting:
     unknown: list[Unknown]
     causes: list[Cause]
+    secret: bool
 
     def struct(self, value: Mapping[str, Any], fields: dict[str, _Field], path: str) -> dict[str, Any]:
         result = {}
@@ -136,27 +143,39 @@ class _Fitting:
             inner = shape.items
             return [self.value(item, inner, f"{path}[{i}]") for i, item in enumerate(value)]
         if type(value) in shape.scalars and (type(value) is not int or value in INT64):
+            if shape.is_quantity:
+                self.quantity(value, path)
             return value
         if isinstance(value, float) and int in shape.scalars and value.is_integer() and int(value) in INT64:
             return int(value)
-        self.causes.append(_wrong_type(path, value, shape))
+        self.causes.append(_wrong_type(path, value, shape, self.secret))
         return value
 
+    def quantity(self, value: str | int | float, path: str) -> None:
+        try:
+            parse_quantity(value)
+        except InvalidInput as error:
+            self.causes.append(
+                Cause(path, f"Invalid value: {shown(value)}: {error.message}", "FieldValueInvalid")
+            )
 
-def _wrong_type(path: str, value: Any, shape: _Shape) -> Cause:
-    found = shown(value)
-    message = f"Invalid value: {found}: found {kind_of_value(value)}, expected {shape.expected}"
+
+def _wrong_type(path: str, value: Any, shape: _Shape, secret: bool) -> Cause:
+    found = "" if secret else f" {shown(value)}:"
+    message = f"Invalid value:{found} found {kind_of_value(value)}, expected {shape.expected}"
     if shape.scalars == (str,) and isinstance(value, bool | int | float):
-        message += f'; quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
+        message += "; quote it" if secret else f'; quote it: "{shown(value)}"'
     return Cause(path, message, "FieldValueTypeInvalid")
 
 
 def shown(value: Any) -> str:
     """A value as it may stand in a message: JSON, cut short."""
-    text = msgspec.json.encode(value).decode(errors="replace") if not isinstance(value, int) else str(value)
-    if isinstance(value, bool):
-        text = str(value).lower()
+    text = json.dumps(value, default=_wire, ensure_ascii=False)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _wire(value: Any) -> Any:
+    return msgspec.to_builtins(value)
 
 
 def kind_of_value(value: Any) -> str:
