@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import msgspec
 import orjson
-import uvicorn
-from penstock.resources.scheme import kind_of
 
 from penstock.contracts.cluster import Change, Listing, Preconditions
 from penstock.host.api.app import build_api
+from penstock.host.api.server import serve_api
 from penstock.kit import errors
 from penstock.kit.errors import Cause, PlatformError
+from penstock.resources.scheme import kind_of
 
 TOKEN = "test-token"
 ERRORS = {
@@ -30,20 +30,16 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The application behind a real server on a free loopback port, and a client that may do everything."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve([listener]))
+    stop = asyncio.Event()
+    task = asyncio.create_task(serve_api(app, listener, stop, certificate=None))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10, trust_env=False
         ) as client:
-            while not server.started:
-                await asyncio.sleep(0.005)
             yield client
     finally:
-        app.state.streams.close()
-        server.should_exit = True
+        stop.set()
         await task
         listener.close()
 

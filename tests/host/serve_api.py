@@ -12,17 +12,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from penstock.resources.scheme import KINDS
-
 from penstock.contracts.controller import Key
 from penstock.host.api.app import build_api
 from penstock.host.api.certificate import ensure_certificate
 from penstock.host.api.kubeconfig import ensure_token, write_kubeconfig
+from penstock.host.api.server import serve_api
 from penstock.host.garbage import GarbageCollector, uids
 from penstock.host.namespaces import NamespaceController
 from penstock.resources.core import Namespace
 from penstock.resources.pod import Pod
+from penstock.resources.scheme import KINDS
 from penstock.testing.factories import disk_cluster
 
 
@@ -48,23 +47,17 @@ async def main() -> None:
     server_url = f"https://127.0.0.1:{port}"
     write_kubeconfig(home / "kubeconfig", server=server_url, token=token, certificate=certificate.certificate)
     app = build_api(cluster.objects, token=token, version="0", logs=ThreeLines())
-    config = uvicorn.Config(
-        app,
-        log_level="error",
-        lifespan="off",
-        access_log=False,
-        ssl_certfile=certificate.certificate,
-        ssl_keyfile=certificate.key,
-    )
-    server = uvicorn.Server(config)
-    tasks = [asyncio.create_task(server.serve([listener])), asyncio.create_task(collect(cluster))]
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve_api(app, listener, stop, certificate=certificate))
+    collecting = asyncio.create_task(collect(cluster))
     print(port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    app.state.streams.close()
-    server.should_exit = True
-    tasks[1].cancel()
+    stop.set()
+    await serving
+    collecting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks)
+        await collecting
+    cluster.objects.store.close()
 
 
 async def collect(cluster: Any) -> None:

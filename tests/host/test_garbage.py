@@ -1,5 +1,4 @@
 import pytest
-from penstock.resources.scheme import KINDS
 
 from penstock.contracts.controller import Key
 from penstock.host.cluster import EmbeddedCluster
@@ -8,6 +7,7 @@ from penstock.host.namespaces import NamespaceController
 from penstock.kit.errors import Forbidden, NotFound
 from penstock.resources.core import ConfigMap, Namespace
 from penstock.resources.meta import ObjectMeta, OwnerReference, Resource
+from penstock.resources.scheme import KINDS
 from penstock.testing.factories import config_map, memory_cluster, namespace, owned_by
 
 

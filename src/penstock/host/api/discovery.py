@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,6 +17,9 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 ACCESS_GROUP = "authorization.k8s.io"
 KUBERNETES_MINOR = 32
 """The Kubernetes release whose behaviour is followed; clients compare their own with it."""
+
+SERVED = (*KINDS, *(replace(kind, api_version=older) for kind in KINDS for older in kind.older_versions))
+"""Every kind, and once more per older version that it is read from."""
 
 Document = dict[str, Any]
 
@@ -125,7 +130,7 @@ def subresources_of(kind: Kind) -> tuple[tuple[str, str, str, str, tuple[str, ..
 def _groups() -> dict[str, tuple[str, ...]]:
     """The versions of each group, the core one first."""
     found: dict[str, list[str]] = {"": []}
-    for kind in KINDS:
+    for kind in SERVED:
         versions = found.setdefault(kind.group, [])
         if kind.version not in versions:
             versions.append(kind.version)
@@ -133,13 +138,14 @@ def _groups() -> dict[str, tuple[str, ...]]:
     return {group: tuple(sorted(versions, key=_preference)) for group, versions in found.items()}
 
 
-def _preference(version: str) -> tuple[int, str]:
-    """Stable before beta before alpha, as Kubernetes orders versions."""
-    return (2 if "alpha" in version else 1 if "beta" in version else 0, version)
+def _preference(version: str) -> tuple[int, list[int]]:
+    """Stable before beta before alpha, newer before older, as Kubernetes orders versions."""
+    stage = 2 if "alpha" in version else 1 if "beta" in version else 0
+    return stage, [-int(number) for number in re.findall(r"\d+", version)]
 
 
 def _kinds(group: str, version: str) -> list[Kind]:
-    return [kind for kind in KINDS if kind.group == group and kind.version == version]
+    return [kind for kind in SERVED if kind.group == group and kind.version == version]
 
 
 def _entries(kind: Kind) -> list[Document]:

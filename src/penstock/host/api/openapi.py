@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import orjson
 
-from penstock.host.api.discovery import subresources_of
+from penstock.host.api.discovery import SERVED, subresources_of
 from penstock.host.api.patching import patch_types
 from penstock.kit.errors import NotFound
 from penstock.kit.hashing import stable_hash
-from penstock.resources.scheme import KINDS, Kind
+from penstock.resources.scheme import Kind
 
 Document = dict[str, Any]
 
@@ -64,7 +64,7 @@ def document_v2() -> bytes:
 @cache
 def _paths() -> dict[str, tuple[Kind, ...]]:
     found: dict[str, list[Kind]] = {}
-    for kind in KINDS:
+    for kind in SERVED:
         path = f"apis/{kind.api_version}" if "/" in kind.api_version else f"api/{kind.api_version}"
         found.setdefault(path, []).append(kind)
     return {path: tuple(kinds) for path, kinds in found.items()}

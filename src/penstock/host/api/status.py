@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from penstock.host.api.target import Target
 from penstock.kit.errors import (
+    Cause,
     Exhausted,
     Forbidden,
     Internal,
@@ -39,9 +40,12 @@ def status_of(error: PlatformError, target: Target | None = None) -> dict[str, A
         details["name"] = target.name or (named[1] if named else "")
         details["group"] = target.kind.group
         details["kind"] = target.kind.kind if isinstance(error, Invalid) else target.kind.plural
-    if error.causes:
+    causes = error.causes
+    if isinstance(error, Invalid) and not causes:
+        causes = (Cause("", error.message),)  # kubectl prints the causes of an Invalid, not its message
+    if causes:
         details["causes"] = [
-            {"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in error.causes
+            {"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes
         ]
     if error.retry_after_s is not None:
         details["retryAfterSeconds"] = math.ceil(error.retry_after_s)

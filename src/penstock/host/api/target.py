@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from penstock.kit.errors import NotFound
-from penstock.resources.scheme import Kind, by_path
+from penstock.resources.scheme import KINDS, Kind, by_path
 
 NAMESPACE_PARTS = ("status", "finalize")
 """Behind `/namespaces/NAME` these are parts of the namespace itself, everything else is a resource inside it."""
+
+OLDER = MappingProxyType(
+    {
+        (kind.group, older.rpartition("/")[2], kind.plural): kind
+        for kind in KINDS
+        for older in kind.older_versions
+    }
+)
+"""Paths of older versions of a kind: their objects are read and answered as the present version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ def parse_target(path: str) -> Target:
     namespace = None
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in NAMESPACE_PARTS:
         namespace, rest = rest[1], rest[2:]
-    kind = by_path(group, version, rest[0])
+    kind = by_path(group, version, rest[0]) or OLDER.get((group, version, rest[0]))
     if kind is None or len(rest) > 3 or (namespace is not None and not kind.namespaced):
         raise no_such_path(path)
     name = rest[1] if len(rest) > 1 else ""
