@@ -29,23 +29,24 @@ def restart_delay_s(quick_deaths: int) -> float:
 
 
 class Child:
-    """`penstock.app.MODULE` as a process in a session of its own, so that Ctrl-C reaches the supervisor alone.
+    """`python -m MODULE` as a process in a session of its own, so that Ctrl-C reaches the supervisor alone.
 
-    `said(name, message)` is called for what the child tells the person at the terminal. `keep` is a descriptor that the
+    `name` is for people; `said(name, message)` is called for what the child tells the person at the terminal. `keep` is a descriptor that the
     child holds open as long as it lives: the data folder's lock.
     """
 
     def __init__(
         self,
-        module: str,
+        name: str,
         *,
+        module: str,
         environment: dict[str, str],
         log: Path,
         keep: int,
         said: Callable[[str, str], None],
     ) -> None:
-        self.name = module.replace("_", " ")
-        self._module = f"penstock.app.{module}"
+        self.name = name
+        self._module = module
         self._environment = environment
         self._log = log
         self._keep = keep
@@ -53,7 +54,9 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._failed: Notice | None = None
         self._ready = asyncio.Event()
-        self._line: asyncio.StreamWriter | None = None  # closed, it tells the child that the supervisor is gone
+        self._line: asyncio.StreamWriter | None = (
+            None  # closed, it tells the child that the supervisor is gone
+        )
 
     @property
     def pid(self) -> int | None:

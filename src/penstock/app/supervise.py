@@ -74,7 +74,7 @@ class Supervisor:
         (self._interrupted if self._interrupts == 1 else self._forced).set()
 
     async def _supervise(self, lock: int, started_at: float) -> int:
-        control, gateway = self._child("control_plane", lock), self._child("gateway", lock)
+        control, gateway = self._child("control plane", lock), self._child("gateway", lock)
         keepers = [asyncio.create_task(child.run()) for child in (control, gateway)]
         announced = asyncio.create_task(self._announce(control, gateway, started_at))
         interrupted = asyncio.create_task(self._interrupted.wait())
@@ -96,9 +96,10 @@ class Supervisor:
             raise failure
         return code
 
-    def _child(self, module: str, lock: int) -> Child:
-        log = self._home.log(module.replace("_", "-"))
-        return Child(module, environment=self._environment, log=log, keep=lock, said=self._said)
+    def _child(self, name: str, lock: int) -> Child:
+        module = f"penstock.app.{name.replace(' ', '_')}"
+        log = self._home.log(name.replace(" ", "-"))
+        return Child(name, module=module, environment=self._environment, log=log, keep=lock, said=self._said)
 
     def _said(self, name: str, message: str) -> None:
         self._terminal.say(f"{name}: {message}")

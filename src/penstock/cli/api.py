@@ -26,7 +26,7 @@ from penstock.kit.errors import Cause, InvalidInput, PlatformError, Unavailable
 
 TIMEOUT_S = 30.0
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
-MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 Document = dict[str, Any]
 
 
@@ -145,7 +145,7 @@ def error_of(status: int, body: bytes) -> PlatformError:
     )
     known = PlatformError.__subclasses__()
     named = [kind for kind in known if kind.reason == document.get("reason")]
-    kind = (*named, *(kind for kind in known if kind.status == status), PlatformError)[0]
+    kind: type[PlatformError] = (*named, *(kind for kind in known if kind.status == status), PlatformError)[0]
     return kind(message, hint=str(details.get("hint", "")), causes=causes)
 
 

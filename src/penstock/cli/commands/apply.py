@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from penstock.cli.api import MERGE_PATCH, Answer, Api, connect
+from penstock.cli.api import APPLY_PATCH, Api, Document, connect
 from penstock.cli.console import warn
 from penstock.cli.manifests import Manifest, read
 from penstock.cli.names import Resource, of_document
 from penstock.cli.options import Context, Filenames, Kubeconfig, Namespace
-from penstock.cli.three_way import LAST_APPLIED, three_way
 from penstock.kit.errors import InvalidInput, NotFound, PlatformError
 from penstock.resources.admission import admit
 
 DRY_RUNS = ("none", "client", "server")
+MANAGER = "penstock"
+BOOKKEEPING = ("resourceVersion", "generation", "managedFields")
 
 
 def run(
@@ -67,11 +67,16 @@ class Applier:
     def __init__(self, api: Api, namespace: str | None, *, strict: bool, dry_run: bool) -> None:
         self._api = api
         self._namespace = namespace
-        self._query = {"fieldValidation": "Strict" if strict else "Warn", "dryRun": "All" if dry_run else ""}
+        self._query = {
+            "fieldManager": MANAGER,
+            "force": "true",
+            "fieldValidation": "Strict" if strict else "Warn",
+            "dryRun": "All" if dry_run else "",
+        }
         self._suffix = " (server dry run)" if dry_run else ""
 
     def apply(self, manifest: Manifest) -> None:
-        """Create it, or change what differs. Raises PlatformError."""
+        """Create it or change what differs, by server-side apply: fields that an earlier manifest had are removed again."""
         document = copy.deepcopy(manifest.document)
         resource = of_document(self._api, document.get("apiVersion", ""), document.get("kind", ""))
         meta = document.setdefault("metadata", {})
@@ -79,17 +84,20 @@ class Applier:
         if not name:
             raise InvalidInput("metadata.name: found nothing, expected a name")
         namespace = self._place(resource, meta)
-        _remember(document)
-        try:
-            current = self._api.get(resource.path(namespace, name))
-        except NotFound:
-            answer = self._send("POST", resource.path(namespace), document)
-            outcome = "created"
-        else:
-            answer, outcome = self._change(resource.path(namespace, name), document, current)
+        path = resource.path(namespace, name)
+        before = self._current(path)
+        answer = self._api.send("PATCH", path, body=document, media=APPLY_PATCH, query=self._query)
         for warning in answer.warnings:
             warn(warning)
+        same = before is not None and _content(before) == _content(answer.document)
+        outcome = "created" if before is None else "unchanged" if same else "configured"
         print(f"{resource.title}/{name} {outcome}{self._suffix}")
+
+    def _current(self, path: str) -> Document | None:
+        try:
+            return self._api.get(path)
+        except NotFound:
+            return None
 
     def _place(self, resource: Resource, meta: dict[str, Any]) -> str | None:
         if not resource.namespaced:
@@ -102,24 +110,8 @@ class Applier:
         meta["namespace"] = own or self._namespace or self._api.namespace
         return str(meta["namespace"])
 
-    def _change(self, path: str, document: dict[str, Any], current: dict[str, Any]) -> tuple[Answer, str]:
-        last = orjson.loads((current["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "{}")
-        patch = three_way(last, document, current)
-        if not patch:
-            return Answer(current), "unchanged"
-        answer = self._send("PATCH", path, patch, MERGE_PATCH)
-        same = answer.document["metadata"].get("resourceVersion") == current["metadata"].get(
-            "resourceVersion"
-        )
-        return answer, "unchanged" if same and not self._query["dryRun"] else "configured"
 
-    def _send(self, method: str, path: str, body: dict[str, Any], media: str = "application/json") -> Answer:
-        return self._api.send(method, path, body=body, media=media, query=self._query)
-
-
-def _remember(document: dict[str, Any]) -> None:
-    """Keep the manifest in the annotation, as kubectl does."""
-    annotations = document["metadata"].get("annotations") or {}
-    annotations.pop(LAST_APPLIED, None)
-    document["metadata"]["annotations"] = annotations
-    annotations[LAST_APPLIED] = orjson.dumps(document).decode() + "\n"
+def _content(document: Document) -> Document:
+    """The object without what every write touches."""
+    meta = {name: value for name, value in document["metadata"].items() if name not in BOOKKEEPING}
+    return {**document, "metadata": meta}

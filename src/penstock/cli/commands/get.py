@@ -38,7 +38,9 @@ def run(
     if watch and len(wanted) > 1:
         raise InvalidInput("--watch: found several types, expected one")
     getter = Getter(api, None if all_namespaces else namespace or api.namespace, output, selector)
-    getter.show(wanted)
+    if not getter.show(wanted) and output not in ("yaml", "json"):
+        place = "" if getter.namespace is None else f" in namespace {getter.namespace}"
+        typer.echo(f"No resources found{place}.", err=True)
     if watch:
         getter.watch(wanted[0])
 
@@ -48,31 +50,29 @@ class Getter:
 
     def __init__(self, api: Api, namespace: str | None, output: str, selector: str) -> None:
         self._api = api
-        self._namespace = namespace
+        self.namespace = namespace
         self._output = output
         self._selector = selector
         self._version = ""
         self._titles: tuple[tuple[str, int], ...] = ()
 
-    def show(self, wanted: Sequence[Wanted]) -> None:
-        """Everything once."""
+    def show(self, wanted: Sequence[Wanted]) -> bool:
+        """Everything once; whether a table had a row."""
         answers = [answer for one in wanted for answer in self._read(one)]
         if self._output in ("yaml", "json"):
             self._dump(answers, single=sum(len(one.names) for one in wanted) == 1)
-            return
+            return False
         printed = False
         for one in wanted:
             tables = [answer for resource, answer in answers if resource is one]
             printed |= self._print(one, tables, several=len(wanted) > 1, gap=printed)
-        if not printed:
-            place = f" in namespace {self._namespace}" if self._namespace else ""
-            typer.echo(f"No resources found{place}.", err=True)
+        return printed
 
     def watch(self, one: Wanted) -> None:
         """Rows as they change, until interrupted. Raises Expired when the server wants a new list."""
         fields = f"metadata.name={one.names[0]}" if len(one.names) == 1 else ""
         lines = self._api.lines(
-            one.resource.path(self._namespace),
+            one.resource.path(self.namespace),
             accept=self._accept,
             watch="true",
             resourceVersion=self._version,
@@ -96,12 +96,12 @@ class Getter:
 
     def _read(self, one: Wanted) -> list[tuple[Wanted, Document]]:
         if not one.names:
-            path = one.resource.path(self._namespace)
+            path = one.resource.path(self.namespace)
             answers = [self._api.get(path, accept=self._accept, labelSelector=self._selector)]
         else:
             answers = [
                 self._api.get(
-                    one.resource.path(self._namespace or self._api.namespace, name), accept=self._accept
+                    one.resource.path(self.namespace or self._api.namespace, name), accept=self._accept
                 )
                 for name in one.names
             ]
@@ -136,7 +136,7 @@ class Getter:
         headers, cells = self._columns(definitions, [row for row, _ in rows])
         if several:
             cells = [[prefix + str(row[0]), *row[1:]] for row in cells]
-        if self._namespace is None and one.resource.namespaced:
+        if self.namespace is None and one.resource.namespaced:
             headers = ["namespace", *headers]
             cells = [[meta.get("namespace"), *row] for row, (_, meta) in zip(cells, rows, strict=True)]
         if again:
