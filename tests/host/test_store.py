@@ -188,6 +188,13 @@ def test_a_store_in_use_says_so_and_is_free_again_after_close(tmp_path: Path) ->
     Store(tmp_path / "s.sqlite").close()
 
 
+def test_nobody_else_can_read_what_is_stored(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    write(store, "a")
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    store.close()
+
+
 def _damaged(path: Path) -> None:
     path.write_bytes(b"this is not a database, and long enough to be sure of it" * 100)
 

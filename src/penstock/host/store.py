@@ -13,9 +13,9 @@ is after a restart.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +68,8 @@ class Store:
         `history_steps` and `history_bytes` bound what is kept per resource for watches.
         """
         self._path = str(path)
+        if self._path != ":memory:":
+            _create_private(Path(self._path))
         with self._translated():
             self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.2)
             self._prepare()
@@ -223,7 +225,7 @@ class Store:
             Step(version, type, row.namespace, row.name, row.document, old.document if old else None),
         )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -235,12 +237,19 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
+    @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             raise _translate(error, self._path) from error
+
+
+def _create_private(path: Path) -> None:
+    """An empty file with mode 0600, since Secrets are stored; SQLite gives its log the same mode. Errors are SQLite's to tell."""
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600)
+        path.chmod(0o600)
 
 
 def _translate(error: sqlite3.Error, path: str) -> PlatformError:
