@@ -139,6 +139,15 @@ def test_history_is_bounded_in_bytes() -> None:
         store.position("pods", start)
 
 
+def test_a_change_larger_than_the_bound_still_reaches_who_waits_for_it() -> None:
+    store = Store(":memory:", history_bytes=100_000)
+    position = store.position("pods", store.version)
+    version = write(store, "a", body=b"x" * 300_000)
+    assert len(position.take()) == 1
+    write(store, "a", expected=version, body=b"y" * 300_000)
+    assert len(position.take()) == 1
+
+
 def test_a_watch_position_from_before_a_restart_or_from_the_future_is_expired(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.sqlite")
     early = store.version

@@ -43,8 +43,10 @@ class _Log:
             self._drop_half()
 
     def _drop_half(self) -> None:
-        """Dropping half at once keeps appending cheap."""
-        count = max(1, len(self.steps) // 2)
+        """Dropping half at once keeps appending cheap; the newest step stays, however large, for those who wait for it."""
+        count = len(self.steps) // 2
+        if not count:
+            return
         gone = self.steps[:count]
         del self.steps[:count]
         self.dropped += count

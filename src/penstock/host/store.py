@@ -62,7 +62,7 @@ class Page:
 class Store:
     """The one writer of one SQLite file; ":memory:" keeps everything in memory for tests."""
 
-    def __init__(self, path: Path | str, *, history_steps: int = 2048, history_bytes: int = 16 << 20) -> None:
+    def __init__(self, path: Path | str, *, history_steps: int = 2048, history_bytes: int = 8 << 20) -> None:
         """Open or create the file. Raises Unavailable when it is in use, read-only, or no store of ours.
 
         `history_steps` and `history_bytes` bound what is kept per resource for watches.
