@@ -267,11 +267,12 @@ def _translate(error: sqlite3.Error, path: str) -> PlatformError:
             code="disk_full",
             hint="free some space; nothing that was stored is lost",
         )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
         return Unavailable(
             f"cannot write {path}: {error}",
             code="store_not_writable",
-            hint="check that the folder exists and that this user may write to it, or set PENSTOCK_HOME",
+            hint="check that the folder exists, that its disk is sound and not read-only, and that this user may write to it,"
+            " or set PENSTOCK_HOME to another folder",
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return Unavailable(
