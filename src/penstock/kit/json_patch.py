@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from penstock.kit.bounds import check_depth
 from penstock.kit.errors import Invalid, InvalidInput, nearest
 
-MAX_DEPTH = 100
 MAX_OPERATIONS = 10_000
 _REQUIRED = {
     "add": "value",
@@ -27,7 +27,7 @@ def json_patch(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
     """
     if len(operations) > MAX_OPERATIONS:
         raise InvalidInput(f"the patch has {len(operations)} operations, at most {MAX_OPERATIONS} are taken")
-    check_depth(operations)
+    check_depth(operations, "the patch")
     holder = {"": deepcopy(document)}
     for number, operation in enumerate(operations):
         _operate(holder, operation, f"operation {number}")
@@ -138,18 +138,3 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_same, left, right))
     return bool(left == right)
-
-
-def check_depth(value: Any) -> None:
-    """Raises InvalidInput if `value` is nested deeper than MAX_DEPTH."""
-    level, depth = [value], 0
-    while level:
-        if depth > MAX_DEPTH:
-            raise InvalidInput(f"the patch is nested deeper than {MAX_DEPTH} levels")
-        level = [
-            inner
-            for item in level
-            if isinstance(item, Mapping | list | tuple)
-            for inner in (item.values() if isinstance(item, Mapping) else item)
-        ]
-        depth += 1

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from penstock.kit.bounds import check_depth
 from penstock.kit.errors import InvalidInput
-from penstock.kit.json_patch import check_depth, json_patch
+from penstock.kit.json_patch import json_patch
 
 __all__ = ["json_patch", "merge_patch", "strategic_merge"]
 
@@ -48,7 +49,7 @@ _ORDER, _DELETE = "$setElementOrder/", "$deleteFromPrimitiveList/"
 
 def merge_patch(document: Any, patch: Any) -> Any:
     """`document` with `patch` laid over it: objects are merged, null removes, everything else replaces."""
-    check_depth(patch)
+    check_depth(patch, "the patch")
     return _merge(document, patch)
 
 
@@ -66,7 +67,7 @@ def _merge(document: Any, patch: Any) -> Any:
 
 def strategic_merge(document: Any, patch: Any) -> Any:
     """`document` with `patch` merged in: objects by field, named lists by item, null removes. Raises InvalidInput."""
-    check_depth(patch)
+    check_depth(patch, "the patch")
     if not isinstance(patch, Mapping):
         raise InvalidInput("a strategic merge patch is an object")
     return _object(document, patch)

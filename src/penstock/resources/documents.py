@@ -1,7 +1,7 @@
 """Text to documents: YAML and JSON, several in one text, bounded in size, depth and alias expansion.
 
 Scalars are read as Kubernetes reads them: YAML 1.1 booleans (`yes`, `off`), octal `0644`, but no timestamps and no
-base-60 numbers, because JSON has neither. A key given twice is an error, because one of the two would be lost.
+base-60 numbers, because JSON has neither. Keys are texts, as they were written. A key given twice is an error, because one of the two would be lost.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _Builder:
             return
         if isinstance(value, dict | list):
             raise InvalidInput(f"line {_line(event)}: a key must be a word, found a list or a mapping")
-        key = value if isinstance(value, str) else json.dumps(value)
+        key = event.value if isinstance(event, yaml.ScalarEvent) else str(value)
         if key in top.value:
             raise InvalidInput(
                 f"line {_line(event)}: key {key!r} is given twice",
@@ -219,7 +219,9 @@ class _Builder:
 
 def _scalar(event: Any) -> Any:
     text: str = event.value
-    if event.tag and event.tag != "!":
+    if event.tag == "!":
+        return text
+    if event.tag:
         return _tagged(event.tag.removeprefix("tag:yaml.org,2002:"), text, _line(event))
     if not event.implicit[0]:
         return text

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.kit.bounds import check_depth
 from penstock.kit.errors import Cause, Invalid, InvalidInput, nearest
 from penstock.resources.documents import documents
 from penstock.resources.meta import Resource
@@ -33,6 +34,7 @@ def parse(document: Mapping[str, Any], *, strict: bool = False) -> Parsed:
     for an unknown kind, missing fields and wrong types.
     """
     kind = identify(document)
+    check_depth(document, "the object")
     fitted = fit({**document, "apiVersion": kind.api_version}, kind.type, secret=kind.kind == "Secret")
     if fitted.unknown and strict:
         texts = ", ".join(str(unknown) for unknown in fitted.unknown)

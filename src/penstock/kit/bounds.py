@@ -1,0 +1,25 @@
+"""Bounds on data from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.kit.errors import InvalidInput
+
+MAX_DEPTH = 100
+
+
+def check_depth(value: Any, what: str) -> None:
+    """Raises InvalidInput if lists and objects are nested deeper than MAX_DEPTH; `what` names the value in the message."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"{what} is nested deeper than {MAX_DEPTH} levels", code="too_deep")
+        level = [
+            inner
+            for item in level
+            if isinstance(item, Mapping | list | tuple)
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+        depth += 1

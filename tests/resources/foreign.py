@@ -1,0 +1,37 @@
+"""Manifests and schemas that nobody here wrote, read in place from ../shared."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+def shared(folder: str) -> Path:
+    if not (SHARED / folder).is_dir():
+        pytest.skip("../shared is absent")
+    return SHARED / folder
+
+
+def samples() -> list[Path]:
+    """Every sample manifest, or one stand-in that skips."""
+    folder = SHARED / "kserve-samples"
+    return sorted(folder.glob("*.yaml")) or [folder / "absent.yaml"]
+
+
+@cache
+def crd_schema(plural: str, version: str) -> dict[str, Any]:
+    folder = shared("crds/kserve")
+    text = (folder / f"serving.kserve.io_{plural}.yaml").read_text()
+    crd = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    found = next(item for item in crd["spec"]["versions"] if item["name"] == version)
+    schema: dict[str, Any] = found["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def index() -> list[dict[str, Any]]:
+    return json.loads((shared("kserve-samples") / "index.json").read_text())
