@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from penstock.contracts.cluster import Cluster
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound, PlatformError
-from penstock.kit.hashing import stable_hash
+from penstock.kit.hashing import short_hash
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.core import Event, EventSource
 from penstock.resources.meta import ObjectMeta, ObjectReference, Resource
@@ -146,7 +146,7 @@ def _event(note: _Note) -> Event:
     moment = rfc3339(note.at)
     return Event(
         metadata=ObjectMeta(
-            name=f"{meta.name[:200]}.{stable_hash(identity)}", namespace=meta.namespace or "default"
+            name=f"{meta.name[:200]}.{short_hash(identity)}", namespace=meta.namespace or "default"
         ),
         involved_object=ObjectReference(
             api_version=note.about.api_version,

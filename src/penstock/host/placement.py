@@ -1,0 +1,115 @@
+"""The placement loop: binds each pending pod to the node that `decide/placement.py` chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch
+from penstock.decide.placement import Placement, place
+from penstock.kit.clock import Clock
+from penstock.kit.errors import Conflict, NotFound
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.core import Node, PriorityClass
+from penstock.resources.meta import Condition, Resource
+from penstock.resources.pod import Pod
+
+ALL = Key("", "pending pods")
+"""There is one queue of pending pods, so that two pods never take the same room."""
+
+
+class PlacementController:
+    """Highest priority first, then oldest first; what does not fit now is tried again whenever nodes or pods change."""
+
+    name = "placement"
+
+    def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
+        """See `contracts/controller.py`."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Pods, nodes and priorities: each may let a pending pod go ahead."""
+        return (Watch(Pod, _all), Watch(Node, _all), Watch(PriorityClass, _all))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Place what can be placed. Reads pods afresh: the cache may lag behind our own bindings."""
+        if not any(map(is_pending, self._cache.list(Pod))):
+            return None
+        pods = (await self._cluster.list(Pod)).items
+        bound = [pod for pod in pods if pod.spec.node_name and not _ended(pod)]
+        nodes = self._cache.list(Node)
+        for pod in sorted(filter(is_pending, pods), key=self._turn):
+            placement = place(pod, nodes, tuple(bound))
+            if placement.node:
+                bound.append(await self._bind(pod, placement))
+            else:
+                await self._refuse(pod, placement)
+        return None
+
+    def _turn(self, pod: Pod) -> tuple[int, str, str]:
+        return -self._priority(pod), pod.metadata.creation_timestamp or "", pod.metadata.name
+
+    def _priority(self, pod: Pod) -> int:
+        if pod.spec.priority is not None:
+            return pod.spec.priority
+        classes = self._cache.list(PriorityClass)
+        named = next((c for c in classes if c.metadata.name == pod.spec.priority_class_name), None)
+        default = next((c for c in classes if c.global_default), None)
+        chosen = named or default
+        return chosen.value if chosen else 0
+
+    async def _bind(self, pod: Pod, placement: Placement) -> Pod:
+        meta = pod.metadata
+        patch = {"metadata": {"resourceVersion": meta.resource_version}, "spec": {"nodeName": placement.node}}
+        try:
+            placed = await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
+        except (Conflict, NotFound):
+            return pod  # it changed or went meanwhile: its change brings us back
+        where = (
+            f"Successfully assigned {meta.namespace}/{meta.name} to {placement.node} ({placement.message})"
+        )
+        self._recorder.event(pod, "Normal", "Scheduled", where)
+        return placed
+
+    async def _refuse(self, pod: Pod, placement: Placement) -> None:
+        message = f"{placement.message} {placement.hint}".strip()
+        known = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
+        if known is not None and known.message == message:
+            return
+        condition = Condition(
+            type="PodScheduled",
+            status="False",
+            reason="Unschedulable",
+            message=message,
+            last_transition_time=rfc3339(self._clock.now()),
+        )
+        others = tuple(c for c in pod.status.conditions if c.type != "PodScheduled")
+        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=(*others, condition))
+        try:
+            await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
+        except (Conflict, NotFound):
+            return
+        self._recorder.event(pod, "Warning", "FailedScheduling", message)
+
+
+def is_pending(pod: Pod) -> bool:
+    """Whether the pod waits for a node."""
+    return (
+        not pod.spec.node_name
+        and pod.metadata.deletion_timestamp is None
+        and not pod.spec.scheduling_gates
+        and not _ended(pod)
+    )
+
+
+def _ended(pod: Pod) -> bool:
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def _all(obj: Resource) -> Iterable[Key]:
+    return (ALL,)

@@ -1,0 +1,64 @@
+"""ReplicaSets: the shell around `decide/replica_set.py`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
+from penstock.decide.replica_set import ReplicaSetPlan, plan_replica_set, pod_of
+from penstock.host.owned import is_owned, owned
+from penstock.kit.clock import Clock
+from penstock.kit.errors import NotFound
+from penstock.resources.pod import Pod
+from penstock.resources.workload import ReplicaSet
+
+
+class ReplicaSetController:
+    """Keeps each ReplicaSet's pods at the wished number."""
+
+    name = "replicaset"
+
+    def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
+        """See `contracts/controller.py`."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+
+    def watches(self) -> tuple[Watch, ...]:
+        """ReplicaSets, and the pods that they own."""
+        return (Watch(ReplicaSet, own_key), Watch(Pod, owner_keys("ReplicaSet")))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Count, then add or remove what is missing or too much."""
+        replica_set = self._cache.get(ReplicaSet, key.name, key.namespace)
+        if replica_set is None:
+            return None
+        plan = plan_replica_set(replica_set, owned(self._cache, Pod, replica_set), self._clock.now())
+        if plan.create or plan.delete:
+            plan = await self._apply(replica_set)
+        if plan.status != replica_set.status:
+            await self._cluster.replace(
+                msgspec.structs.replace(replica_set, status=plan.status), subresource="status"
+            )
+        return plan.again_s
+
+    async def _apply(self, replica_set: ReplicaSet) -> ReplicaSetPlan:
+        """Acts on a fresh list: a cache that lags behind our own writes would create pods twice."""
+        meta = replica_set.metadata
+        listing = await self._cluster.list(Pod, meta.namespace)
+        pods = tuple(pod for pod in listing.items if is_owned(pod, replica_set))
+        plan = plan_replica_set(replica_set, pods, self._clock.now())
+        for _ in range(plan.create):
+            pod = await self._cluster.create(pod_of(replica_set))
+            self._recorder.event(
+                replica_set, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}"
+            )
+        for name in plan.delete:
+            try:
+                await self._cluster.delete(Pod, name, meta.namespace)
+            except NotFound:
+                continue
+            self._recorder.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
+        return plan
