@@ -13,7 +13,7 @@ from penstock.kit.errors import Invalid, InvalidInput
 from penstock.resources.parse import parse
 from penstock.resources.scheme import KINDS, kind_of
 from penstock.resources.serving import InferenceService
-from penstock.resources.structure import _fields, shown
+from penstock.resources.structure import _fields, _Shape, shown
 
 
 def service(**predictor):
@@ -51,8 +51,6 @@ def test_nothing_of_a_manifest_is_lost_on_the_way_to_types_and_back(case):
     assert parsed.document == given_document == document
     assert parsed.warnings == ()
     written = msgspec.json.decode(msgspec.json.encode(parsed.object))
-    from penstock.resources.structure import _Shape
-
     shape = _Shape(struct=kind.type)
     assert without_empty(defaults_count_as_absent(written, shape)) == without_empty(
         defaults_count_as_absent(document, shape)

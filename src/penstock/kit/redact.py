@@ -22,11 +22,6 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PATTERNS = (
     re.compile(r"(?P<keep>\b(?:Bearer|Basic|Token)\s+)[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE),
     re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)", re.IGNORECASE),
-    re.compile(
-        r"(?P<keep>\b[\w.-]*(?:password|passwd|secret|token|api[-_]?key|access[-_]?key|signature|credential)"
-        r"[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;}]+",
-        re.IGNORECASE,
-    ),
     re.compile(r"(?P<keep>)\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}"),
     re.compile(r"(?P<keep>)\bhf_[A-Za-z0-9]{16,}"),
     re.compile(r"(?P<keep>)\bgh[pousr]_[A-Za-z0-9]{20,}"),
@@ -38,11 +33,18 @@ _PATTERNS = (
 )
 
 
+_ASSIGNMENT = re.compile(r"(?P<keep>(?P<name>\b[\w.-]+)[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"'&,;}\[]+)")
+
+
 def redact_text(text: str) -> str:
     """`text` without bearer tokens, passwords in URLs, `password=…`, well-known key formats and private keys."""
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\g<keep>{MASK}", text)
-    return text
+    return _ASSIGNMENT.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    return f"{match['keep']}{MASK}" if is_secret_name(match["name"]) else match[0]
 
 
 def redact(value: Any) -> Any:
