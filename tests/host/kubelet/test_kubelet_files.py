@@ -16,7 +16,13 @@ from penstock.host.kubelet.logfile import Format, LogReader
 from penstock.host.kubelet.references import Missing, References
 from penstock.host.kubelet.volumes import VolumeContext, prepare_volume
 from penstock.kit.errors import Invalid, InvalidInput
-from penstock.resources.core import ConfigMap, PersistentVolumeClaim, Secret
+from penstock.resources.core import (
+    ConfigMap,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
+    Secret,
+    VolumeResourceRequirements,
+)
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import (
     ConfigMapVolumeSource,
@@ -39,7 +45,9 @@ async def context(tmp_path: Path) -> VolumeContext:
     layout = Layout(tmp_path)
     await cluster.create(ConfigMap(metadata=META, data={"x.txt": "one", "y": "two"}))
     await cluster.create(Secret(metadata=META, data={"token": "czNjcmV0"}))
-    await cluster.create(PersistentVolumeClaim(metadata=META))
+    size = VolumeResourceRequirements(requests={"storage": "1Gi"})
+    wish = PersistentVolumeClaimSpec(access_modes=("ReadWriteOnce",), resources=size)
+    await cluster.create(PersistentVolumeClaim(metadata=META, spec=wish))
     pod = Pod(metadata=META, spec=PodSpec(node_name="n"))
     return VolumeContext(layout, layout.pod("n", "uid"), pod, References(cluster, "default"), {"cpu": 4.0})
 
