@@ -1,0 +1,227 @@
+"""Which revisions exist, and who gets which share of traffic?
+
+An immutable Deployment per distinct pod template, named `{service}-{component}-00001` and so on. Traffic follows KServe's
+rules for `canaryTrafficPercent`: p percent to the latest ready revision, the rest to the one that was fully rolled out before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from penstock.decide.deployment import replicas_of
+from penstock.kit.hashing import short_hash
+from penstock.kit.timestamps import parse_rfc3339, rfc3339
+from penstock.resources.meta import Labels, LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.pod import PodTemplateSpec
+from penstock.resources.serving import Component, ComponentStatus, InferenceService, TrafficTarget
+from penstock.resources.workload import Deployment, DeploymentSpec
+
+REVISION_LABEL = "penstock.dev/revision"
+TEMPLATE_HASH = "penstock.dev/template-hash"
+IDLE_SINCE = "penstock.dev/idle-since"
+DRAIN_S = 5.0
+"""How long a revision keeps its pods after it lost its traffic: gateways have learnt of it, and its streams go on draining."""
+KEPT_REVISIONS = 5
+"""Revisions without traffic that are kept at zero pods, to roll back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What to do about one component's revisions."""
+
+    create: Deployment | None = None
+    scale: tuple[tuple[str, int], ...] = ()
+    mark_idle: tuple[tuple[str, str | None], ...] = ()
+    delete: tuple[str, ...] = ()
+    status: ComponentStatus = field(default_factory=ComponentStatus)
+    again_s: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def plan_rollout(
+    service: InferenceService,
+    name: str,
+    component: Component,
+    template: PodTemplateSpec | None,
+    deployments: tuple[Deployment, ...],
+    now: float,
+) -> Rollout:
+    """`template` is None while it cannot be made: then what runs stays. `deployments` are this component's revisions."""
+    ordered = sorted(deployments, key=lambda d: d.metadata.name)
+    before = service.status.components.get(name, ComponentStatus())
+    create, current = _current(service, name, component, template, ordered, before)
+    status = _traffic(component, before, current, ordered)
+    used = {target.revision_name for target in status.traffic if target.percent} | {current}
+    steps = [_step(component, deployment, deployment.metadata.name in used, now) for deployment in ordered]
+    unused = [d.metadata.name for d in ordered if d.metadata.name not in used and not replicas_of(d)]
+    reasons = [step.reason for step in steps if step.reason]
+    return Rollout(
+        create=create,
+        scale=tuple((step.revision, step.size) for step in steps if step.size is not None),
+        mark_idle=tuple((step.revision, step.idle_since) for step in steps if step.marks),
+        delete=tuple(unused[: max(0, len(unused) - KEPT_REVISIONS)]),
+        status=status,
+        again_s=min((step.wait_s for step in steps if step.wait_s is not None), default=None),
+        reasons=(*reasons, f"new revision {create.metadata.name}") if create else tuple(reasons),
+    )
+
+
+def _current(
+    service: InferenceService,
+    name: str,
+    component: Component,
+    template: PodTemplateSpec | None,
+    ordered: list[Deployment],
+    before: ComponentStatus,
+) -> tuple[Deployment | None, str]:
+    """The revision of the present template: one to create, or None, and its name."""
+    if template is None:
+        return None, before.latest_created_revision
+    wanted = short_hash(template)
+    for deployment in reversed(ordered):
+        if deployment.metadata.labels.get(TEMPLATE_HASH) == wanted:
+            return None, deployment.metadata.name
+    size = _bounded(component, _serving_size(ordered, before))
+    revision = _next_name(service, name, ordered, before)
+    return _revision(service, name, component, template, revision, size), revision
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One existing revision: a new `size` or None; whether to write `idle_since`; when to look again."""
+
+    revision: str
+    size: int | None = None
+    marks: bool = False
+    idle_since: str | None = None
+    wait_s: float | None = None
+    reason: str = ""
+
+
+def _step(component: Component, deployment: Deployment, used: bool, now: float) -> _Step:
+    revision, size = deployment.metadata.name, replicas_of(deployment)
+    since = deployment.metadata.annotations.get(IDLE_SINCE)
+    if used:
+        wished = _bounded(component, size)
+        changed = wished if wished != size else None
+        reason = f"{revision} to {wished} pods" if changed else ""
+        return _Step(revision, changed, marks=since is not None, reason=reason)
+    if since is None:
+        return _Step(revision, marks=True, idle_since=rfc3339(now), wait_s=DRAIN_S)
+    if not size:
+        return _Step(revision)
+    left_s = parse_rfc3339(since) + DRAIN_S - now
+    if left_s > 0:
+        return _Step(revision, wait_s=left_s)
+    return _Step(revision, 0, reason=f"{revision} has no traffic any more: to 0 pods")
+
+
+def is_ready(deployment: Deployment) -> bool:
+    """Whether the revision can take its share: enough of its pods are available."""
+    wished = replicas_of(deployment)
+    current = deployment.status.observed_generation >= deployment.metadata.generation
+    available = any(c.type == "Available" and c.status == "True" for c in deployment.status.conditions)
+    return current and wished > 0 and available and deployment.status.available_replicas > 0
+
+
+def minimum_of(component: Component) -> int:
+    """The least number of pods of a revision that serves; scaling to zero is the autoscaler's to decide."""
+    return max(1, 1 if component.min_replicas is None else component.min_replicas)
+
+
+def _bounded(component: Component, size: int) -> int:
+    """A size that somebody set is kept within the service's bounds."""
+    bounded = max(minimum_of(component), size)
+    return min(bounded, max(component.max_replicas, 1)) if component.max_replicas else bounded
+
+
+def _serving_size(deployments: list[Deployment], before: ComponentStatus) -> int:
+    """A new revision starts with as many pods as the one that it replaces."""
+    return next((replicas_of(d) for d in deployments if d.metadata.name == before.latest_ready_revision), 0)
+
+
+def _traffic(
+    component: Component, before: ComponentStatus, current: str, deployments: list[Deployment]
+) -> ComponentStatus:
+    by_name = {deployment.metadata.name: deployment for deployment in deployments}
+    latest_ready = before.latest_ready_revision if before.latest_ready_revision in by_name else ""
+    if current in by_name and is_ready(by_name[current]):
+        latest_ready = current
+    rolled, previous = before.latest_rolledout_revision, before.previous_rolledout_revision
+    rolled = rolled if rolled in by_name else ""
+    percent = component.canary_traffic_percent
+    if percent is not None and percent < 100 and rolled and rolled == latest_ready and previous in by_name:
+        rolled = previous
+    targets: list[TrafficTarget] = []
+    if not latest_ready:
+        pass
+    elif percent is not None and percent < 100 and rolled and rolled != latest_ready:
+        targets.append(TrafficTarget(revision_name=latest_ready, percent=percent, latest_revision=True))
+        targets.append(
+            TrafficTarget(revision_name=rolled, percent=100 - percent, latest_revision=False, tag="prev")
+        )
+    else:
+        targets.append(TrafficTarget(revision_name=latest_ready, percent=100, latest_revision=True))
+        if latest_ready != rolled:
+            previous, rolled = rolled or previous, latest_ready
+    return msgspec.structs.replace(
+        before,
+        latest_created_revision=current,
+        latest_ready_revision=latest_ready,
+        latest_rolledout_revision=rolled,
+        previous_rolledout_revision=previous,
+        traffic=tuple(targets),
+    )
+
+
+def _next_name(
+    service: InferenceService, name: str, deployments: list[Deployment], before: ComponentStatus
+) -> str:
+    """Numbers are never used again, also when the revision that had one is gone."""
+    names = [d.metadata.name for d in deployments]
+    names += [before.latest_created_revision, before.latest_ready_revision, before.latest_rolledout_revision]
+    used = [int(tail) for tail in (n.rpartition("-")[2] for n in names) if tail.isdecimal()]
+    return f"{service.metadata.name}-{name}-{max(used, default=0) + 1:05d}"
+
+
+def _revision(
+    service: InferenceService,
+    name: str,
+    component: Component,
+    template: PodTemplateSpec,
+    revision: str,
+    size: int,
+) -> Deployment:
+    meta = service.metadata
+    labels: Labels = {
+        "serving.kserve.io/inferenceservice": meta.name,
+        "component": name,
+        "app": f"isvc.{meta.name}-{name}",
+        REVISION_LABEL: revision,
+    }
+    pod_meta = msgspec.structs.replace(template.metadata, labels=template.metadata.labels | labels)
+    owner = OwnerReference(
+        api_version=service.api_version,
+        kind=service.kind,
+        name=meta.name,
+        uid=meta.uid,
+        controller=True,
+        block_owner_deletion=True,
+    )
+    return Deployment(
+        metadata=ObjectMeta(
+            name=revision,
+            namespace=meta.namespace,
+            labels={**labels, TEMPLATE_HASH: short_hash(template)},
+            owner_references=(owner,),
+        ),
+        spec=DeploymentSpec(
+            replicas=size,
+            selector=LabelSelector(match_labels={REVISION_LABEL: revision}),
+            template=msgspec.structs.replace(template, metadata=pod_meta),
+            strategy=component.deployment_strategy,
+            progress_deadline_seconds=600,
+        ),
+    )

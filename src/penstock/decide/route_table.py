@@ -1,0 +1,109 @@
+"""What does the gateway need to know?
+
+Every service with its ready endpoints by revision. A pod that is being deleted, or is not ready, is no endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.contracts.exchange import Endpoint, RevisionRoute, ServicePhase, ServiceRoute
+from penstock.decide.replica_set import is_active, ready_since
+from penstock.decide.rollout import REVISION_LABEL
+from penstock.decide.workload import serving_port
+from penstock.kit.timestamps import parse_rfc3339
+from penstock.resources.pod import Pod
+from penstock.resources.serving import Component, ComponentStatus, InferenceService
+
+ALIASES = "penstock.dev/aliases"
+METRICS_DIALECT = "penstock.dev/metrics-dialect"
+STOP = "serving.kserve.io/stop"
+DEFAULT_TIMEOUT_S = 600.0
+
+
+def service_routes(services: Iterable[InferenceService], pods: Iterable[Pod]) -> tuple[ServiceRoute, ...]:
+    """One route for each service, ordered by namespace and name; one more for a predictor behind a transformer."""
+    by_revision: dict[tuple[str, str], list[Pod]] = {}
+    for pod in pods:
+        revision = pod.metadata.labels.get(REVISION_LABEL)
+        if revision and is_active(pod) and ready_since(pod) is not None and pod.status.pod_ip:
+            by_revision.setdefault((pod.metadata.namespace, revision), []).append(pod)
+    routes = []
+    for service in services:
+        if service.metadata.deletion_timestamp is not None:
+            continue
+        entry = "transformer" if service.spec.transformer is not None else "predictor"
+        routes.append(_route(service, service.metadata.name, entry, by_revision))
+        if entry != "predictor":
+            routes.append(_route(service, f"{service.metadata.name}-predictor", "predictor", by_revision))
+    return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
+
+
+def _route(
+    service: InferenceService, name: str, entry: str, pods: dict[tuple[str, str], list[Pod]]
+) -> ServiceRoute:
+    meta = service.metadata
+    component: Component = getattr(service.spec, entry)
+    slots = component.container_concurrency or 0
+    status = service.status.components.get(entry, ComponentStatus())
+    revisions = tuple(
+        RevisionRoute(
+            name=target.revision_name,
+            weight_percent=target.percent or 0,
+            endpoints=tuple(
+                _endpoint(pod, slots) for pod in pods.get((meta.namespace, target.revision_name), ())
+            ),
+        )
+        for target in status.traffic
+    )
+    phase, message = _phase(service, revisions)
+    dialects = [
+        pod.metadata.annotations[METRICS_DIALECT]
+        for revision in revisions
+        for pod in pods.get((meta.namespace, revision.name), ())
+        if METRICS_DIALECT in pod.metadata.annotations
+    ]
+    return ServiceRoute(
+        namespace=meta.namespace,
+        name=name,
+        uid=meta.uid,
+        engine_model=meta.name,
+        aliases=_aliases(service) if name == meta.name else (),
+        hosts=(f"{name}.{meta.namespace}", f"{name}-{meta.namespace}"),
+        phase=phase,
+        message=message,
+        revisions=revisions,
+        created_at=parse_rfc3339(meta.creation_timestamp) if meta.creation_timestamp else 0.0,
+        timeout_s=float(component.timeout) if component.timeout else DEFAULT_TIMEOUT_S,
+        metrics_dialect=dialects[0] if dialects else "",
+    )
+
+
+def _aliases(service: InferenceService) -> tuple[str, ...]:
+    text = service.metadata.annotations.get(ALIASES, "")
+    return tuple(alias for alias in (part.strip() for part in text.split(",")) if alias)
+
+
+def _endpoint(pod: Pod, slots: int) -> Endpoint:
+    return Endpoint(
+        name=pod.metadata.name,
+        address=pod.status.pod_ip,
+        port=serving_port(pod.spec),
+        node=pod.spec.node_name,
+        slots=slots,
+    )
+
+
+def _phase(service: InferenceService, revisions: tuple[RevisionRoute, ...]) -> tuple[ServicePhase, str]:
+    if any(revision.endpoints for revision in revisions if revision.weight_percent):
+        return "Ready", ""
+    if service.metadata.annotations.get(STOP) == "true":
+        return "Sleeping", "the service is stopped (annotation serving.kserve.io/stop)"
+    model = service.status.model_status
+    if model is not None and model.transition_status in ("InvalidSpec", "BlockedByFailedLoad"):
+        return (
+            "Failed",
+            model.last_failure_info.message if model.last_failure_info else model.transition_status,
+        )
+    state = model.states.target_model_state if model and model.states else ""
+    return "Starting", "its model is being fetched" if state == "Loading" else "its pods are starting"

@@ -1,0 +1,225 @@
+"""What do we tell the user about this InferenceService?
+
+KServe's conditions and modelStatus table, with failure messages that say what to do next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.decide.rollout import is_ready
+from penstock.decide.storage import INITIALIZER
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.annotations import mode_of
+from penstock.resources.meta import Condition
+from penstock.resources.pod import ContainerStatus, Pod
+from penstock.resources.serving import (
+    Addressable,
+    ComponentStatus,
+    FailureInfo,
+    InferenceService,
+    InferenceServiceStatus,
+    ModelCopies,
+    ModelStates,
+    ModelStatus,
+)
+from penstock.resources.workload import Deployment
+
+READY_CONDITIONS = {
+    "predictor": "PredictorReady",
+    "transformer": "TransformerReady",
+    "explainer": "ExplainerReady",
+}
+STUCK_REASONS = (
+    "CrashLoopBackOff",
+    "CreateContainerError",
+    "CreateContainerConfigError",
+    "ErrImageNeverPull",
+    "RunContainerError",
+    "InvalidImageName",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One component: its new rollout status, revisions, pods, and why its pods cannot be made ("" if they can)."""
+
+    name: str
+    rollout: ComponentStatus
+    deployments: tuple[Deployment, ...]
+    pods: tuple[Pod, ...]
+    failure_reason: str = ""
+    failure: str = ""
+
+
+def service_status(
+    service: InferenceService,
+    observed: tuple[Observed, ...],
+    *,
+    url: str,
+    runtime_name: str,
+    cluster_runtime_name: str,
+    stopped: bool,
+    now: float,
+) -> InferenceServiceStatus:
+    """The whole status; times of conditions change only when their status does."""
+    conditions = [_component_condition(component, stopped) for component in observed]
+    ready = all(condition.status == "True" for condition in conditions)
+    worst = next((c for c in conditions if c.status == "False"), None) or next(
+        (c for c in conditions if c.status == "Unknown"), None
+    )
+    conditions.append(Condition(type="IngressReady", status="True" if ready else "False"))
+    if stopped:
+        conditions.append(Condition(type="Stopped", status="True"))
+    summary = Condition(
+        type="Ready",
+        status="True" if ready else (worst.status if worst else "Unknown"),
+        reason="" if ready or worst is None else worst.reason,
+        message="" if ready or worst is None else worst.message,
+    )
+    conditions.append(summary)
+    components = {
+        component.name: msgspec.structs.replace(component.rollout, url=url) for component in observed
+    }
+    predictor = next(component for component in observed if component.name == "predictor")
+    return InferenceServiceStatus(
+        observed_generation=service.metadata.generation,
+        conditions=tuple(
+            _stamped(c, service.status.conditions, now) for c in sorted(conditions, key=lambda c: c.type)
+        ),
+        url=url,
+        address=Addressable(url=url),
+        components=components,
+        model_status=_model_status(service, predictor, ready, now),
+        deployment_mode=mode_of(service),
+        serving_runtime_name=runtime_name,
+        cluster_serving_runtime_name=cluster_runtime_name,
+    )
+
+
+def _component_condition(component: Observed, stopped: bool) -> Condition:
+    kind = READY_CONDITIONS[component.name]
+    if stopped:
+        return Condition(
+            type=kind, status="False", reason="Stopped", message="annotation serving.kserve.io/stop is set"
+        )
+    if component.failure:
+        return Condition(
+            type=kind, status="False", reason=component.failure_reason, message=component.failure
+        )
+    serving = {target.revision_name for target in component.rollout.traffic if target.percent}
+    if serving and any(d.metadata.name in serving and is_ready(d) for d in component.deployments):
+        return Condition(type=kind, status="True")
+    reason, message = _why_not_ready(component)
+    return Condition(type=kind, status="False" if reason else "Unknown", reason=reason, message=message)
+
+
+def _why_not_ready(component: Observed) -> tuple[str, str]:
+    newest = component.rollout.latest_created_revision
+    for pod in component.pods:
+        if pod.metadata.labels.get("penstock.dev/revision") != newest:
+            continue
+        stuck = _stuck(pod)
+        if stuck is not None:
+            return _words(stuck[0], stuck[1], pod)
+        placed = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
+        if placed is not None and placed.status == "False":
+            return placed.reason, placed.message
+    for deployment in component.deployments:
+        for condition in deployment.status.conditions:
+            late = condition.reason == "ProgressDeadlineExceeded"
+            if deployment.metadata.name == newest and (condition.type == "ReplicaFailure" or late):
+                return condition.reason, condition.message
+    return "", ""
+
+
+def _stuck(pod: Pod) -> tuple[ContainerStatus, str] | None:
+    """The first container that cannot go on, and what it says."""
+    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        waiting, ended = status.state.waiting, status.state.terminated
+        if waiting is not None and waiting.reason in STUCK_REASONS:
+            last = status.last_state.terminated
+            said = last.message.strip() if last and last.message else ""
+            code = f"exit code {last.exit_code}" if last else ""
+            return status, "; ".join(part for part in (waiting.message, code, said) if part)
+        if ended is not None and ended.exit_code != 0:
+            return status, ended.message.strip() or f"exit code {ended.exit_code}"
+    return None
+
+
+def _words(status: ContainerStatus, said: str, pod: Pod) -> tuple[str, str]:
+    waiting = status.state.waiting
+    reason = waiting.reason if waiting else "Error"
+    look = f"see: kubectl logs -n {pod.metadata.namespace} {pod.metadata.name} -c {status.name}"
+    if status.name == INITIALIZER:
+        return "ModelLoadFailed", f"the model could not be fetched: {said}; {look}"
+    if reason in ("CreateContainerError", "ErrImageNeverPull"):
+        return reason, said
+    return reason, f"container {status.name} does not stay up: {said}; {look}"
+
+
+def _model_status(service: InferenceService, predictor: Observed, ready: bool, now: float) -> ModelStatus:
+    before = service.status.model_status
+    known = before.last_failure_info if before else None
+    newest = predictor.rollout.latest_created_revision
+    current = newest == predictor.rollout.latest_ready_revision
+    pods = [p for p in predictor.pods if p.metadata.labels.get("penstock.dev/revision") == newest]
+    failed = [(pod, stuck) for pod in pods if (stuck := _stuck(pod)) is not None]
+    ready_pods = sum(
+        any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions) for pod in predictor.pods
+    )
+    copies = ModelCopies(failed_copies=len(failed), total_copies=ready_pods)
+    active = "Loaded" if predictor.rollout.latest_ready_revision and ready_pods else ""
+    if predictor.failure:
+        info = _info(known, predictor.failure_reason, predictor.failure, "", now)
+        return _model("InvalidSpec", active, "Pending" if active else "", copies, info)
+    if ready and current:
+        return _model("UpToDate", "Loaded", "Loaded", copies, None)
+    if failed:
+        pod, (status, said) = failed[0]
+        reason = "ModelLoadFailed"
+        ended = status.state.terminated or status.last_state.terminated
+        info = _info(
+            known, reason, _words(status, said, pod)[1], newest, now, ended.exit_code if ended else None
+        )
+        return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, info)
+    loading = any(
+        status.name == INITIALIZER and status.state.running is not None
+        for pod in pods
+        for status in pod.status.init_container_statuses
+    )
+    return _model("InProgress", active, "Loading" if loading else "Pending", copies, None)
+
+
+def _model(
+    transition: str, active: str, target: str, copies: ModelCopies, info: FailureInfo | None
+) -> ModelStatus:
+    states = ModelStates(active_model_state=active, target_model_state=target) if active or target else None
+    return ModelStatus(transition_status=transition, states=states, copies=copies, last_failure_info=info)
+
+
+def _info(
+    known: FailureInfo | None,
+    reason: str,
+    message: str,
+    revision: str,
+    now: float,
+    exit_code: int | None = None,
+) -> FailureInfo:
+    """The same failure keeps the time at which it was first seen."""
+    same = known is not None and (known.reason, known.message) == (reason, message)
+    return FailureInfo(
+        reason=reason,
+        message=message,
+        model_revision_name=revision,
+        time=known.time if same and known else rfc3339(now),
+        exit_code=exit_code,
+    )
+
+
+def _stamped(condition: Condition, before: tuple[Condition, ...], now: float) -> Condition:
+    known = next((c for c in before if c.type == condition.type), None)
+    turned = known.last_transition_time if known and known.status == condition.status else rfc3339(now)
+    return msgspec.structs.replace(condition, last_transition_time=turned)

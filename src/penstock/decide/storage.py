@@ -1,0 +1,128 @@
+"""How do the model's files get into the pod?
+
+As in KServe: an init container `storage-initializer` with `[uri, path …]` fills an emptyDir that the serving container sees
+read-only at /mnt/models; `pvc://` is mounted directly. A container with env STORAGE_URI asks for the same.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.resources.pod import (
+    Container,
+    EmptyDirVolumeSource,
+    EnvVar,
+    PersistentVolumeClaimVolumeSource,
+    PodSpec,
+    Volume,
+    VolumeMount,
+)
+from penstock.resources.runtime import ClusterStorageContainer
+from penstock.resources.serving import StorageUri
+
+MODELS = "/mnt/models"
+VOLUME = "kserve-provision-location"
+INITIALIZER = "storage-initializer"
+INITIALIZER_IMAGE = "penstock/storage-initializer:latest"
+STORAGE_URI = "STORAGE_URI"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One model source and the folder in the container that it fills."""
+
+    uri: str
+    path: str
+
+
+def sources_of(
+    storage_uri: str | None, storage_uris: tuple[StorageUri, ...], container: Container
+) -> tuple[Source, ...]:
+    """Where the component's files come from; admission has seen to it that only one form is used."""
+    if storage_uri:
+        return (Source(storage_uri, MODELS),)
+    if storage_uris:
+        return tuple(Source(item.uri, item.mount_path or MODELS) for item in storage_uris)
+    named = next((env.value for env in container.env if env.name == STORAGE_URI and env.value), None)
+    return (Source(named, MODELS),) if named else ()
+
+
+def with_models(
+    pod: PodSpec,
+    main: str,
+    sources: tuple[Source, ...],
+    containers: tuple[ClusterStorageContainer, ...] = (),
+    *,
+    read_only: bool = True,
+    secret_env: tuple[EnvVar, ...] = (),
+) -> PodSpec:
+    """The pod with its models; `main` names the container that needs them, `secret_env` carries credentials."""
+    if not sources:
+        return pod
+    claims = tuple(source for source in sources if source.uri.startswith("pvc://"))
+    fetched = tuple(source for source in sources if source not in claims)
+    mounts: list[VolumeMount] = []
+    volumes: list[Volume] = []
+    for number, source in enumerate(claims):
+        claim, _, folder = source.uri.removeprefix("pvc://").partition("/")
+        name = f"kserve-pvc-source-{number}" if number else "kserve-pvc-source"
+        volumes.append(
+            Volume(name=name, persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name=claim))
+        )
+        mounts.append(
+            VolumeMount(name=name, mount_path=source.path, sub_path=folder.strip("/"), read_only=read_only)
+        )
+    initializers: tuple[Container, ...] = ()
+    if fetched:
+        root = common_folder(tuple(source.path for source in fetched))
+        volumes.append(Volume(name=VOLUME, empty_dir=EmptyDirVolumeSource()))
+        mounts.append(VolumeMount(name=VOLUME, mount_path=root, read_only=read_only))
+        initializers = (_initializer(fetched, root, containers, secret_env),)
+    serving = tuple(_mounted(c, tuple(mounts)) if c.name == main else c for c in pod.containers)
+    return msgspec.structs.replace(
+        pod,
+        containers=serving,
+        init_containers=(*initializers, *pod.init_containers),
+        volumes=(*pod.volumes, *volumes),
+    )
+
+
+def common_folder(paths: tuple[str, ...]) -> str:
+    """The folder that holds all of them: the only one itself, else their common parent."""
+    return paths[0] if len(set(paths)) == 1 else posixpath.commonpath(paths)
+
+
+def _initializer(
+    sources: tuple[Source, ...],
+    root: str,
+    containers: tuple[ClusterStorageContainer, ...],
+    secret_env: tuple[EnvVar, ...],
+) -> Container:
+    chosen = next((c for c in containers if not c.disabled and _takes(c, sources)), None)
+    base = chosen.spec.container if chosen else Container(name=INITIALIZER, image=INITIALIZER_IMAGE)
+    args = tuple(part for source in sources for part in (source.uri, source.path))
+    return msgspec.structs.replace(
+        base,
+        name=INITIALIZER,
+        args=args,
+        env=(*base.env, *secret_env),
+        volume_mounts=(*base.volume_mounts, VolumeMount(name=VOLUME, mount_path=root)),
+    )
+
+
+def _takes(container: ClusterStorageContainer, sources: tuple[Source, ...]) -> bool:
+    prefixes = tuple(f.prefix for f in container.spec.supported_uri_formats if f.prefix)
+    usable = container.spec.workload_type in ("", "initContainer")
+    return usable and bool(prefixes) and all(source.uri.startswith(prefixes) for source in sources)
+
+
+def _mounted(container: Container, mounts: tuple[VolumeMount, ...]) -> Container:
+    """KServe rewrites a custom container's STORAGE_URI to where the files are."""
+    env = tuple(
+        msgspec.structs.replace(item, value=MODELS) if item.name == STORAGE_URI else item
+        for item in container.env
+    )
+    return msgspec.structs.replace(container, env=env, volume_mounts=(*container.volume_mounts, *mounts))
