@@ -1,0 +1,205 @@
+"""InferenceServices: observe runtimes, revisions and pods; decide; apply Deployments and status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
+from penstock.controlplane.controllers.credentials import credentials
+from penstock.decide.rollout import IDLE_SINCE, Rollout, plan_rollout
+from penstock.decide.route_table import STOP
+from penstock.decide.runtime import Choice, choose_runtime
+from penstock.decide.status import Observed, service_status
+from penstock.decide.workload import SERVICE_LABEL, ComponentName, Workload, build_workload, component_of
+from penstock.kit.clock import Clock
+from penstock.kit.errors import AlreadyExists, NotFound
+from penstock.resources.meta import Resource
+from penstock.resources.pod import EnvVar, Pod
+from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
+from penstock.resources.serving import ComponentStatus, InferenceService, ModelStatus
+from penstock.resources.workload import Deployment
+
+COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One component, decided."""
+
+    observed: Observed
+    rollout: Rollout
+
+
+class InferenceServiceController:
+    """Keeps the Deployments of each service's revisions, and its status."""
+
+    name = "inferenceservice"
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, gateway_addr: str
+    ) -> None:
+        """`gateway_addr` (HOST:PORT) is where services answer."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+        self._gateway_addr = gateway_addr
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Services, what they own, and runtimes: a new runtime may be the one that a service waits for."""
+        return (
+            Watch(InferenceService, own_key),
+            Watch(Deployment, owner_keys("InferenceService")),
+            Watch(Pod, _service_of_pod),
+            Watch(ServingRuntime, self._every_service),
+            Watch(ClusterServingRuntime, self._every_service),
+            Watch(ClusterStorageContainer, self._every_service),
+        )
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Observe, decide, apply."""
+        service = self._cache.get(InferenceService, key.name, key.namespace)
+        if service is None or service.metadata.deletion_timestamp is not None:
+            return None
+        stopped = service.metadata.annotations.get(STOP) == "true"
+        choice = self._choose(service)
+        secret_env = await credentials(self._cluster, service)
+        plans = []
+        for name in COMPONENTS:
+            if component_of(service, name) is not None:
+                workload = self._workload(service, name, choice, secret_env)
+                plans.append(self._plan(service, name, choice, workload))
+        for plan in plans:
+            await self._apply(service, plan, stopped)
+        await self._write_status(service, plans, choice, stopped)
+        return min((p.rollout.again_s for p in plans if p.rollout.again_s is not None), default=None)
+
+    def _choose(self, service: InferenceService) -> Choice:
+        if service.spec.predictor.model is None:
+            return Choice()
+        return choose_runtime(
+            service,
+            self._cache.list(ServingRuntime, service.metadata.namespace),
+            self._cache.list(ClusterServingRuntime),
+        )
+
+    def _workload(
+        self, service: InferenceService, name: ComponentName, choice: Choice, secret_env: tuple[EnvVar, ...]
+    ) -> Workload:
+        if name == "predictor" and choice.reason:
+            return Workload(failure=choice.message)
+        meta = service.metadata
+        return build_workload(
+            service,
+            name,
+            choice.runtime if name == "predictor" else None,
+            storage_containers=self._cache.list(ClusterStorageContainer),
+            secret_env=secret_env,
+            predictor_host=f"{self._gateway_addr}/serving/{meta.namespace}/{meta.name}-predictor",
+        )
+
+    def _plan(
+        self, service: InferenceService, name: ComponentName, choice: Choice, workload: Workload
+    ) -> _Plan:
+        component = component_of(service, name)
+        assert component is not None
+        meta = service.metadata
+        selector = f"{SERVICE_LABEL}={meta.name},component={name}"
+        deployments = tuple(
+            d
+            for d in self._cache.list(Deployment, meta.namespace, labels=selector)
+            if any(owner.uid == meta.uid for owner in d.metadata.owner_references)
+        )
+        rollout = plan_rollout(service, name, component, workload.template, deployments, self._clock.now())
+        observed = Observed(
+            name=name,
+            rollout=rollout.status,
+            deployments=deployments,
+            pods=self._cache.list(Pod, meta.namespace, labels=selector),
+            failure_reason=(choice.reason or "InvalidPredictorSpec") if workload.failure else "",
+            failure=workload.failure,
+        )
+        return _Plan(observed, rollout)
+
+    async def _apply(self, service: InferenceService, plan: _Plan, stopped: bool) -> None:
+        namespace, rollout = service.metadata.namespace, plan.rollout
+        if stopped:
+            for deployment in plan.observed.deployments:
+                await self._delete(namespace, deployment.metadata.name)
+                self._recorder.event(service, "Normal", "Stopped", f"{deployment.metadata.name} is deleted")
+            return
+        if rollout.create is not None:
+            try:
+                await self._cluster.create(rollout.create)
+            except AlreadyExists:
+                pass  # made a moment ago; the cache brings it
+            else:
+                self._recorder.event(service, "Normal", "RevisionCreated", "; ".join(rollout.reasons))
+        for name, size in rollout.scale:
+            await self._cluster.patch(Deployment, name, namespace, {"spec": {"replicas": size}})
+            self._recorder.event(service, "Normal", "RevisionScaled", f"{name} to {size} pods")
+        for name, since in rollout.mark_idle:
+            await self._cluster.patch(
+                Deployment, name, namespace, {"metadata": {"annotations": {IDLE_SINCE: since}}}
+            )
+        for name in rollout.delete:
+            await self._delete(namespace, name)
+
+    async def _delete(self, namespace: str, name: str) -> None:
+        try:
+            await self._cluster.delete(Deployment, name, namespace)
+        except NotFound:
+            return
+
+    async def _write_status(
+        self, service: InferenceService, plans: list[_Plan], choice: Choice, stopped: bool
+    ) -> None:
+        meta, runtime = service.metadata, choice.runtime
+        scoped = isinstance(runtime, ServingRuntime)
+        status = service_status(
+            service,
+            tuple(_stopped(plan.observed) if stopped else plan.observed for plan in plans),
+            url=f"http://{self._gateway_addr}/serving/{meta.namespace}/{meta.name}",
+            runtime_name=runtime.metadata.name if runtime and scoped else "",
+            cluster_runtime_name=runtime.metadata.name if runtime and not scoped else "",
+            stopped=stopped,
+            now=self._clock.now(),
+        )
+        if status == service.status:
+            return
+        await self._cluster.replace(msgspec.structs.replace(service, status=status), subresource="status")
+        self._tell(service, status.model_status)
+
+    def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
+        """An Event when the service becomes ready, or a new failure shows."""
+        before = service.status.model_status
+        known = before.last_failure_info.message if before and before.last_failure_info else ""
+        failure = after.last_failure_info if after else None
+        if failure is not None and failure.message != known:
+            self._recorder.event(service, "Warning", failure.reason, failure.message)
+        ready = after is not None and after.transition_status == "UpToDate"
+        if ready and (before is None or before.transition_status != "UpToDate"):
+            self._recorder.event(service, "Normal", "InferenceServiceReady", "the latest revision serves")
+
+    def _every_service(self, runtime: Resource) -> Iterable[Key]:
+        namespace = runtime.metadata.namespace or None
+        return tuple(own for s in self._cache.list(InferenceService, namespace) for own in own_key(s))
+
+
+def _stopped(observed: Observed) -> Observed:
+    """A stopped service has no traffic; it keeps the names of its revisions, so that numbers are not used again."""
+    return Observed(
+        name=observed.name,
+        rollout=ComponentStatus(latest_created_revision=observed.rollout.latest_created_revision),
+        deployments=(),
+        pods=observed.pods,
+    )
+
+
+def _service_of_pod(pod: Resource) -> Iterable[Key]:
+    name = pod.metadata.labels.get(SERVICE_LABEL)
+    return (Key(pod.metadata.namespace, name),) if name else ()
