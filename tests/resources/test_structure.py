@@ -168,6 +168,10 @@ def test_a_null_is_the_same_as_not_given():
     assert "minReplicas" not in parse(service(minReplicas=None)).document["spec"]["predictor"]
 
 
+def test_a_null_in_a_map_of_texts_is_an_empty_text():
+    assert parse(service(labels={"a": None})).document["spec"]["predictor"]["labels"] == {"a": ""}
+
+
 def test_a_whole_number_written_with_a_fraction_is_an_integer():
     assert parse(service(minReplicas=2.0)).document["spec"]["predictor"]["minReplicas"] == 2
 

@@ -32,14 +32,14 @@ def admit(
     """Admit a new object, or what `old` becomes. Raises Invalid with causes, InvalidInput.
 
     `peers` are the stored objects of the same kind, for rules between objects. Rules are not applied again where
-    neither spec nor labels nor annotations changed, so that status, finalizers and deletion always go through.
+    neither spec nor labels nor annotations changed: that way status, finalizers and deletion always go through.
     """
     parsed = parse(document, strict=strict)
+    if old is not None and _same_wish(old, parsed.object):
+        return Admitted(parsed.object, parsed.document, parsed.warnings)
     kind = identify(parsed.document)
     result = defaulted(parsed.document, kind, updates=old is not None)
     obj = parsed.object if result is parsed.document else typed(result, kind)
-    if old is not None and _same_wish(old, obj):
-        return Admitted(obj, result, parsed.warnings)
     causes = validate(obj, old)
     if causes:
         raise invalid(kind, obj.metadata.name, causes)

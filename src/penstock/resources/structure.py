@@ -138,7 +138,11 @@ class _Fitting:
             return self.struct(value, _fields(shape.struct), path)
         if shape.values is not None and isinstance(value, Mapping):
             inner = shape.values
-            return {key: self.value(item, inner, f"{path}[{key}]") for key, item in value.items()}
+            empty = "" if inner.scalars == (str,) else None  # as Kubernetes reads `labels: {a: }`
+            return {
+                key: self.value(empty if item is None else item, inner, f"{path}[{key}]")
+                for key, item in value.items()
+            }
         if shape.items is not None and isinstance(value, list | tuple):
             inner = shape.items
             return [self.value(item, inner, f"{path}[{i}]") for i, item in enumerate(value)]
