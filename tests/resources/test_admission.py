@@ -3,10 +3,10 @@
 import copy
 
 import pytest
+from generated_manifests import manifests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import manifests
-from test_validate_inference_service import STANDARD, service
+from written_manifests import STANDARD, service
 
 from penstock.kit.errors import Invalid, InvalidInput
 from penstock.resources.admission import admit

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from foreign import crd_schema, samples
 from jsonschema import Draft202012Validator
+from kserve_files import crd_schema, samples
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit

@@ -1,7 +1,7 @@
 """What admission adds to a manifest."""
 
 import pytest
-from test_validate_inference_service import OWN, STANDARD, service
+from written_manifests import OWN, STANDARD, service
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit

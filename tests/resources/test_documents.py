@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from foreign import samples
+from generated_manifests import JSON_VALUES
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import JSON_VALUES
+from kserve_files import samples
 
 from penstock.kit.errors import InvalidInput, TooLarge
 from penstock.resources.documents import documents

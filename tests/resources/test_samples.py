@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from foreign import index, samples, shared
+from kserve_files import index, samples, shared, without_empty
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
@@ -28,16 +28,6 @@ PRUNED = {
         "rollout-strategy-example",
     ): "spec.transformer.custom",
 }
-
-
-def without_empty(value):
-    """Empty objects, lists and texts mean the same as nothing, in Kubernetes as here."""
-    if isinstance(value, dict):
-        fields = {key: without_empty(item) for key, item in value.items()}
-        return {key: item for key, item in fields.items() if item not in ({}, [], "")}
-    if isinstance(value, list | tuple):
-        return [without_empty(item) for item in value]
-    return value
 
 
 def test_every_sample_is_accepted_or_refused_for_its_known_reason():

@@ -4,10 +4,10 @@ import copy
 
 import msgspec
 import pytest
+from generated_manifests import TEXTS, manifests
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import TEXTS, manifests
-from test_samples import without_empty
+from kserve_files import without_empty
 
 from penstock.kit.errors import Invalid, InvalidInput
 from penstock.resources.parse import parse

@@ -1,32 +1,16 @@
 """KServe's rules of an InferenceService: their order and their exact words."""
 
 import pytest
+from written_manifests import CLASS, KEDA, MODE, OWN, STANDARD, service
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
 
-MODE = "serving.kserve.io/deploymentMode"
-CLASS = "serving.kserve.io/autoscalerClass"
-STANDARD = {MODE: "Standard"}
-KEDA = {**STANDARD, CLASS: "keda"}
-MODEL = {"modelFormat": {"name": "sklearn"}, "storageUri": "gs://b/m"}
-OWN = [{"name": "kserve-container", "image": "x"}]
 PREFIX = 'the InferenceService "iris" is invalid: '
 PREDICTOR_FIELDS = (
     "SKLearn, XGBoost, Tensorflow, PyTorch, Triton, ONNX, HuggingFace, PMML, LightGBM, Paddle, Model, StorageUris,"
     " WorkerSpec, PodSpec"
 )
-
-
-def service(predictor=None, annotations=None, name="iris", model=None, **spec):
-    base = {"model": {**MODEL, **(model or {})}, **(predictor or {})}
-    base = {key: value for key, value in base.items() if value is not None}
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "annotations": annotations or {}},
-        "spec": {"predictor": base, **spec},
-    }
 
 
 def refusal(document, old=None):

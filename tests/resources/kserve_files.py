@@ -35,3 +35,13 @@ def crd_schema(plural: str, version: str) -> dict[str, Any]:
 
 def index() -> list[dict[str, Any]]:
     return json.loads((shared("kserve-samples") / "index.json").read_text())
+
+
+def without_empty(value):
+    """Empty objects, lists and texts mean the same as nothing, in Kubernetes as here."""
+    if isinstance(value, dict):
+        fields = {key: without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in fields.items() if item not in ({}, [], "")}
+    if isinstance(value, list | tuple):
+        return [without_empty(item) for item in value]
+    return value

@@ -1,0 +1,19 @@
+"""InferenceServices written by hand."""
+
+MODE = "serving.kserve.io/deploymentMode"
+CLASS = "serving.kserve.io/autoscalerClass"
+STANDARD = {MODE: "Standard"}
+KEDA = {**STANDARD, CLASS: "keda"}
+MODEL = {"modelFormat": {"name": "sklearn"}, "storageUri": "gs://b/m"}
+OWN = [{"name": "kserve-container", "image": "x"}]
+
+
+def service(predictor=None, annotations=None, name="iris", model=None, **spec):
+    base = {"model": {**MODEL, **(model or {})}, **(predictor or {})}
+    base = {key: value for key, value in base.items() if value is not None}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "annotations": annotations or {}},
+        "spec": {"predictor": base, **spec},
+    }
