@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Literal, NamedTuple
 
 from penstock.contracts.cluster import Cluster
@@ -19,6 +20,7 @@ MAX_WAITING = 1000
 """Events that wait to be written; beyond it the newest is dropped and counted."""
 MAX_REMEMBERED = 4096
 KEEP_S = 3600.0
+KEEP_PER_NAMESPACE = 1000
 CLEAR_EVERY_S = 300.0
 logger = logging.getLogger(__name__)
 
@@ -117,13 +119,15 @@ class EventRecorder:
 
     async def _clear(self) -> None:
         oldest = self._clock.now() - KEEP_S
-        for event in (await self._cluster.list(Event)).items:
-            if event.last_timestamp and parse_rfc3339(event.last_timestamp) < oldest:
-                self._written.pop(event.metadata.name, None)
-                try:
-                    await self._cluster.delete(Event, event.metadata.name, event.metadata.namespace)
-                except NotFound:
-                    continue
+        kept: Counter[str] = Counter()
+        events = (await self._cluster.list(Event)).items
+        for event in sorted(events, key=_last, reverse=True):
+            kept[event.metadata.namespace] += 1
+            if _last(event) >= oldest and kept[event.metadata.namespace] <= KEEP_PER_NAMESPACE:
+                continue
+            self._written.pop(event.metadata.name, None)
+            with contextlib.suppress(NotFound):
+                await self._cluster.delete(Event, event.metadata.name, event.metadata.namespace)
 
 
 class ComponentRecorder:
@@ -137,6 +141,12 @@ class ComponentRecorder:
     def event(self, about: Resource, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Record without waiting."""
         self._recorder.note(about, self._component, type, reason, message)
+
+
+def _last(event: Event) -> float:
+    """When it last happened; Events that others wrote may carry any of Kubernetes' three times."""
+    moment = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return parse_rfc3339(moment) if moment else 0.0
 
 
 def _event(note: _Note) -> Event:

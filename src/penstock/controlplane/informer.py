@@ -11,6 +11,7 @@ from penstock.contracts.cluster import Change, Cluster
 from penstock.kit.backoff import delay_s
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Expired, PlatformError
+from penstock.kit.tasks import supervise
 from penstock.resources.meta import Resource
 from penstock.resources.selectors import matches, parse_labels
 
@@ -38,15 +39,15 @@ class InformerCache:
         informer.listeners.append(listener)
 
     async def run(self) -> None:
-        """Follow every kind until cancelled."""
+        """Follow every kind until cancelled; one that fails is listed anew and holds up no other."""
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
-                group.create_task(informer.run(), name=f"informer {informer.kind.__name__}")
+                group.create_task(supervise(f"informer of {informer.kind.__name__}", informer.run))
 
-    async def wait_synced(self) -> None:
-        """Until every kind was listed once."""
-        for informer in self._informers.values():
-            await informer.synced.wait()
+    async def wait_synced(self, kinds: Iterable[type[Resource]] | None = None) -> None:
+        """Until each of `kinds` was listed once; None means all that are watched."""
+        for kind in tuple(self._informers if kinds is None else kinds):
+            await self._informers[kind].synced.wait()
 
     def get(self, kind: type[R], name: str, namespace: str = "") -> R | None:
         """The object, or None."""

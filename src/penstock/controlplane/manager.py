@@ -1,15 +1,15 @@
-"""Runs controllers over one cache, and stops them in order."""
+"""Runs controllers over one cache, each for itself, and stops them in order."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 from penstock.contracts.controller import Controller
 from penstock.controlplane.controller import ControllerLoop
 from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.informer import InformerCache
+from penstock.kit.tasks import end, supervise
 
 
 class Manager:
@@ -24,21 +24,23 @@ class Manager:
         self._loops = [ControllerLoop(controller, cache) for controller in controllers]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`: the cache first, then the controllers; on the way out the controllers first."""
-        cache = asyncio.create_task(self._cache.run(), name="cache")
-        recorder = asyncio.create_task(self._recorder.run(), name="events")
-        await self._cache.wait_synced()
-        loops = [asyncio.create_task(loop.run(), name=loop.controller.name) for loop in self._loops]
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        """Until `stop`. A controller starts once its kinds are listed, and starts anew when it dies; the others go on.
+
+        On the way out the controllers end first, then the cache; Events that wait are written.
+        """
+        base = [
+            asyncio.create_task(self._cache.run(), name="cache"),
+            asyncio.create_task(supervise("events", self._recorder.run), name="events"),
+        ]
+        loops = [
+            asyncio.create_task(supervise(loop.controller.name, loop.run), name=loop.controller.name)
+            for loop in self._loops
+        ]
         try:
-            done, _ = await asyncio.wait(
-                [*loops, cache, recorder, stopping], return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
+            await stop.wait()
         finally:
-            for task in (*loops, stopping, cache, recorder):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
-                    await task
+            await end(loops)
+            for loop in self._loops:
+                loop.queue.close()
+            await end(base)
             await self._recorder.flush()
