@@ -1,46 +1,52 @@
 """Which ReplicaSets should this Deployment have now, and at which size?
 
 Kubernetes' rolling update (apps/v1): up to `maxSurge` pods more and `maxUnavailable` fewer than wished; new pods first, then
-old ones go as new ones become available. The ready pods never fall below wished − maxUnavailable by our doing.
+old ones go as new ones become available. The available pods never fall below wished − maxUnavailable by our doing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
+from penstock.decide.deployment_status import deployment_status
 from penstock.kit.hashing import short_hash
-from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.meta import Condition, IntOrString, LabelSelector, ObjectMeta, OwnerReference
-from penstock.resources.workload import (
-    Deployment,
-    DeploymentStatus,
-    ReplicaSet,
-    ReplicaSetSpec,
-)
+from penstock.resources.meta import IntOrString, LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.pod import PodTemplateSpec
+from penstock.resources.workload import Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec
 
-REVISION = "deployment.kubernetes.io/revision"
+PREFIX = "deployment.kubernetes.io/"
+REVISION = f"{PREFIX}revision"
+DESIRED = f"{PREFIX}desired-replicas"
+"""On each ReplicaSet: the Deployment's size when it was last looked at, which is how a paused rollout notices scaling."""
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HASH_LABEL = "pod-template-hash"
 DEFAULT_REPLICAS = 1
 DEFAULT_HISTORY = 10
-DEFAULT_PROGRESS_DEADLINE_S = 600
 DEFAULT_BUDGET = "25%"
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPlan:
-    """What to do next. `scale` and `annotate` name ReplicaSets; `again_s` is when to look again without a change."""
+    """What to do next. `adjust` are merge patches by ReplicaSet name; `again_s` is when to look again without a change."""
 
     create: ReplicaSet | None = None
     scale: tuple[tuple[str, int], ...] = ()
     delete: tuple[str, ...] = ()
-    annotate: tuple[tuple[str, str], ...] = ()
+    adjust: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     revision: str = ""
     status: DeploymentStatus | None = None
     again_s: float | None = None
     reasons: tuple[str, ...] = ()
+
+    @property
+    def acts(self) -> bool:
+        """Whether ReplicaSets change."""
+        return bool(self.create or self.scale or self.delete or self.adjust)
 
 
 def plan_deployment(
@@ -50,32 +56,27 @@ def plan_deployment(
     wished = replicas_of(deployment)
     new = current_replica_set(deployment, replica_sets)
     old = tuple(sorted((rs for rs in replica_sets if rs is not new), key=_revision))
-    step = DeploymentPlan()
     if deployment.spec.paused:
         step = _paused(new, old, wished)
     elif _strategy(deployment) == "Recreate":
         step = _recreate(deployment, new, old, wished)
     else:
         step = _rolling(deployment, new, old, wished)
-    revision = _next_revision(new, old)
-    if step.create is not None:
-        created = step.create.metadata
-        step = replace(
-            step,
-            create=msgspec.structs.replace(
-                step.create, metadata=msgspec.structs.replace(created, annotations={REVISION: revision})
-            ),
-        )
-    annotate = (
-        ((new.metadata.name, revision),)
-        if new is not None and new.metadata.annotations.get(REVISION) != revision
-        else ()
+    status, again_s = deployment_status(
+        deployment,
+        new,
+        replica_sets,
+        wished=wished,
+        least=wished - budget(deployment)[1],
+        moves=step.create is not None or bool(step.scale),
+        now=now,
     )
-    status, again_s = _status(deployment, new, replica_sets, step, now)
+    revision = _next_revision(new, old)
     return replace(
         step,
+        create=_with_annotations(step.create, _inherited(deployment, revision)) if step.create else None,
         delete=_outdated(deployment, old),
-        annotate=annotate,
+        adjust=_adjustments(deployment, new, old, revision),
         revision=revision if new is not None or step.create is not None else "",
         status=status,
         again_s=again_s,
@@ -88,18 +89,21 @@ def replicas_of(deployment: Deployment) -> int:
 
 
 def current_replica_set(deployment: Deployment, replica_sets: tuple[ReplicaSet, ...]) -> ReplicaSet | None:
-    """The ReplicaSet of the Deployment's present template."""
-    wished = template_hash(deployment)
-    return next((rs for rs in replica_sets if rs.metadata.labels.get(HASH_LABEL) == wished), None)
+    """The oldest ReplicaSet of the Deployment's present template: going back to a template finds its ReplicaSet again."""
+    wished = _essence(deployment.spec.template)
+    same = [rs for rs in replica_sets if _essence(rs.spec.template) == wished]
+    return min(same, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name), default=None)
 
 
 def template_hash(deployment: Deployment) -> str:
-    """What names a template: the same pods have the same hash."""
-    return short_hash(deployment.spec.template)
+    """What names a template: the same pods have the same hash, until a foreign ReplicaSet has taken the name."""
+    return short_hash([_essence(deployment.spec.template), deployment.status.collision_count or 0])
 
 
 def budget(deployment: Deployment) -> tuple[int, int]:
     """(maxSurge, maxUnavailable) in pods: percentages are rounded up and down; never both zero (Kubernetes)."""
+    if _strategy(deployment) == "Recreate":
+        return 0, 0
     wished = replicas_of(deployment)
     rolling = deployment.spec.strategy.rolling_update if deployment.spec.strategy else None
     surge = _share(rolling.max_surge if rolling else None, wished, up=True)
@@ -107,6 +111,20 @@ def budget(deployment: Deployment) -> tuple[int, int]:
     if surge == 0 and unavailable == 0:
         unavailable = 1
     return surge, min(unavailable, wished)
+
+
+def _essence(template: PodTemplateSpec) -> Any:
+    """What two templates that ask for the same have in common: clients write out empty fields, or leave them away."""
+    labels = {key: value for key, value in template.metadata.labels.items() if key != HASH_LABEL}
+    meta = msgspec.structs.replace(template.metadata, labels=labels, creation_timestamp=None)
+    return _without_empty(msgspec.to_builtins(msgspec.structs.replace(template, metadata=meta)))
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = ((key, _without_empty(item)) for key, item in value.items())
+        return {key: item for key, item in kept if item not in (None, "", [], {})}
+    return [_without_empty(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _share(value: IntOrString | None, wished: int, *, up: bool) -> int:
@@ -178,7 +196,7 @@ def _recreate(
     scale = tuple((rs.metadata.name, 0) for rs in old if _size(rs))
     if scale:
         return DeploymentPlan(scale=scale, reasons=("all old pods end before new ones start",))
-    if any(rs.status.replicas for rs in old):
+    if not all(map(_is_empty, old)):
         return DeploymentPlan(reasons=("waiting for the old pods to end",))
     if new is None:
         return DeploymentPlan(create=_replica_set(deployment, wished), reasons=("new template",))
@@ -188,10 +206,25 @@ def _recreate(
 
 
 def _paused(new: ReplicaSet | None, old: tuple[ReplicaSet, ...], wished: int) -> DeploymentPlan:
-    active = [rs for rs in (*old, *((new,) if new else ())) if _size(rs)]
-    if len(active) == 1 and _size(active[0]) != wished:
-        return DeploymentPlan(scale=((active[0].metadata.name, wished),), reasons=(f"scaled to {wished}",))
-    return DeploymentPlan(reasons=("paused",))
+    """No rollout goes on, but scaling does: between several templates in proportion to their sizes."""
+    active = [rs for rs in (*old, *((new,) if new else ())) if _size(rs)] or ([new] if new else [])
+    scaled = any(rs.metadata.annotations.get(DESIRED, str(wished)) != str(wished) for rs in active)
+    total = sum(map(_size, active))
+    if not active or (len(active) > 1 and not scaled) or total == wished:
+        return DeploymentPlan(reasons=("paused",))
+    shares = [wished * _size(rs) // total if total else 0 for rs in active]
+    shares[-1] += wished - sum(shares)
+    scale = tuple(
+        (rs.metadata.name, share) for rs, share in zip(active, shares, strict=True) if share != _size(rs)
+    )
+    return DeploymentPlan(scale=scale, reasons=(f"scaled to {wished} while paused",))
+
+
+def _is_empty(replica_set: ReplicaSet) -> bool:
+    """Whether no pod is left, not even one that is ending, and the counts are of this size."""
+    meta, status = replica_set.metadata, replica_set.status
+    counted = status.observed_generation >= meta.generation
+    return counted and not (_size(replica_set) or status.replicas or status.terminating_replicas)
 
 
 def _replica_set(deployment: Deployment, size: int) -> ReplicaSet:
@@ -227,6 +260,43 @@ def _replica_set(deployment: Deployment, size: int) -> ReplicaSet:
     )
 
 
+def _with_annotations(replica_set: ReplicaSet, annotations: dict[str, str]) -> ReplicaSet:
+    meta = msgspec.structs.replace(replica_set.metadata, annotations=annotations)
+    return msgspec.structs.replace(replica_set, metadata=meta)
+
+
+def _inherited(deployment: Deployment, revision: str) -> dict[str, str]:
+    """The annotations of the current ReplicaSet: a rollback brings the Deployment's own back with its template."""
+    own = {
+        key: value
+        for key, value in deployment.metadata.annotations.items()
+        if key != LAST_APPLIED and not key.startswith(PREFIX)
+    }
+    return {**own, REVISION: revision, DESIRED: str(replicas_of(deployment))}
+
+
+def _adjustments(
+    deployment: Deployment, new: ReplicaSet | None, old: tuple[ReplicaSet, ...], revision: str
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Patches for what follows the Deployment beside the size."""
+    desired = str(replicas_of(deployment))
+    wanted = {rs.metadata.name: {DESIRED: desired} for rs in old if _size(rs)}
+    if new is not None:
+        wanted[new.metadata.name] = _inherited(deployment, revision)
+    patches: dict[str, dict[str, Any]] = {}
+    for rs in (*old, *((new,) if new else ())):
+        have = rs.metadata.annotations
+        changed = {
+            key: value for key, value in wanted.get(rs.metadata.name, {}).items() if have.get(key) != value
+        }
+        if changed:
+            patches.setdefault(rs.metadata.name, {})["metadata"] = {"annotations": changed}
+    if new is not None and new.spec.min_ready_seconds != deployment.spec.min_ready_seconds:
+        spec = {"minReadySeconds": deployment.spec.min_ready_seconds}
+        patches.setdefault(new.metadata.name, {})["spec"] = spec
+    return tuple(patches.items())
+
+
 def _revision(replica_set: ReplicaSet) -> int:
     text = replica_set.metadata.annotations.get(REVISION, "0")
     return int(text) if text.isdecimal() else 0
@@ -239,98 +309,6 @@ def _next_revision(new: ReplicaSet | None, old: tuple[ReplicaSet, ...]) -> str:
 
 def _outdated(deployment: Deployment, old: tuple[ReplicaSet, ...]) -> tuple[str, ...]:
     limit = deployment.spec.revision_history_limit
-    empty = [
-        rs
-        for rs in old
-        if not _size(rs) and not rs.status.replicas and rs.metadata.deletion_timestamp is None
-    ]
+    empty = [rs for rs in old if _is_empty(rs) and rs.metadata.deletion_timestamp is None]
     surplus = len(empty) - (DEFAULT_HISTORY if limit is None else limit)
     return tuple(rs.metadata.name for rs in empty[: max(0, surplus)])
-
-
-def _status(
-    deployment: Deployment,
-    new: ReplicaSet | None,
-    replica_sets: tuple[ReplicaSet, ...],
-    step: DeploymentPlan,
-    now: float,
-) -> tuple[DeploymentStatus, float | None]:
-    wished = replicas_of(deployment)
-    available = sum(rs.status.available_replicas for rs in replica_sets)
-    counted = DeploymentStatus(
-        observed_generation=deployment.metadata.generation,
-        replicas=sum(rs.status.replicas for rs in replica_sets),
-        updated_replicas=new.status.replicas if new else 0,
-        ready_replicas=sum(rs.status.ready_replicas for rs in replica_sets),
-        available_replicas=available,
-        unavailable_replicas=max(0, wished - available),
-    )
-    progressing, again_s = _progressing(deployment, counted, step, now)
-    enough = available >= wished - budget(deployment)[1]
-    text = "has" if enough else "does not have"
-    available_condition = Condition(
-        type="Available",
-        status="True" if enough else "False",
-        reason="MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-        message=f"Deployment {text} minimum availability.",
-    )
-    conditions = tuple(
-        _stamped(condition, deployment.status.conditions, now)
-        for condition in (available_condition, progressing)
-    )
-    return msgspec.structs.replace(counted, conditions=conditions), again_s
-
-
-def _progressing(
-    deployment: Deployment, counted: DeploymentStatus, step: DeploymentPlan, now: float
-) -> tuple[Condition, float | None]:
-    wished, before = replicas_of(deployment), deployment.status
-    known = next((c for c in before.conditions if c.type == "Progressing"), None)
-    if (
-        counted.updated_replicas == counted.replicas == counted.available_replicas == wished
-        and not step.create
-    ):
-        message = f'Deployment "{deployment.metadata.name}" has successfully progressed.'
-        return Condition(
-            type="Progressing", status="True", reason="NewReplicaSetAvailable", message=message
-        ), None
-    moved = (
-        known is None
-        or step.create is not None
-        or bool(step.scale)
-        or before.observed_generation != deployment.metadata.generation
-        or counted.updated_replicas > before.updated_replicas
-        or counted.ready_replicas > before.ready_replicas
-        or counted.available_replicas > before.available_replicas
-        or known.reason == "NewReplicaSetAvailable"
-    )
-    limit_s = deployment.spec.progress_deadline_seconds or DEFAULT_PROGRESS_DEADLINE_S
-    since = now if moved or known is None else parse_rfc3339(known.last_update_time or rfc3339(now))
-    if now - since > limit_s:
-        message = f'Deployment "{deployment.metadata.name}" has timed out progressing.'
-        late = Condition(
-            type="Progressing", status="False", reason="ProgressDeadlineExceeded", message=message
-        )
-        return msgspec.structs.replace(late, last_update_time=rfc3339(since)), None
-    message = f'Deployment "{deployment.metadata.name}" is progressing.'
-    going = Condition(
-        type="Progressing",
-        status="True",
-        reason="ReplicaSetUpdated",
-        message=message,
-        last_update_time=rfc3339(since),
-    )
-    return going, since + limit_s - now + 1
-
-
-def _stamped(condition: Condition, before: tuple[Condition, ...], now: float) -> Condition:
-    """The condition with its times: transition when the status changed, update when anything did."""
-    known = next((c for c in before if c.type == condition.type), None)
-    same = known is not None and (known.status, known.reason, known.message) == (
-        condition.status,
-        condition.reason,
-        condition.message,
-    )
-    updated = condition.last_update_time or (known.last_update_time if known and same else rfc3339(now))
-    turned = known.last_transition_time if known and known.status == condition.status else rfc3339(now)
-    return msgspec.structs.replace(condition, last_update_time=updated, last_transition_time=turned)

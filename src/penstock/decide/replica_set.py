@@ -1,14 +1,15 @@
 """Which pods should this ReplicaSet add or remove, and what is its state?
 
-Removal order is Kubernetes': unassigned, then pending, then not ready, then those ready for the shortest time, then newest.
+Removal order is Kubernetes': unassigned, then pending, then not ready, then by deletion cost,
+then those ready for the shortest time, then those that restarted most, then newest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstock.kit.timestamps import parse_rfc3339
-from penstock.resources.meta import ObjectMeta, OwnerReference
+from penstock.kit.timestamps import parse_rfc3339, rfc3339
+from penstock.resources.meta import Condition, ObjectMeta, OwnerReference
 from penstock.resources.pod import Pod
 from penstock.resources.workload import ReplicaSet, ReplicaSetStatus
 
@@ -43,6 +44,7 @@ def plan_replica_set(replica_set: ReplicaSet, pods: tuple[Pod, ...], now: float)
         fully_labeled_replicas=len(active),
         ready_replicas=len(waits),
         available_replicas=sum(wait <= 0 for wait in waits),
+        terminating_replicas=sum(not is_ended(pod) for pod in pods) - len(active),
     )
     return ReplicaSetPlan(
         create=min(MAX_STEP, max(0, missing)),
@@ -79,7 +81,25 @@ def pod_of(replica_set: ReplicaSet) -> Pod:
 
 def is_active(pod: Pod) -> bool:
     """Whether the pod still counts: neither ended nor ending."""
-    return pod.metadata.deletion_timestamp is None and pod.status.phase not in ("Succeeded", "Failed")
+    return pod.metadata.deletion_timestamp is None and not is_ended(pod)
+
+
+def is_ended(pod: Pod) -> bool:
+    """Whether none of the pod's processes will run again."""
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def failed_to_create(replica_set: ReplicaSet, message: str, now: float) -> Condition:
+    """What the status says of pods that could not be made."""
+    known = next((c for c in replica_set.status.conditions if c.type == "ReplicaFailure"), None)
+    since = known.last_transition_time if known and known.status == "True" else rfc3339(now)
+    return Condition(
+        type="ReplicaFailure",
+        status="True",
+        reason="FailedCreate",
+        message=message,
+        last_transition_time=since,
+    )
 
 
 def ready_since(pod: Pod) -> float | None:
@@ -95,7 +115,7 @@ def _until_available(pod: Pod, min_ready_s: int, now: float) -> float | None:
     return None if since is None else since + min_ready_s - now if min_ready_s else 0.0
 
 
-def _keep_rank(pod: Pod, now: float) -> tuple[bool, int, bool, int, float, float, str]:
+def _keep_rank(pod: Pod, now: float) -> tuple[bool, int, bool, int, float, int, float, str]:
     """Lowest goes first."""
     since = ready_since(pod)
     cost = pod.metadata.annotations.get(DELETION_COST, "0")
@@ -106,6 +126,7 @@ def _keep_rank(pod: Pod, now: float) -> tuple[bool, int, bool, int, float, float
         since is not None,
         int(cost) if cost.removeprefix("-").isdecimal() else 0,
         now - since if since is not None else 0.0,
+        -sum(status.restart_count for status in pod.status.container_statuses),
         now - parse_rfc3339(created) if created else 0.0,
         pod.metadata.name,
     )

@@ -1,0 +1,47 @@
+"""Does this request run, wait, or get refused?"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from penstock.contracts.exchange import ServiceRoute
+
+Outcome = Literal["run", "wait", "queue_full", "gateway_full", "stopped", "failed"]
+RETRY_FULL_S = 1.0
+RETRY_FAILED_S = 10.0
+
+
+class Admission(NamedTuple):
+    """`retry_after_s` is for refusals; `message` is for the caller."""
+
+    outcome: Outcome
+    message: str = ""
+    retry_after_s: float = 0.0
+
+
+def admit_request(
+    service: ServiceRoute,
+    *,
+    has_endpoint: bool,
+    in_flight: int,
+    max_in_flight: int,
+    waiting: int,
+    max_waiting: int,
+) -> Admission:
+    """`in_flight` counts this gateway's requests, `waiting` those that wait for this service."""
+    if in_flight >= max_in_flight:
+        return Admission(
+            "gateway_full",
+            f"the gateway has {in_flight} requests in flight, as many as it takes",
+            RETRY_FULL_S,
+        )
+    if has_endpoint:
+        return Admission("run")
+    name = f"{service.namespace}/{service.name}"
+    if service.phase == "Failed":
+        return Admission("failed", f"{name} cannot serve: {service.message}", RETRY_FAILED_S)
+    if service.phase == "Sleeping" and service.message:
+        return Admission("stopped", f"{name} does not serve: {service.message}", RETRY_FAILED_S)
+    if waiting >= max_waiting:
+        return Admission("queue_full", f"{waiting} requests already wait for {name} to start", RETRY_FULL_S)
+    return Admission("wait", service.message)

@@ -1,0 +1,57 @@
+"""Our errors in the caller's own shape: OpenAI, KServe V1 and V2."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import orjson
+
+from penstock.gateway.wire.message import Headers
+from penstock.kit.errors import PlatformError
+
+Protocol = Literal["openai", "v1", "v2"]
+JSON = (b"content-type", b"application/json")
+MAX_RETRY_AFTER_S = 120
+"""The openai client does not retry at all when it is asked to wait longer."""
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def error_object(error: PlatformError) -> dict[str, Any]:
+    """The inner object of OpenAI's error body."""
+    text = f"{error.message}; {error.hint}" if error.hint else error.message
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return {"message": text, "type": kind, "param": _param(error), "code": error.code}
+
+
+def error_body(error: PlatformError, protocol: Protocol) -> bytes:
+    """The whole body."""
+    inner = error_object(error)
+    return orjson.dumps({"error": inner if protocol == "openai" else inner["message"]})
+
+
+def error_event(error: PlatformError) -> bytes:
+    """An error inside a stream that had begun: the openai client raises APIError with it."""
+    return b"data: " + orjson.dumps({"error": error_object(error)}) + b"\n\n"
+
+
+def error_headers(error: PlatformError) -> Headers:
+    """Content type, and when to try again."""
+    headers: Headers = [JSON]
+    if error.retry_after_s is not None:
+        wait_s = min(MAX_RETRY_AFTER_S, error.retry_after_s)
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, round(wait_s * 1000))))
+    return headers
+
+
+def _param(error: PlatformError) -> str | None:
+    return "model" if error.code in ("model_not_found", "missing_model") else None

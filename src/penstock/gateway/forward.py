@@ -1,0 +1,212 @@
+"""Route a request to an endpoint, pass the answer on as it comes, and try elsewhere while that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from penstock.contracts.exchange import Endpoint, ServiceRoute
+from penstock.decide.retry import Failure, retry
+from penstock.decide.routing import route
+from penstock.gateway.errors import error_event
+from penstock.gateway.paths import Target
+from penstock.gateway.state import State
+from penstock.gateway.wire.client import CutOff, NoAnswer, NotSent, Upstream
+from penstock.gateway.wire.message import Headers, Request, end_to_end
+from penstock.gateway.wire.server import Responder
+from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
+
+RETRY_AFTER_S = 1.0
+_REPLACED = (b"host", b"content-length", b"x-request-id", b"expect", b"forwarded", b"x-forwarded-for",
+             b"x-forwarded-host", b"x-forwarded-proto")  # fmt: skip
+
+
+class Forwarder:
+    """The last stages of the pipeline."""
+
+    def __init__(self, state: State) -> None:
+        """Counts and pools are the gateway's."""
+        self._state = state
+
+    async def run(
+        self,
+        request: Request,
+        respond: Responder,
+        service: ServiceRoute,
+        target: Target,
+        request_id: str,
+        started: float,
+    ) -> None:
+        """Answer. Raises PlatformError while nothing was passed on; later the answer itself tells."""
+        key = (service.namespace, service.name)
+        self._state.begin(key)
+        failed = True
+        try:
+            async with asyncio.timeout(service.timeout_s):
+                await self._attempts(request, respond, service, target, request_id, started)
+            failed = respond.status >= 500
+        except TimeoutError:
+            late = DeadlineExceeded(
+                f"{service.namespace}/{service.name} did not answer within {service.timeout_s:g} s",
+                code="upstream_timeout",
+            )
+            if not respond.started:
+                raise late from None
+            _end_broken(respond, late)
+        except asyncio.CancelledError:
+            self._state.telemetry.cancelled.add(*key)
+            raise
+        finally:
+            self._state.end(key, failed=failed)
+            self._meter(key, respond, started)
+
+    async def _attempts(
+        self,
+        request: Request,
+        respond: Responder,
+        service: ServiceRoute,
+        target: Target,
+        request_id: str,
+        started: float,
+    ) -> None:
+        state, tried, fresh, attempt = self._state, set[str](), False, 0
+        chosen = route(service, request_id, state.endpoints.in_flight, state.endpoints.set_aside())
+        while chosen is not None:
+            attempt += 1
+            failure, message = await self._attempt(
+                request, respond, service, chosen.endpoint, target, request_id, started, fresh
+            )
+            if failure is None:
+                return
+            service = state.names.service(f"{service.namespace}/{service.name}")
+            tried.add(chosen.endpoint.name)
+            other = route(
+                service, request_id, state.endpoints.in_flight, state.endpoints.set_aside(), exclude=tried
+            )
+            answer = retry(failure, attempt, others=other is not None)
+            if answer.set_aside:
+                state.endpoints.failed(chosen.endpoint.name)
+            if answer.action == "give_up":
+                raise _unavailable(service, message, answer.reason)
+            state.telemetry.retries.add(failure)
+            if answer.action == "again":
+                fresh = True
+            else:
+                chosen, fresh = other, False
+        raise _unavailable(service, "its last endpoint is gone", "no endpoint is ready")
+
+    async def _attempt(
+        self,
+        request: Request,
+        respond: Responder,
+        service: ServiceRoute,
+        endpoint: Endpoint,
+        target: Target,
+        request_id: str,
+        started: float,
+        fresh: bool,
+    ) -> tuple[Failure | None, str]:
+        """One try at one endpoint: None when an answer was passed on, whole or cut."""
+        state = self._state
+        state.endpoints.begin(endpoint.name)
+        upstream: Upstream | None = None
+        try:
+            upstream = await state.pool.take((endpoint.address, endpoint.port), fresh=fresh)
+            await upstream.exchange(
+                _head(request, endpoint, target, request_id) + request.body, is_head=request.method == b"HEAD"
+            )
+            if upstream.status == 503 and not upstream.reusable:
+                return "status_503", f"{endpoint.name} answered 503 and closed"
+            state.endpoints.answered(endpoint.name)
+            key = (service.namespace, service.name)
+            state.telemetry.first_byte.observe(state.clock.monotonic() - started, *key)
+            await self._pass_on(upstream, respond, endpoint, request_id)
+        except NotSent as error:
+            return "not_sent", str(error)
+        except NoAnswer as error:
+            return ("no_answer_reused" if error.reused and not fresh else "no_answer"), str(error)
+        finally:
+            state.endpoints.end(endpoint.name)
+            if upstream is not None:
+                state.pool.give(upstream)
+        return None, ""
+
+    async def _pass_on(
+        self, upstream: Upstream, respond: Responder, endpoint: Endpoint, request_id: str
+    ) -> None:
+        headers = [item for item in end_to_end(upstream.headers) if item[0] != b"x-request-id"]
+        headers.append((b"x-request-id", request_id.encode()))
+        headers.append((b"x-penstock-endpoint", endpoint.name.encode()))
+        tail = _Tail(respond.write)
+        respond.start(upstream.status, headers)
+        respond.on_pause(upstream.pause)
+        try:
+            await upstream.copy_to(tail)
+        except CutOff as error:
+            self._state.endpoints.failed(endpoint.name)
+            cut = Unavailable(
+                f"{endpoint.name} ended in the middle of the answer: {error}",
+                code="upstream_cut_off",
+                hint="send the request again",
+            )
+            is_stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+            _end_broken(respond, cut, is_stream=is_stream, at_boundary=tail.last.endswith(b"\n\n"))
+            return
+        respond.end()
+
+    def _meter(self, key: tuple[str, str], respond: Responder, started: float) -> None:
+        telemetry = self._state.telemetry
+        telemetry.requests.add(*key, str(respond.status or "none"))
+        telemetry.bytes.add(*key, by=respond.sent_bytes)
+        telemetry.duration.observe(self._state.clock.monotonic() - started, *key)
+
+
+class _Tail:
+    """Passes pieces on and remembers the last one, since an error event may only stand between events."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self.last = b"\n\n"
+
+    def __call__(self, data: bytes) -> None:
+        self.last = data
+        self._write(data)
+
+
+def _end_broken(
+    respond: Responder, error: PlatformError, *, is_stream: bool = False, at_boundary: bool = False
+) -> None:
+    """A stream of events ends with an error object; anything else is cut, so that nobody takes it for whole."""
+    if is_stream and at_boundary:
+        respond.write(error_event(error))
+        respond.end()
+        respond.keeps_alive = False
+    else:
+        respond.abort()
+
+
+def _head(request: Request, endpoint: Endpoint, target: Target, request_id: str) -> bytes:
+    query = request.target.partition(b"?")[2]
+    path = target.path.encode("latin-1") + (b"?" + query if query else b"")
+    lines = [
+        b"%s %s HTTP/1.1\r\nhost: %s:%d\r\n"
+        % (request.method, path, endpoint.address.encode(), endpoint.port)
+    ]
+    kept: Headers = [item for item in end_to_end(request.headers) if item[0] not in _REPLACED]
+    lines.extend(b"%s: %s\r\n" % item for item in kept)
+    lines.append(b"x-request-id: %s\r\n" % request_id.encode())
+    lines.append(b"x-forwarded-for: %s\r\n" % request.peer.encode())
+    lines.append(b"x-forwarded-host: %s\r\n" % request.header(b"host"))
+    if request.body or request.method in (b"POST", b"PUT", b"PATCH"):
+        lines.append(b"content-length: %d\r\n" % len(request.body))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def _unavailable(service: ServiceRoute, message: str, reason: str) -> Unavailable:
+    return Unavailable(
+        f"no endpoint of {service.namespace}/{service.name} answered: {message} ({reason})",
+        code="no_endpoint_answered",
+        hint="send the request again",
+        retry_after_s=RETRY_AFTER_S,
+    )

@@ -1,0 +1,64 @@
+"""Which service does a caller mean by a model's name, or by a Host?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.contracts.exchange import RouteTable, ServiceRoute
+from penstock.kit.errors import NotFound, nearest
+
+
+class Names:
+    """An index over one RouteTable: `name`, `namespace/name`, aliases, and hosts."""
+
+    def __init__(self, table: RouteTable) -> None:
+        """A bare name that several namespaces have means the one in `default`, else none of them."""
+        self.table = table
+        self._models: dict[str, ServiceRoute] = {}
+        self._ambiguous: dict[str, list[str]] = {}
+        self._hosts: dict[str, ServiceRoute] = {}
+        bare: dict[str, list[ServiceRoute]] = {}
+        for service in table.services:
+            self._models[f"{service.namespace}/{service.name}"] = service
+            for name in (service.name, *service.aliases):
+                bare.setdefault(name, []).append(service)
+            self._hosts.update(dict.fromkeys(service.hosts, service))
+        for name, services in bare.items():
+            chosen = services if len(services) == 1 else [s for s in services if s.namespace == "default"]
+            if len(chosen) == 1:
+                self._models.setdefault(name, chosen[0])
+            else:
+                self._ambiguous[name] = [f"{s.namespace}/{s.name}" for s in services]
+
+    def service(self, model: str) -> ServiceRoute:
+        """The service of a model's name. Raises NotFound with the nearest names."""
+        found = self._models.get(model)
+        if found is not None:
+            return found
+        if model in self._ambiguous:
+            names = " or ".join(self._ambiguous[model])
+            raise NotFound(
+                f"the model {model!r} exists in several namespaces: say {names}", code="model_not_found"
+            )
+        close = nearest(model, sorted(self._models))
+        hint = (
+            f"did you mean {' or '.join(map(repr, close))}?" if close else "see /v1/models for what is served"
+        )
+        raise NotFound(f"the model {model!r} does not exist", code="model_not_found", hint=hint)
+
+    def host(self, host: str) -> ServiceRoute | None:
+        """The service that a Host header names: `name.namespace.domain` or `name-namespace.domain`."""
+        host = host.partition(":")[0].lower()
+        first, _, rest = host.partition(".")
+        return self._hosts.get(f"{first}.{rest.partition('.')[0]}") or (
+            self._hosts.get(first) if rest else None
+        )
+
+    def models(self) -> Iterable[tuple[str, ServiceRoute]]:
+        """Every service under the shortest name that means it, then its aliases."""
+        for service in self.table.services:
+            full = f"{service.namespace}/{service.name}"
+            yield (service.name if self._models.get(service.name) is service else full), service
+            for alias in service.aliases:
+                if self._models.get(alias) is service:
+                    yield alias, service

@@ -1,0 +1,83 @@
+"""What does a request ask for? One parse of method, path and Host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from penstock.contracts.exchange import ServiceRoute
+from penstock.gateway.errors import Protocol
+from penstock.gateway.names import Names
+from penstock.kit.errors import NotFound
+
+Local = Literal["healthz", "readyz", "metrics", "models", "model", "v2", "v2_live", "v2_ready"]
+_LOCAL: dict[str, Local] = {
+    "/healthz": "healthz",
+    "/readyz": "readyz",
+    "/metrics": "metrics",
+    "/v1/models": "models",
+    "/openai/v1/models": "models",
+    "/v2": "v2",
+    "/v2/health/live": "v2_live",
+    "/v2/health/ready": "v2_ready",
+}
+_OPENAI = ("/v1/", "/openai/v1/")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Either `local`, or a forward: to `service`, or to the one that the body's `model` names (`service` is None)."""
+
+    protocol: Protocol
+    local: Local | None = None
+    service: ServiceRoute | None = None
+    path: str = ""
+    model: str = ""
+
+
+def parse(method: bytes, path: str, host: str, names: Names) -> Target:
+    """Raises NotFound for a path that means nothing here, and for a model that does not exist."""
+    by_host = names.host(host)
+    if by_host is not None:
+        return Target(protocol_of(path), service=by_host, path=path)
+    if path in _LOCAL and method in (b"GET", b"HEAD"):
+        return Target(protocol_of(path), local=_LOCAL[path])
+    if path.startswith("/serving/"):
+        return _by_path(path, names)
+    if path.startswith("/v2/models/"):
+        return Target("v2", service=names.service(unquote(path.split("/")[3])), path=path)
+    for prefix in _OPENAI:
+        if path.startswith(prefix):
+            return _openai(method, path, "/" + path[len(prefix) :], names)
+    raise NotFound(
+        f"there is nothing at {path}", code="unknown_path", hint="see docs/reference/gateway.md for the paths"
+    )
+
+
+def protocol_of(path: str) -> Protocol:
+    """In whose shape errors are told."""
+    if path.startswith("/v2"):
+        return "v2"
+    return "v1" if path.startswith("/v1/models/") and ":" in path else "openai"
+
+
+def _by_path(path: str, names: Names) -> Target:
+    parts = path.split("/", 4)
+    if len(parts) < 4 or not parts[3]:
+        raise NotFound(
+            f"there is nothing at {path}", code="unknown_path", hint="write /serving/NAMESPACE/NAME/…"
+        )
+    rest = "/" + (parts[4] if len(parts) > 4 else "")
+    service = names.service(f"{unquote(parts[2])}/{unquote(parts[3])}")
+    return Target(protocol_of(rest), service=service, path=rest)
+
+
+def _openai(method: bytes, path: str, rest: str, names: Names) -> Target:
+    if rest.startswith("/models/"):
+        name, colon, verb = rest[len("/models/") :].rpartition(":")
+        if colon and verb in ("predict", "explain"):
+            return Target("v1", service=names.service(unquote(name)), path=path)
+        if method in (b"GET", b"HEAD"):
+            return Target("openai", local="model", model=unquote(rest[len("/models/") :]))
+    return Target("openai", path="/v1" + rest)
