@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
+import contextlib
+from dataclasses import replace
+
+from msgspec import structs
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.decide.deployment import REVISION, DeploymentPlan, plan_deployment
-from penstock.host.owned import owned
+from penstock.host.owned import is_owned, owned
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.workload import Deployment, ReplicaSet
@@ -34,32 +37,42 @@ class DeploymentController:
         deployment = self._cache.get(Deployment, key.name, key.namespace)
         if deployment is None or deployment.metadata.deletion_timestamp is not None:
             return None
-        replica_sets = owned(self._cache, ReplicaSet, deployment)
-        plan = plan_deployment(deployment, replica_sets, self._clock.now())
-        await self._apply(deployment, plan)
+        plan = plan_deployment(deployment, owned(self._cache, ReplicaSet, deployment), self._clock.now())
+        if plan.acts:
+            plan = await self._apply(deployment)
+        await self._write(deployment, plan)
         return plan.again_s
 
-    async def _apply(self, deployment: Deployment, plan: DeploymentPlan) -> None:
+    async def _apply(self, deployment: Deployment) -> DeploymentPlan:
+        """Acts on a fresh list: sizes that lag behind our own writes would let too many pods go."""
         namespace = deployment.metadata.namespace
+        listing = await self._cluster.list(ReplicaSet, namespace)
+        replica_sets = tuple(rs for rs in listing.items if is_owned(rs, deployment))
+        plan = plan_deployment(deployment, replica_sets, self._clock.now())
         if plan.create is not None:
+            size = plan.create.spec.replicas or 0
             try:
                 await self._cluster.create(plan.create)
             except AlreadyExists:
-                return  # made a moment ago; the cache brings it
+                return _after_collision(plan)
+            self._tell(deployment, plan.create.metadata.name, 0, size)
+        sizes = {rs.metadata.name: rs.spec.replicas or 0 for rs in replica_sets}
         for name, size in plan.scale:
             await self._cluster.patch(ReplicaSet, name, namespace, {"spec": {"replicas": size}})
-        for name, revision in plan.annotate:
-            await self._cluster.patch(
-                ReplicaSet, name, namespace, {"metadata": {"annotations": {REVISION: revision}}}
-            )
+            self._tell(deployment, name, sizes[name], size)
+        for name, patch in plan.adjust:
+            await self._cluster.patch(ReplicaSet, name, namespace, patch)
         for name in plan.delete:
-            try:
+            with contextlib.suppress(NotFound):
                 await self._cluster.delete(ReplicaSet, name, namespace)
-            except NotFound:
-                continue
-        if plan.create is not None or plan.scale:
-            self._recorder.event(deployment, "Normal", "ScalingReplicaSet", "; ".join(plan.reasons))
-        await self._write(deployment, plan)
+        return plan
+
+    def _tell(self, deployment: Deployment, name: str, before: int, after: int) -> None:
+        if before == after:
+            return
+        way = "up" if after > before else "down"
+        message = f"Scaled {way} replica set {name} from {before} to {after}"
+        self._recorder.event(deployment, "Normal", "ScalingReplicaSet", message)
 
     async def _write(self, deployment: Deployment, plan: DeploymentPlan) -> None:
         meta = deployment.metadata
@@ -67,6 +80,11 @@ class DeploymentController:
             patch = {"metadata": {"annotations": {REVISION: plan.revision}}}
             deployment = await self._cluster.patch(Deployment, meta.name, meta.namespace, patch)
         if plan.status is not None and plan.status != deployment.status:
-            await self._cluster.replace(
-                msgspec.structs.replace(deployment, status=plan.status), subresource="status"
-            )
+            await self._cluster.replace(structs.replace(deployment, status=plan.status), subresource="status")
+
+
+def _after_collision(plan: DeploymentPlan) -> DeploymentPlan:
+    """A ReplicaSet of another owner has the name: the count changes the next hash, and with it the name."""
+    assert plan.status is not None
+    count = (plan.status.collision_count or 0) + 1
+    return replace(plan, status=structs.replace(plan.status, collision_count=count))

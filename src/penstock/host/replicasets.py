@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
+import contextlib
+
+from msgspec import structs
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
-from penstock.decide.replica_set import ReplicaSetPlan, plan_replica_set, pod_of
+from penstock.decide.replica_set import ReplicaSetPlan, failed_to_create, plan_replica_set, pod_of
 from penstock.host.owned import is_owned, owned
 from penstock.kit.clock import Clock
-from penstock.kit.errors import NotFound
+from penstock.kit.errors import NotFound, PlatformError
 from penstock.resources.pod import Pod
 from penstock.resources.workload import ReplicaSet
 
@@ -36,29 +38,39 @@ class ReplicaSetController:
         if replica_set is None:
             return None
         plan = plan_replica_set(replica_set, owned(self._cache, Pod, replica_set), self._clock.now())
+        error: PlatformError | None = None
         if plan.create or plan.delete:
-            plan = await self._apply(replica_set)
-        if plan.status != replica_set.status:
-            await self._cluster.replace(
-                msgspec.structs.replace(replica_set, status=plan.status), subresource="status"
-            )
+            plan, error = await self._apply(replica_set)
+        status = plan.status
+        if error is not None:
+            condition = failed_to_create(replica_set, error.message, self._clock.now())
+            status = structs.replace(status, conditions=(condition,))
+        if status != replica_set.status:
+            await self._cluster.replace(structs.replace(replica_set, status=status), subresource="status")
+        if error is not None:
+            raise error
         return plan.again_s
 
-    async def _apply(self, replica_set: ReplicaSet) -> ReplicaSetPlan:
-        """Acts on a fresh list: a cache that lags behind our own writes would create pods twice."""
+    async def _apply(self, replica_set: ReplicaSet) -> tuple[ReplicaSetPlan, PlatformError | None]:
+        """Acts on a fresh list: a cache that lags behind our own writes would create pods twice.
+
+        The plan that was followed, and why a pod could not be made.
+        """
         meta = replica_set.metadata
         listing = await self._cluster.list(Pod, meta.namespace)
         pods = tuple(pod for pod in listing.items if is_owned(pod, replica_set))
         plan = plan_replica_set(replica_set, pods, self._clock.now())
         for _ in range(plan.create):
-            pod = await self._cluster.create(pod_of(replica_set))
+            try:
+                pod = await self._cluster.create(pod_of(replica_set))
+            except PlatformError as error:
+                self._recorder.event(replica_set, "Warning", "FailedCreate", f"Error creating: {error}")
+                return plan, error
             self._recorder.event(
                 replica_set, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}"
             )
         for name in plan.delete:
-            try:
+            with contextlib.suppress(NotFound):
                 await self._cluster.delete(Pod, name, meta.namespace)
-            except NotFound:
-                continue
-            self._recorder.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
-        return plan
+                self._recorder.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
+        return plan, None
