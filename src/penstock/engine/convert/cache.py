@@ -1,0 +1,84 @@
+"""Finds a model that the engine can load: OpenVINO IR and GGUF as they are, a Hugging Face folder converted once.
+
+The result lies in the node's cache under a name made of the weights' content. It is built in a temporary folder beside it and
+renamed when it is whole, under a lock, so that replicas share one conversion and nothing half-made is ever found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from blake3 import blake3
+
+from penstock.engine.convert.config import read_config
+from penstock.engine.convert.safetensors import Weights, weight_files
+from penstock.kit.errors import Unavailable
+
+IR = "openvino_model.xml"
+FORMAT = "1"
+"""Part of the cache's key: raise it when the converter makes something else of the same files."""
+
+
+def loadable(folder: Path, cache: Path) -> Path:
+    """What to give to the pipeline: a folder with IR, or a GGUF file. Raises PlatformError, naming the file."""
+    if (folder / IR).exists():
+        return folder
+    ggufs = sorted(folder.glob("*.gguf"))
+    if ggufs and not (folder / "config.json").exists():
+        return ggufs[0]
+    read_config(folder)
+    target = cache / "openvino" / _key(folder)
+    with _locked(target):
+        if not (target / IR).exists():
+            _convert(folder, target)
+    return target
+
+
+def _key(folder: Path) -> str:
+    digest = blake3(FORMAT.encode())
+    for path in (folder / "config.json", folder / "tokenizer.json", *weight_files(folder)):
+        if path.exists():
+            digest.update(path.name.encode())
+            digest.update_mmap(path)
+    return digest.hexdigest(length=16)
+
+
+def _convert(folder: Path, target: Path) -> None:
+    import openvino as ov  # noqa: PLC0415  a model that was converted before needs none of it
+
+    from penstock.engine.convert.graph import build_model  # noqa: PLC0415
+
+    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    try:
+        model = build_model(read_config(folder), Weights(folder))
+        ov.save_model(model, temporary / IR, compress_to_fp16=False)
+        os.replace(temporary, target)  # noqa: PTH105  the atomic one
+    except OSError as error:
+        raise Unavailable(
+            f"{target.parent}: the converted model cannot be written: {error.strerror}", code="cache_unusable"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """One conversion of the same model at a time, across processes."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(target.parent / f"{target.name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise Unavailable(
+            f"{target.parent}: cannot be used as a cache: {error.strerror}", code="cache_unusable"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
