@@ -1,0 +1,160 @@
+"""OpenAI's answers: chunks of a stream, whole objects, and tool calls in a model's text."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.engine.runner import Engine, Generation
+from penstock.engine.text import Stops, Text
+from penstock.engine.wishes import Wish
+
+_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Piece:
+    """New text of one choice; `finish` is OpenAI's reason or ""."""
+
+    text: str = ""
+    finish: str = ""
+    logprobs: list[tuple[str, float]] = field(default_factory=list)
+
+
+async def pieces(engine: Engine, generation: Generation, text: Text, wish: Wish) -> AsyncIterator[Piece]:
+    """The answer's text as it comes: special tokens left out, cut exactly before a stop string."""
+    decode, stops = text.decoder(), Stops(wish.stops)
+    async for update in engine.updates(generation):
+        shown = "".join(stops.push(decode(token)) for token in update.tokens)
+        piece = Piece(shown)
+        if update.logprobs:
+            named = zip(update.tokens, update.logprobs, strict=True)
+            piece.logprobs = [(text.piece(token), value) for token, value in named]
+        if stops.stopped:
+            engine.cancel(generation)
+            piece.finish = "stop"
+            yield piece
+            return
+        if update.finish:
+            piece.text += stops.rest()
+            piece.finish = "length" if update.finish in ("length", "out_of_memory") else "stop"
+        if piece.text or piece.finish or piece.logprobs:
+            yield piece
+
+
+@dataclass(slots=True)
+class Answer:
+    """What all objects of one answer share."""
+
+    model: str
+    chat: bool
+    id: str = ""
+    created: int = 0
+
+    def __post_init__(self) -> None:
+        self.id = ("chatcmpl-" if self.chat else "cmpl-") + secrets.token_hex(12)
+        self.created = int(time.time())
+
+    def chunk(self, index: int, piece: Piece, *, first: bool, usage: bool) -> dict[str, Any]:
+        """One event of a stream; `usage` says that the caller asked for it, and gets null until the last."""
+        choice: dict[str, Any] = {"index": index}
+        if self.chat:
+            delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
+            if piece.text:
+                delta["content"] = piece.text
+            choice["delta"] = delta
+        else:
+            choice["text"] = piece.text
+        choice["logprobs"] = self._logprobs(piece.logprobs)
+        choice["finish_reason"] = piece.finish or None
+        return self._object([choice], "chunk") | ({"usage": None} if usage else {})
+
+    def tool_chunk(self, index: int, calls: list[dict[str, Any]]) -> dict[str, Any]:
+        """All tool calls of a choice as one delta."""
+        numbered = [{"index": i, **call} for i, call in enumerate(calls)]
+        choice = {"index": index, "delta": {"tool_calls": numbered}, "logprobs": None, "finish_reason": None}
+        return self._object([choice], "chunk")
+
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The last event before [DONE], if usage was asked for."""
+        return self._object([], "chunk") | {"usage": usage}
+
+    def whole(
+        self, choices: list[tuple[str, str, list[tuple[str, float]]]], usage: dict[str, Any], tools: bool
+    ) -> dict[str, Any]:
+        """The complete object; each choice is text, finish reason and logprobs."""
+        shaped = [self._choice(i, *choice, tools=tools) for i, choice in enumerate(choices)]
+        return self._object(shaped, "") | {"usage": usage}
+
+    def _choice(
+        self, index: int, text: str, finish: str, logprobs: list[tuple[str, float]], *, tools: bool
+    ) -> dict[str, Any]:
+        shared = {"index": index, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
+        if not self.chat:
+            return shared | {"text": text}
+        rest, calls = tool_calls(text) if tools else (text, [])
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": rest if rest or not calls else None,
+            "refusal": None,
+        }
+        if calls:
+            message["tool_calls"] = calls
+            shared["finish_reason"] = "tool_calls"
+        return shared | {"message": message}
+
+    def _object(self, choices: list[dict[str, Any]], part: str) -> dict[str, Any]:
+        kind = f"chat.completion{'.' + part if part else ''}" if self.chat else "text_completion"
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+    def _logprobs(self, found: list[tuple[str, float]]) -> dict[str, Any] | None:
+        if not found:
+            return None
+        if self.chat:
+            rows = [
+                {"token": token, "logprob": value, "bytes": list(token.encode()), "top_logprobs": []}
+                for token, value in found
+            ]
+            return {"content": rows, "refusal": None}
+        tokens, values = [token for token, _ in found], [value for _, value in found]
+        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+
+
+def usage_of(generations: list[Generation]) -> dict[str, Any]:
+    """OpenAI's usage; a prompt that several choices share counts once."""
+    prompts = {id(g.prompt): g for g in reversed(generations)}
+    prompt = sum(len(g.prompt) for g in prompts.values())
+    completion = sum(len(g.tokens) for g in generations)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(g.cached_tokens for g in prompts.values())},
+    }
+
+
+def tool_calls(text: str) -> tuple[str, list[dict[str, Any]]]:
+    """The text without its well-formed tool calls (`<tool_call>{"name", "arguments"}</tool_call>`), and these."""
+    calls = []
+    for match in _CALL.finditer(text):
+        try:
+            call = json.loads(match[1])
+        except ValueError:
+            continue
+        if isinstance(call.get("name"), str):
+            arguments = call.get("arguments", {})
+            arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            function = {"name": call["name"], "arguments": arguments}
+            calls.append({"id": f"call_{secrets.token_hex(8)}", "type": "function", "function": function})
+    return (_CALL.sub("", text).strip() if calls else text), calls
