@@ -25,7 +25,7 @@ class Publisher:
         import zmq  # noqa: PLC0415  only engines that publish need it
 
         self._zmq = zmq
-        context = zmq.Context.instance()
+        context: Any = zmq.Context.instance()
         self._socket = context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
         self._socket.bind(endpoint)

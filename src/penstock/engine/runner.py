@@ -69,9 +69,7 @@ class Engine:
         """Until the child ends. Raises PlatformError if it could not load the model, or died."""
         ours, theirs = socket.socketpair()
         fd = theirs.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "penstock.engine.child", f"--fd={fd}", *self._command], pass_fds=[fd]
-        )
+        self._process = self._spawn(fd)
         theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         unframer = Unframer(Upward)
@@ -83,6 +81,10 @@ class Engine:
             self._end()
         code = await asyncio.to_thread(self._process.wait)
         raise Internal(f"the pipeline's process ended with code {code}", code="engine_crashed")
+
+    def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "penstock.engine.child", f"--fd={fd}", *self._command]
+        return subprocess.Popen(command, pass_fds=[fd])
 
     def close(self) -> None:
         """End the child."""

@@ -56,13 +56,14 @@ class Text:
                 "this model has no chat template", code="no_chat_template", hint="use /v1/completions"
             )
         try:
-            return self._template.render(
+            prompt: str = self._template.render(
                 messages=messages, tools=tools or None, add_generation_prompt=True, **self._names
             )
         except TemplateError as error:
             raise InvalidInput(
                 f"'messages': the chat template refuses them: {error}", code="invalid_messages"
             ) from None
+        return prompt
 
     def _eos(self, folder: Path) -> tuple[int, ...]:
         """Every id that ends an answer: generation_config.json, config.json, then the tokenizer's eos_token."""

@@ -1,0 +1,178 @@
+"""`python -m penstock.engine`: serve one model on this machine's CPU."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from penstock.engine.api import Api
+from penstock.engine.convert.config import read_config
+from penstock.engine.http import Connection
+from penstock.engine.kv_events import Publisher
+from penstock.engine.metrics import Metrics
+from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror
+from penstock.engine.runner import Engine
+from penstock.engine.text import Text
+from penstock.engine.wishes import Bounds
+from penstock.kit.errors import NotFound, PlatformError, Unavailable
+
+DRAIN_S = 20.0
+CANNOT_SERVE = 2
+CRASHED = 3
+logger = logging.getLogger("penstock.engine")
+
+
+def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="penstock-cpu", description=__doc__)
+    p.add_argument(
+        "--model_dir",
+        type=Path,
+        required=True,
+        help="Hugging Face folder, OpenVINO IR, or a folder with one GGUF",
+    )
+    p.add_argument("--model_name", required=True, help="the name that requests say")
+    p.add_argument(
+        "--host", default=os.environ.get("POD_IP", "127.0.0.1"), help="address to listen on (POD_IP)"
+    )
+    p.add_argument("--http_port", type=int, default=8080, help="port to listen on")
+    p.add_argument(
+        "--cache_dir", type=Path, default=None, help="where converted models are kept (PENSTOCK_CACHE_DIR)"
+    )
+    p.add_argument("--kv_blocks", type=int, default=1024, help="KV pool, in blocks of 32 tokens")
+    p.add_argument(
+        "--max_num_batched_tokens",
+        type=int,
+        default=128,
+        help="tokens of one step; smaller: smoother streams",
+    )
+    p.add_argument("--max_num_seqs", type=int, default=64, help="requests in one batch")
+    p.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="CPU threads")
+    p.add_argument(
+        "--kv_events_endpoint", default=None, help="publish KV events here, as tcp://127.0.0.1:5557"
+    )
+    p.add_argument("--kv_events_replay_endpoint", default=None, help="serve replays of KV events here")
+    return p.parse_args(argv)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Until SIGTERM; then running requests may end. Raises PlatformError if the model cannot be served."""
+    folder: Path = arguments.model_dir
+    if not folder.is_dir():
+        raise NotFound(
+            f"--model_dir: {folder} is no folder", code="missing_model", hint="give the folder of the model"
+        )
+    text = Text(folder)
+    context = _context_tokens(folder)
+    publisher = (
+        Publisher(arguments.kv_events_endpoint, arguments.kv_events_replay_endpoint)
+        if arguments.kv_events_endpoint
+        else None
+    )
+    metrics = Metrics(arguments.model_name, arguments.kv_blocks, BLOCK_TOKENS)
+    engine = Engine(_child_command(arguments, text), metrics, BlockMirror(arguments.kv_blocks), publisher)
+    bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size, structured=False)
+    api = Api(engine, text, bounds, int(time.time()))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    live: set[Connection] = set()
+    running = asyncio.create_task(engine.run())
+    try:
+        server = await _listen(arguments, api, live)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await asyncio.sleep(0)
+            running.result()
+        await _drain(server, api, live)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError, PlatformError):
+            await running
+        engine.close()
+        if publisher is not None:
+            publisher.close()
+
+
+async def _listen(arguments: argparse.Namespace, api: Api, live: set[Connection]) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(lambda: Connection(api, live), arguments.host, arguments.http_port)
+    except OSError as error:
+        where = f"{arguments.host}:{arguments.http_port}"
+        raise Unavailable(f"cannot listen on {where}: {error.strerror}", code="cannot_listen") from None
+
+
+async def _drain(server: asyncio.Server, api: Api, live: set[Connection]) -> None:
+    """No new connections; idle ones close; running requests get their time."""
+    api.draining = True
+    server.close()
+    deadline = asyncio.get_running_loop().time() + DRAIN_S
+    while live and asyncio.get_running_loop().time() < deadline:
+        for connection in tuple(live):
+            connection.closing = True
+            if connection.idle:
+                connection.close()
+        await asyncio.sleep(0.02)
+
+
+def _context_tokens(folder: Path) -> int:
+    """What config.json says; without one (GGUF) the library's own limit for its tokenizer."""
+    if (folder / "config.json").exists():
+        return read_config(folder).context_tokens
+    return 8192
+
+
+def _child_command(arguments: argparse.Namespace, text: Text) -> list[str]:
+    cache = (
+        arguments.cache_dir
+        or os.environ.get("PENSTOCK_CACHE_DIR")
+        or Path(tempfile.gettempdir()) / "penstock-cache"
+    )
+    if not text.eos:
+        raise NotFound(
+            "the model names no end-of-sequence token",
+            code="missing_eos",
+            hint="add eos_token_id to generation_config.json",
+        )
+    named = {
+        "model_dir": arguments.model_dir,
+        "cache_dir": cache,
+        "kv_blocks": arguments.kv_blocks,
+        "max_num_batched_tokens": arguments.max_num_batched_tokens,
+        "max_num_seqs": arguments.max_num_seqs,
+        "threads": arguments.threads,
+        "eos": text.eos[0],
+    }
+    return [f"--{name}={value}" for name, value in named.items()]
+
+
+def main() -> None:
+    """Exit codes: 0 asked to stop, 2 the model cannot be served, 3 the pipeline's process died."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    arguments = arguments_of()
+    try:
+        uvloop.run(serve(arguments))
+    except PlatformError as error:
+        print(
+            f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""),
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(CRASHED if error.code == "engine_crashed" else CANNOT_SERVE)
+
+
+if __name__ == "__main__":
+    main()

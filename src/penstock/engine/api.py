@@ -1,0 +1,215 @@
+"""The engine's paths: OpenAI's, health, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import orjson
+
+from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
+from penstock.engine.frames import Sampling
+from penstock.engine.http import Exchange
+from penstock.engine.runner import Engine, Generation
+from penstock.engine.text import Text
+from penstock.engine.wishes import Bounds, Wish, read_wish
+from penstock.kit.errors import InvalidInput, NotFound, Unavailable
+
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+Choice = tuple[str, str, list[tuple[str, float]]]
+
+
+class Api:
+    """Answers exchanges."""
+
+    def __init__(self, engine: Engine, text: Text, bounds: Bounds, created: int) -> None:
+        """`created` is Unix time, for the model's object."""
+        self._engine = engine
+        self._text = text
+        self._bounds = bounds
+        self._created = created
+        self.draining = False
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one. Raises PlatformError for what is refused."""
+        path = exchange.path.removeprefix("/openai")
+        match (exchange.method, path):
+            case ("POST", "/v1/chat/completions"):
+                await self._complete(exchange, chat=True)
+            case ("POST", "/v1/completions"):
+                await self._complete(exchange, chat=False)
+            case ("POST", "/v1/embeddings"):
+                raise InvalidInput(
+                    f"{self._bounds.model} generates text and makes no embeddings",
+                    code="unsupported_operation",
+                    hint="serve an embedding model, with a runtime that offers embeddings",
+                )
+            case ("GET" | "HEAD", "/v1/models"):
+                exchange.send(200, {"object": "list", "data": [self._model()]})
+            case ("GET" | "HEAD", "/health" | "/v2/health/live" | "/healthz"):
+                exchange.send(200, b"ok\n", b"text/plain")
+            case ("GET" | "HEAD", "/health/ready" | "/v2/health/ready"):
+                self._ready(exchange)
+            case ("GET" | "HEAD", "/metrics"):
+                exchange.send(200, self._engine.metrics.text(), PROMETHEUS)
+            case ("POST", "/tokenize"):
+                ids = self._text.encode(str(_json(exchange.body).get("prompt", "")))
+                exchange.send(
+                    200, {"tokens": ids, "count": len(ids), "max_model_len": self._bounds.context_tokens}
+                )
+            case _:
+                raise NotFound(f"there is nothing at {exchange.method} {exchange.path}", code="unknown_path")
+
+    def _ready(self, exchange: Exchange) -> None:
+        if self._engine.loaded is None or self.draining:
+            raise Unavailable("the engine is draining" if self.draining else "the model is still loading")
+        exchange.send(200, b"ok\n", b"text/plain")
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "id": self._bounds.model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "penstock",
+            "max_model_len": self._bounds.context_tokens,
+        }
+
+    async def _complete(self, exchange: Exchange, *, chat: bool) -> None:
+        if self.draining:
+            exchange.keeps_alive = False
+            raise Unavailable("the engine is draining", code="draining", retry_after_s=1.0)
+        wish = read_wish(_json(exchange.body), self._text, self._bounds, chat=chat)
+        generations: list[Generation] = []
+        try:
+            for prompt in wish.prompts:
+                for number in range(wish.choices):
+                    sampling = _seeded(wish.sampling, number)
+                    generations.append(self._engine.begin(prompt, sampling))
+            if wish.stream:
+                await self._stream(exchange, wish, generations)
+            else:
+                await self._whole(exchange, wish, generations)
+        finally:
+            for generation in generations:
+                self._engine.cancel(generation)
+
+    async def _whole(self, exchange: Exchange, wish: Wish, generations: list[Generation]) -> None:
+        answer = Answer(self._bounds.model, wish.chat)
+        choices: list[Choice] = []
+        for index, generation in enumerate(generations):
+            parts, logprobs, finish = [_echo(wish, index)], [], ""
+            async with aclosing(pieces(self._engine, generation, self._text, wish)) as found:
+                async for piece in found:
+                    parts.append(piece.text)
+                    logprobs.extend(piece.logprobs)
+                    finish = piece.finish
+            choices.append(("".join(parts), finish, logprobs))
+        exchange.send(200, answer.whole(choices, usage_of(generations), wish.tools))
+
+    async def _stream(self, exchange: Exchange, wish: Wish, generations: list[Generation]) -> None:
+        answer, seen = Answer(self._bounds.model, wish.chat), set[int]()
+        calls: dict[int, str] = {}
+        async with aclosing(self._merged(wish, generations)) as merged:
+            async for index, piece in merged:
+                if not exchange.started:
+                    exchange.start_events()
+                if wish.tools and wish.chat:
+                    self._tool_piece(exchange, answer, calls, index, piece, first=index not in seen)
+                else:
+                    piece.text = (_echo(wish, index) if index not in seen else "") + piece.text
+                    exchange.event(
+                        answer.chunk(index, piece, first=index not in seen, usage=wish.include_usage)
+                    )
+                seen.add(index)
+                await exchange.drain()
+        if wish.include_usage:
+            exchange.event(answer.usage_chunk(usage_of(generations)))
+        exchange.event("[DONE]")
+        exchange.end_events()
+
+    def _tool_piece(
+        self,
+        exchange: Exchange,
+        answer: Answer,
+        calls: dict[int, str],
+        index: int,
+        piece: Piece,
+        *,
+        first: bool,
+    ) -> None:
+        """While an answer may turn out to be a tool call its text is held back; anything else flows."""
+        held = calls.get(index, "") + piece.text
+        undecided = "<tool_call>".startswith(held[:11].strip()) or held.lstrip().startswith("<tool_call>")
+        if undecided and not piece.finish:
+            calls[index] = held
+            return
+        calls[index] = ""
+        piece.text, found = tool_calls(held)
+        if first or found or piece.text or piece.finish:
+            finish, piece.finish = piece.finish, ""
+            if piece.text or first or (found and not first):
+                exchange.event(answer.chunk(index, piece, first=first or bool(found), usage=False))
+            if found:
+                exchange.event(answer.tool_chunk(index, found))
+            if finish:
+                last = Piece(finish="tool_calls" if found else finish)
+                exchange.event(answer.chunk(index, last, first=False, usage=False))
+
+    async def _merged(self, wish: Wish, generations: list[Generation]) -> AsyncIterator[tuple[int, Piece]]:
+        """The pieces of all choices as they come."""
+        if len(generations) == 1:
+            async with aclosing(pieces(self._engine, generations[0], self._text, wish)) as found:
+                async for piece in found:
+                    yield 0, piece
+            return
+        queue: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue()
+
+        async def follow(index: int, generation: Generation) -> None:
+            try:
+                async with aclosing(pieces(self._engine, generation, self._text, wish)) as found:
+                    async for piece in found:
+                        queue.put_nowait((index, piece))
+                queue.put_nowait((index, None))
+            except Exception as error:  # noqa: BLE001  raised again by whoever reads the queue
+                queue.put_nowait((index, error))
+
+        tasks = [asyncio.create_task(follow(i, g)) for i, g in enumerate(generations)]
+        try:
+            left = len(tasks)
+            while left:
+                index, item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    left -= 1
+                else:
+                    yield index, item
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(document, dict):
+        raise InvalidInput(
+            f"the body: found {type(document).__name__}, expected a JSON object", code="invalid_json"
+        )
+    return document
+
+
+def _seeded(sampling: Sampling, number: int) -> Sampling:
+    """Choices of one request differ by their seed."""
+
+    seed = sampling.seed + number if sampling.seed is not None else None
+    return msgspec.structs.replace(sampling, seed=seed)
+
+
+def _echo(wish: Wish, index: int) -> str:
+    return wish.echo[index // wish.choices] if wish.echo else ""
