@@ -68,11 +68,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
 async def serve(arguments: argparse.Namespace) -> None:
     """Until SIGTERM; then running requests may end. Raises PlatformError if the model cannot be served."""
     folder: Path = arguments.model_dir
-    if not folder.is_dir():
-        raise NotFound(
-            f"--model_dir: {folder} is no folder", code="missing_model", hint="give the folder of the model"
-        )
-    text = Text(folder)
+    text = _text(folder)
     context = _context_tokens(folder)
     publisher = (
         Publisher(arguments.kv_events_endpoint, arguments.kv_events_replay_endpoint)
@@ -104,6 +100,14 @@ async def serve(arguments: argparse.Namespace) -> None:
         engine.close()
         if publisher is not None:
             publisher.close()
+
+
+def _text(folder: Path) -> Text:
+    if not folder.is_dir():
+        raise NotFound(
+            f"--model_dir: {folder} is no folder", code="missing_model", hint="give the folder of the model"
+        )
+    return Text(folder)
 
 
 async def _listen(arguments: argparse.Namespace, api: Api, live: set[Connection]) -> asyncio.Server:
@@ -166,11 +170,8 @@ def main() -> None:
     try:
         uvloop.run(serve(arguments))
     except PlatformError as error:
-        print(
-            f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""),
-            file=sys.stderr,
-            flush=True,
-        )
+        hint = f"\n  {error.hint}" if error.hint else ""
+        sys.stderr.write(f"error: {error.message}{hint}\n")
         sys.exit(CRASHED if error.code == "engine_crashed" else CANNOT_SERVE)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Piece:
     logprobs: list[tuple[str, float]] = field(default_factory=list)
 
 
-async def pieces(engine: Engine, generation: Generation, text: Text, wish: Wish) -> AsyncIterator[Piece]:
+async def pieces(engine: Engine, generation: Generation, text: Text, wish: Wish) -> AsyncGenerator[Piece, None]:
     """The answer's text as it comes: special tokens left out, cut exactly before a stop string."""
     decode, stops = text.decoder(), Stops(wish.stops)
     async for update in engine.updates(generation):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -158,7 +158,7 @@ class Api:
                 last = Piece(finish="tool_calls" if found else finish)
                 exchange.event(answer.chunk(index, last, first=False, usage=False))
 
-    async def _merged(self, wish: Wish, generations: list[Generation]) -> AsyncIterator[tuple[int, Piece]]:
+    async def _merged(self, wish: Wish, generations: list[Generation]) -> AsyncGenerator[tuple[int, Piece], None]:
         """The pieces of all choices as they come."""
         if len(generations) == 1:
             async with aclosing(pieces(self._engine, generations[0], self._text, wish)) as found:

@@ -40,7 +40,7 @@ class _Builder:
         hidden = op.gather(table, op.convert(ids, "i32"), _i32(0))
         cos, sin = self._rope(positions)
         mask = self._mask(ids, attention)
-        batch = op.gather(op.shape_of(ids), _i64(0), _i64(0))
+        batch = op.gather(op.shape_of(ids), _i64([0]), _i64(0))
         for number in range(c.layers):
             hidden = self._layer(number, hidden, cos, sin, mask, beam, batch)
         hidden = self._norm(hidden, "model.norm.weight", c.hidden_size)
