@@ -21,7 +21,7 @@ from penstock.engine.convert.safetensors import Weights, weight_files
 from penstock.kit.errors import Unavailable
 
 IR = "openvino_model.xml"
-FORMAT = "1"
+FORMAT = "2"
 """Part of the cache's key: raise it when the converter makes something else of the same files."""
 
 

@@ -56,7 +56,7 @@ class _Builder:
         return model
 
     def _input(self, name: str, dims: int = 2, kind: Any = np.int64) -> Node:
-        parameter = op.parameter(ov.PartialShape([-1] * dims), kind, name)
+        parameter = op.parameter(ov.PartialShape([-1] * dims), kind, name=name)
         parameter.output(0).get_tensor().set_names({name})
         return parameter
 
