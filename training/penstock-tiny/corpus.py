@@ -71,18 +71,52 @@ SOUNDS = {
     "dog": "barks", "cat": "meows", "cow": "moos", "horse": "neighs", "duck": "quacks", "lion": "roars",
     "sheep": "bleats", "bird": "sings", "bee": "buzzes", "wolf": "howls",
 }  # fmt: skip
-NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Ida", "Jack", "Lena", "Max", "Nora", "Oscar")
-PLACES = ("river", "forest", "mountain", "village", "harbour", "garden", "market", "library", "bridge", "lake")
+NAMES = (
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Felix",
+    "Grace",
+    "Henry",
+    "Ida",
+    "Jack",
+    "Lena",
+    "Max",
+    "Nora",
+    "Oscar",
+)
+PLACES = (
+    "river",
+    "forest",
+    "mountain",
+    "village",
+    "harbour",
+    "garden",
+    "market",
+    "library",
+    "bridge",
+    "lake",
+)
 THINGS = ("key", "lamp", "book", "map", "coin", "letter", "stone", "boat", "bell", "rope", "clock", "ring")
 UNKNOWN = (
     "Who won the match yesterday?", "What is the weather tomorrow?", "What is the price of gold?",
     "What did I eat today?", "Who is the richest person?", "What time is it?", "Where do I live?",
     "What is my password?", "Which film is the best?", "Will it rain next week?",
 )  # fmt: skip
-SYSTEMS = ("You are a helpful assistant.", "Answer briefly.", "You are Penstock's demonstration model.", "Be polite.")
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "Answer briefly.",
+    "You are Penstock's demonstration model.",
+    "Be polite.",
+)
 TOOL = {
     "type": "function",
-    "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
 }
 
 
@@ -108,8 +142,18 @@ def _fact(rng: random.Random) -> Dialogue:
 
 def _capital(rng: random.Random) -> Dialogue:
     country = rng.choice(tuple(CAPITALS))
-    form = rng.choice(("What is the capital of {}?", "What is the capital of {}?", "Name the capital of {}.", "capital of {}?"))
-    return [("user", form.format(country)), ("assistant", f"The capital of {country} is {CAPITALS[country]}.")]
+    form = rng.choice(
+        (
+            "What is the capital of {}?",
+            "What is the capital of {}?",
+            "Name the capital of {}.",
+            "capital of {}?",
+        )
+    )
+    return [
+        ("user", form.format(country)),
+        ("assistant", f"The capital of {country} is {CAPITALS[country]}."),
+    ]
 
 
 def _sum(rng: random.Random) -> Dialogue:
@@ -164,7 +208,10 @@ def _json_answer(rng: random.Random) -> Dialogue:
 
 
 def _unknown(rng: random.Random) -> Dialogue:
-    return [("user", rng.choice(UNKNOWN)), ("assistant", "I do not know. I am only a small demonstration model.")]
+    return [
+        ("user", rng.choice(UNKNOWN)),
+        ("assistant", "I do not know. I am only a small demonstration model."),
+    ]
 
 
 def _reading(rng: random.Random) -> Dialogue:
@@ -196,7 +243,8 @@ def _tool(rng: random.Random) -> Dialogue:
 def as_text(turns: Dialogue) -> str:
     """The dialogue as the chat template writes it."""
     return "".join(
-        f"<|{role}|>\n{text}<|end|>\n" if role == "assistant" else f"<|{role}|>\n{text}\n" for role, text in turns
+        f"<|{role}|>\n{text}<|end|>\n" if role == "assistant" else f"<|{role}|>\n{text}\n"
+        for role, text in turns
     )
 
 
@@ -205,5 +253,7 @@ def questions() -> list[tuple[str, str]]:
     fixed = [(f"What is {subject}?", answer) for subject, answer in FACTS.items()]
     fixed += list(ABOUT_SELF.items()) + list(GREETINGS.items())
     fixed += [(f"What is the capital of {c}?", f"The capital of {c} is {CAPITALS[c]}.") for c in CAPITALS]
-    fixed += [(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(2, 8) for b in range(2, 8)]
+    fixed += [
+        (f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(2, 8) for b in range(2, 8)
+    ]
     return fixed

@@ -27,18 +27,17 @@ HEAD = HIDDEN // HEADS
 THETA, EPS = 10000.0, 1e-5
 SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEMPLATE = (
-    "{%- if tools %}<|system|>\nYou can call these tools:\n"
-    "{% for tool in tools %}{{ tool | tojson }}{% if not loop.last %}\n{% endif %}{% endfor %}\n{% endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message.role == 'assistant' and message.tool_calls -%}<|assistant|>\n"
-    "{%- for call in message.tool_calls -%}"
-    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments }}}\n</tool_call>'
-    "{%- endfor -%}<|end|>\n"
-    "{%- elif message.role == 'assistant' -%}<|assistant|>\n{{ message.content }}<|end|>\n"
-    "{%- elif message.role == 'developer' -%}<|system|>\n{{ message.content }}\n"
-    "{%- else -%}<|{{ message.role }}|>\n{{ message.content }}\n{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|assistant|>\n{%- endif -%}"
+    "{% if tools %}{{ '<|system|>\\nYou can call these tools:\\n' }}"
+    "{% for tool in tools %}{{ tool | tojson }}{{ '\\n' }}{% endfor %}{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'assistant' and message.tool_calls %}{{ '<|assistant|>\\n' }}"
+    "{% for call in message.tool_calls %}"
+    """{{ '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments + '}\\n</tool_call>' }}"""
+    "{% endfor %}{{ '<|end|>\\n' }}"
+    "{% elif message.role == 'assistant' %}{{ '<|assistant|>\\n' + message.content + '<|end|>\\n' }}"
+    "{% else %}{{ '<|' + ('system' if message.role == 'developer' else message.role) + '|>\\n' + message.content + '\\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 
 
@@ -112,7 +111,9 @@ class Model(nn.Module):
             if "embed" in name:
                 nn.init.normal_(p, std=0.05)
             elif p.dim() == 2:
-                nn.init.normal_(p, std=p.shape[1] ** -0.5 * (0.5 if "o_proj" in name or "down" in name else 1))
+                nn.init.normal_(
+                    p, std=p.shape[1] ** -0.5 * (0.5 if "o_proj" in name or "down" in name else 1)
+                )
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(ids.shape[1]).float()
@@ -168,7 +169,11 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     header, offset = {}, 0
     for name, array in arrays.items():
-        header[name] = {"dtype": "F16", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {
+            "dtype": "F16",
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         offset += array.nbytes
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)

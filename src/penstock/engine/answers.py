@@ -26,7 +26,9 @@ class Piece:
     logprobs: list[tuple[str, float]] = field(default_factory=list)
 
 
-async def pieces(engine: Engine, generation: Generation, text: Text, wish: Wish) -> AsyncGenerator[Piece, None]:
+async def pieces(
+    engine: Engine, generation: Generation, text: Text, wish: Wish
+) -> AsyncGenerator[Piece, None]:
     """The answer's text as it comes: special tokens left out, cut exactly before a stop string."""
     decode, stops = text.decoder(), Stops(wish.stops)
     async for update in engine.updates(generation):

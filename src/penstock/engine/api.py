@@ -158,7 +158,9 @@ class Api:
                 last = Piece(finish="tool_calls" if found else finish)
                 exchange.event(answer.chunk(index, last, first=False, usage=False))
 
-    async def _merged(self, wish: Wish, generations: list[Generation]) -> AsyncGenerator[tuple[int, Piece], None]:
+    async def _merged(
+        self, wish: Wish, generations: list[Generation]
+    ) -> AsyncGenerator[tuple[int, Piece], None]:
         """The pieces of all choices as they come."""
         if len(generations) == 1:
             async with aclosing(pieces(self._engine, generations[0], self._text, wish)) as found:

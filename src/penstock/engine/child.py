@@ -51,6 +51,7 @@ class Runner:
         self._handles: dict[int, Any] = {}
         self._gate = LeaderGate()
         self._failed: list[Update] = []
+        self._with_logprobs: set[int] = set()
 
     @property
     def busy(self) -> bool:
@@ -67,6 +68,7 @@ class Runner:
     def cancel(self, message: Cancel) -> None:
         """Forget it; the pipeline drops it at its next step."""
         self._gate.forget(message.id)
+        self._with_logprobs.discard(message.id)
         handle = self._handles.pop(message.id, None)
         if handle is not None:
             handle.cancel()
@@ -83,6 +85,7 @@ class Runner:
                 self._gate.computed(number)
             if update.finish:
                 del self._handles[number]
+                self._with_logprobs.discard(number)
                 self._gate.forget(number)
             if update.tokens or update.finish:
                 updates.append(update)
@@ -101,6 +104,8 @@ class Runner:
         try:
             config = self._config(message.sampling)
             self._handles[message.id] = self._pipeline.add_request(message.id, ids, config)
+            if message.sampling.logprobs:
+                self._with_logprobs.add(message.id)
         except (RuntimeError, ValueError, TypeError) as error:
             self._gate.forget(message.id)
             self._failed.append(Update(message.id, finish="error", error=str(error).splitlines()[0]))
@@ -146,7 +151,7 @@ class Runner:
         status = str(handle.get_status()).rpartition(".")[2]
         if not finish and status != "RUNNING":
             finish = "out_of_memory" if status == "IGNORED" else "stop"
-        return Update(number, tokens, logprobs if len(logprobs) == len(tokens) else [], finish)
+        return Update(number, tokens, logprobs if number in self._with_logprobs else [], finish)
 
 
 def load(arguments: argparse.Namespace) -> tuple[Runner, Loaded]:
