@@ -6,6 +6,7 @@ it is the path of this installation.
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def quickstart() -> InferenceService:
         metadata=ObjectMeta(name=NAME, namespace=NAMESPACE),
         spec=InferenceServiceSpec(predictor=PredictorSpec(model=model)),
     )
+
+
+def is_wanted() -> bool:
+    """Whether whoever started this process wants it."""
+    return os.environ.get(VARIABLE, "1") != "0"
 
 
 async def ensure_quickstart(cluster: Cluster) -> bool:

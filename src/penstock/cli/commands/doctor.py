@@ -119,7 +119,7 @@ def limits(settings: Settings) -> Iterator[Finding]:
 
 def gpus(settings: Settings) -> Iterator[Finding]:
     """NVIDIA GPUs through their driver."""
-    import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  it warns where the driver is odd
+    import pynvml
 
     try:
         pynvml.nvmlInit()

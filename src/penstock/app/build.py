@@ -1,0 +1,109 @@
+"""Constructs the control plane of one machine: the store, the API, the caches and every controller, tied together.
+
+The only place that knows them all by class. Nothing runs until `ControlPlane.run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+from starlette.applications import Starlette
+
+from penstock import __version__
+from penstock.app.home import Home
+from penstock.app.settings import DeclaredNode, Settings
+from penstock.contracts.controller import Controller
+from penstock.controlplane.controllers.inference_service import InferenceServiceController
+from penstock.controlplane.events import EventRecorder
+from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.informer import InformerCache
+from penstock.controlplane.manager import Manager
+from penstock.host.api.app import build_api
+from penstock.host.claims import ClaimController
+from penstock.host.cluster import EmbeddedCluster
+from penstock.host.deployments import DeploymentController
+from penstock.host.garbage import GarbageCollector
+from penstock.host.gpus import discover_gpus
+from penstock.host.jobs import JobController
+from penstock.host.kubelet.kubelet import Kubelet
+from penstock.host.kubelet.logs import PodLogs
+from penstock.host.namespaces import NamespaceController
+from penstock.host.nodes import NodeController, NodeTemplate, this_machine
+from penstock.host.objects import ObjectStore
+from penstock.host.placement import PlacementController
+from penstock.host.replicasets import ReplicaSetController
+from penstock.host.store import Store
+from penstock.kit.clock import Clock
+from penstock.resources.core import Taint
+
+GPU = "nvidia.com/gpu"
+
+
+class ControlPlane:
+    """Every part of one machine's control plane, wired."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        """Opens the store. Raises Unavailable if it cannot be used."""
+        home = Home(settings.home)
+        self.objects = ObjectStore(Store(home.store), clock)
+        self.cluster = EmbeddedCluster(self.objects)
+        self.cache = InformerCache(self.cluster, clock)
+        self.recorder = EventRecorder(self.cluster, clock)
+        self.feed = Feed(clock)
+        templates = [this_machine(discover_gpus()), *map(declared, settings.nodes)]
+        self.nodes = NodeController(
+            self.cluster, self.cache, self.recorder.named("nodes"), clock, home=home.path, nodes=templates
+        )
+        self.kubelet = Kubelet(
+            self.cluster,
+            self.cache,
+            self.recorder.named("kubelet"),
+            clock,
+            home=home.path,
+            nodes=frozenset(template.name for template in templates),
+        )
+        controllers = self._controllers(settings, clock, home.path / "volumes")
+        self.manager = Manager(controllers, cache=self.cache, recorder=self.recorder)
+        self.logs = PodLogs(home.path, clock)
+
+    def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
+        cluster, cache, named = self.cluster, self.cache, self.recorder.named
+        return [
+            InferenceServiceController(
+                cluster, cache, named("inference-service"), clock, gateway_addr=settings.gateway_addr
+            ),
+            RouteController(cache, self.feed, clock),
+            DeploymentController(cluster, cache, named("deployment-controller"), clock),
+            ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
+            JobController(cluster, cache, named("job-controller"), clock),
+            ClaimController(cluster, cache, named("claims"), volumes=volumes),
+            PlacementController(cluster, cache, named("placement"), clock),
+            GarbageCollector(self.objects),
+            NamespaceController(self.objects),
+            self.nodes,
+            self.kubelet,
+        ]
+
+    def api(self, token: str) -> Starlette:
+        """The ASGI application that serves the objects."""
+        return build_api(self.objects, token=token, version=__version__, logs=self.logs)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Reconcile until `stop`; nodes are there before the first pod asks for one."""
+        await self.nodes.register()
+        await self.manager.run(stop)
+
+    def close(self) -> None:
+        """Let go of the store, last of all."""
+        self.objects.store.close()
+
+
+def declared(node: DeclaredNode) -> NodeTemplate:
+    """A node of the settings as the host knows nodes."""
+    capacity: dict[str, str] = {"cpu": node.cpu, "memory": node.memory}
+    if node.gpus:
+        capacity[GPU] = str(node.gpus)
+    taints = msgspec.convert(node.taints, tuple[Taint, ...])
+    return NodeTemplate(name=node.name, capacity=capacity, labels=node.labels, taints=taints)

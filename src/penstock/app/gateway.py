@@ -1,0 +1,28 @@
+"""`python -m penstock.app.gateway`: the process that every request goes through."""
+
+from __future__ import annotations
+
+from penstock.app.home import Home
+from penstock.app.link import Link
+from penstock.app.process import Stop, main
+from penstock.app.settings import Settings
+from penstock.gateway.server import GatewaySettings, serve
+from penstock.kit import logs
+
+
+async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
+    """Until told to stop or the supervisor is gone; running requests may finish within `drain_s`."""
+    logs.configure(settings.log_level)
+    home = Home(settings.home)
+    chosen = GatewaySettings(
+        host=settings.gateway.host,
+        port=settings.gateway.port,
+        feed_socket=home.feed_socket,
+        state_file=home.route_table,
+        drain_s=settings.drain_s,
+    )
+    await serve(chosen, stop.event, on_ready=link.ready)
+
+
+if __name__ == "__main__":
+    main(gateway)
