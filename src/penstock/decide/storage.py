@@ -107,6 +107,7 @@ def _initializer(
     return msgspec.structs.replace(
         base,
         name=INITIALIZER,
+        termination_message_policy="FallbackToLogsOnError",
         args=args,
         env=(*base.env, *secret_env),
         volume_mounts=(*base.volume_mounts, VolumeMount(name=VOLUME, mount_path=root)),

@@ -119,7 +119,7 @@ def limits(settings: Settings) -> Iterator[Finding]:
 
 def gpus(settings: Settings) -> Iterator[Finding]:
     """NVIDIA GPUs through their driver."""
-    import pynvml
+    import pynvml  # noqa: PLC0415  loading the library on a machine without a driver would be for nothing
 
     try:
         pynvml.nvmlInit()

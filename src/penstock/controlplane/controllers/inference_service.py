@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.controlplane.controllers.credentials import credentials
-from penstock.decide.rollout import IDLE_SINCE, Rollout, plan_rollout
+from penstock.decide.plan import (
+    ComponentPlan,
+    ServicePlan,
+    Surroundings,
+    component_selector,
+    plan_service,
+    service_url,
+)
+from penstock.decide.rollout import IDLE_SINCE
 from penstock.decide.route_table import STOP
-from penstock.decide.runtime import Choice, choose_runtime
 from penstock.decide.status import Observed, service_status
-from penstock.decide.workload import SERVICE_LABEL, ComponentName, Workload, build_workload, component_of
+from penstock.decide.workload import SERVICE_LABEL
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import Resource
-from penstock.resources.pod import EnvVar, Pod
+from penstock.resources.pod import Pod
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import ComponentStatus, InferenceService, ModelStatus
 from penstock.resources.workload import Deployment
-
-COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """One component, decided."""
-
-    observed: Observed
-    rollout: Rollout
 
 
 class InferenceServiceController:
@@ -66,69 +62,30 @@ class InferenceServiceController:
         if service is None or service.metadata.deletion_timestamp is not None:
             return None
         stopped = service.metadata.annotations.get(STOP) == "true"
-        choice = self._choose(service)
-        secret_env = await credentials(self._cluster, service)
-        plans = []
-        for name in COMPONENTS:
-            if component_of(service, name) is not None:
-                workload = self._workload(service, name, choice, secret_env)
-                plans.append(self._plan(service, name, choice, workload))
-        for plan in plans:
-            await self._apply(service, plan, stopped)
-        await self._write_status(service, plans, choice, stopped)
-        return min((p.rollout.again_s for p in plans if p.rollout.again_s is not None), default=None)
+        plan = plan_service(service, await self._observe(service), self._clock.now())
+        for part in plan.components:
+            await self._apply(service, part, stopped)
+        await self._write_status(service, plan, stopped)
+        waits = [part.rollout.again_s for part in plan.components if part.rollout.again_s is not None]
+        return min(waits, default=None)
 
-    def _choose(self, service: InferenceService) -> Choice:
-        if service.spec.predictor.model is None:
-            return Choice()
-        return choose_runtime(
-            service,
-            self._cache.list(ServingRuntime, service.metadata.namespace),
-            self._cache.list(ClusterServingRuntime),
-        )
-
-    def _workload(
-        self, service: InferenceService, name: ComponentName, choice: Choice, secret_env: tuple[EnvVar, ...]
-    ) -> Workload:
-        if name == "predictor" and choice.reason:
-            return Workload(failure=choice.message)
-        meta = service.metadata
-        return build_workload(
-            service,
-            name,
-            choice.runtime if name == "predictor" else None,
+    async def _observe(self, service: InferenceService) -> Surroundings:
+        namespace = service.metadata.namespace
+        return Surroundings(
+            gateway_addr=self._gateway_addr,
+            runtimes=self._cache.list(ServingRuntime, namespace),
+            cluster_runtimes=self._cache.list(ClusterServingRuntime),
             storage_containers=self._cache.list(ClusterStorageContainer),
-            secret_env=secret_env,
-            predictor_host=f"{self._gateway_addr}/serving/{meta.namespace}/{meta.name}-predictor",
+            deployments=self._cache.list(
+                Deployment, namespace, labels=f"{SERVICE_LABEL}={service.metadata.name}"
+            ),
+            secret_env=await credentials(self._cluster, service),
         )
 
-    def _plan(
-        self, service: InferenceService, name: ComponentName, choice: Choice, workload: Workload
-    ) -> _Plan:
-        component = component_of(service, name)
-        assert component is not None
-        meta = service.metadata
-        selector = f"{SERVICE_LABEL}={meta.name},component={name}"
-        deployments = tuple(
-            d
-            for d in self._cache.list(Deployment, meta.namespace, labels=selector)
-            if any(owner.uid == meta.uid for owner in d.metadata.owner_references)
-        )
-        rollout = plan_rollout(service, name, component, workload.template, deployments, self._clock.now())
-        observed = Observed(
-            name=name,
-            rollout=rollout.status,
-            deployments=deployments,
-            pods=self._cache.list(Pod, meta.namespace, labels=selector),
-            failure_reason=(choice.reason or "InvalidPredictorSpec") if workload.failure else "",
-            failure=workload.failure,
-        )
-        return _Plan(observed, rollout)
-
-    async def _apply(self, service: InferenceService, plan: _Plan, stopped: bool) -> None:
+    async def _apply(self, service: InferenceService, plan: ComponentPlan, stopped: bool) -> None:
         namespace, rollout = service.metadata.namespace, plan.rollout
         if stopped:
-            for deployment in plan.observed.deployments:
+            for deployment in plan.deployments:
                 await self._delete(namespace, deployment.metadata.name)
                 self._recorder.event(service, "Normal", "Stopped", f"{deployment.metadata.name} is deleted")
             return
@@ -155,15 +112,14 @@ class InferenceServiceController:
         except NotFound:
             return
 
-    async def _write_status(
-        self, service: InferenceService, plans: list[_Plan], choice: Choice, stopped: bool
-    ) -> None:
-        meta, runtime = service.metadata, choice.runtime
+    async def _write_status(self, service: InferenceService, plan: ServicePlan, stopped: bool) -> None:
+        runtime = plan.choice.runtime
         scoped = isinstance(runtime, ServingRuntime)
+        observed = tuple(self._observed(service, part, plan.choice.reason) for part in plan.components)
         status = service_status(
             service,
-            tuple(_stopped(plan.observed) if stopped else plan.observed for plan in plans),
-            url=f"http://{self._gateway_addr}/serving/{meta.namespace}/{meta.name}",
+            tuple(map(_stopped, observed)) if stopped else observed,
+            url=service_url(service, self._gateway_addr),
             runtime_name=runtime.metadata.name if runtime and scoped else "",
             cluster_runtime_name=runtime.metadata.name if runtime and not scoped else "",
             stopped=stopped,
@@ -173,6 +129,17 @@ class InferenceServiceController:
             return
         await self._cluster.replace(msgspec.structs.replace(service, status=status), subresource="status")
         self._tell(service, status.model_status)
+
+    def _observed(self, service: InferenceService, part: ComponentPlan, refusal: str) -> Observed:
+        labels = ",".join(f"{key}={value}" for key, value in component_selector(service, part.name).items())
+        return Observed(
+            name=part.name,
+            rollout=part.rollout.status,
+            deployments=part.deployments,
+            pods=self._cache.list(Pod, service.metadata.namespace, labels=labels),
+            failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
+            failure=part.workload.failure,
+        )
 
     def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
         """An Event when the service becomes ready, or a new failure shows."""

@@ -1,0 +1,141 @@
+"""Say why a service is as it is: runtime, revisions, traffic, places, and what keeps it from being ready."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+
+from penstock.cli.api import Api, connect
+from penstock.cli.commands.describe import events_about
+from penstock.cli.console import print_table
+from penstock.cli.names import of_kind
+from penstock.cli.options import Context, Kubeconfig, Namespace
+from penstock.decide.deployment import replicas_of
+from penstock.decide.plan import ServicePlan, Surroundings, plan_service
+from penstock.decide.workload import SERVICE_LABEL
+from penstock.resources.meta import Resource
+from penstock.resources.pod import Pod
+from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
+from penstock.resources.scheme import kind_of
+from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Deployment
+
+R = TypeVar("R", bound=Resource)
+
+
+def run(
+    service: Annotated[str, typer.Argument(help="Name of an InferenceService.", show_default=False)],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Takes the decisions anew from what the cluster holds now, with the code that the control plane runs, and changes nothing.
+
+    What the fields of a kind mean, `kubectl explain` says.
+    """
+    reader = Reader(connect(kubeconfig, context), namespace)
+    subject = reader.service(service.rpartition("/")[2])
+    plan = plan_service(subject, reader.surroundings(subject), time.time())
+    _print_runtime(plan)
+    _print_revisions(subject, plan)
+    _print_pods(reader, subject)
+    _print_readiness(subject)
+
+
+class Reader:
+    """Typed objects from the API, in one namespace."""
+
+    def __init__(self, api: Api, namespace: str | None) -> None:
+        self.api = api
+        self._namespace = namespace or api.namespace
+
+    def service(self, name: str) -> InferenceService:
+        """Raises NotFound."""
+        path = of_kind(kind_of(InferenceService)).path(self._namespace, name)
+        return msgspec.convert(self.api.get(path), InferenceService)
+
+    def all(self, kind: type[R], labels: str = "") -> tuple[R, ...]:
+        """Those in the namespace, or in the cluster for kinds without one."""
+        known = kind_of(kind)
+        path = of_kind(known).path(self._namespace if known.namespaced else None)
+        items = self.api.get(path, labelSelector=labels).get("items", [])
+        whole = {"apiVersion": known.api_version, "kind": known.kind}
+        return tuple(msgspec.convert({**whole, **item}, kind) for item in items)
+
+    def surroundings(self, service: InferenceService) -> Surroundings:
+        """What the decisions need; credentials stay where they are."""
+        return Surroundings(
+            gateway_addr=(service.status.url or "http://127.0.0.1:8080").split("/")[2],
+            runtimes=self.all(ServingRuntime),
+            cluster_runtimes=self.all(ClusterServingRuntime),
+            storage_containers=self.all(ClusterStorageContainer),
+            deployments=self.all(Deployment, f"{SERVICE_LABEL}={service.metadata.name}"),
+        )
+
+
+def _print_runtime(plan: ServicePlan) -> None:
+    choice = plan.choice
+    if choice.runtime is not None:
+        print(f"Runtime: {choice.runtime.metadata.name} ({choice.runtime.kind})")
+    elif choice.reason:
+        print(f"Runtime: none. {choice.reason}: {choice.message}")
+    else:
+        print("Runtime: none is needed, the service brings its own container")
+    if choice.refused:
+        print("\nRuntimes that were not taken:")
+        print_table(("runtime", "because it"), choice.refused)
+
+
+def _print_revisions(service: InferenceService, plan: ServicePlan) -> None:
+    rows = []
+    for part in plan.components:
+        shares = {
+            target.revision_name: target.percent or 0
+            for target in (service.status.components.get(part.name) or part.rollout.status).traffic
+        }
+        for deployment in part.deployments:
+            name, status = deployment.metadata.name, deployment.status
+            ready = f"{status.ready_replicas or 0}/{replicas_of(deployment)}"
+            rows.append((part.name, name, f"{shares.get(name, 0)} %", ready))
+    print("\nRevisions:" + ("" if rows else " none"))
+    if rows:
+        print_table(("component", "revision", "traffic", "ready pods"), rows)
+    reasons = [f"{part.name}: {reason}" for part in plan.components for reason in part.rollout.reasons]
+    reasons += [f"{part.name}: {part.workload.failure}" for part in plan.components if part.workload.failure]
+    print(
+        "\nTo do now: " + ("; ".join(reasons) if reasons else "nothing, what is there is what is asked for")
+    )
+
+
+def _print_pods(reader: Reader, service: InferenceService) -> None:
+    pods = reader.all(Pod, f"{SERVICE_LABEL}={service.metadata.name}")
+    print("\nPods:" + ("" if pods else " none"))
+    if pods:
+        rows = [
+            (pod.metadata.name, pod.status.phase, pod.spec.node_name or "-", _why(reader, pod))
+            for pod in pods
+        ]
+        print_table(("pod", "phase", "node", "why there"), rows)
+
+
+def _why(reader: Reader, pod: Pod) -> str:
+    waiting = next(
+        (c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None
+    )
+    if waiting is not None:
+        return waiting.message
+    document: dict[str, Any] = {"metadata": msgspec.to_builtins(pod.metadata)}
+    placed = [event for event in events_about(reader.api, document) if event.get("reason") == "Scheduled"]
+    return placed[-1].get("message", "") if placed else "the Event that said so is gone"
+
+
+def _print_readiness(service: InferenceService) -> None:
+    not_ready = [c for c in service.status.conditions if c.status != "True"]
+    ready = any(c.type == "Ready" and c.status == "True" for c in service.status.conditions)
+    print("\nReady: " + ("yes" if ready else "no"))
+    rows = [(c.type, c.status, c.reason, c.message) for c in not_ready if c.message or c.reason]
+    if rows and not ready:
+        print_table(("condition", "status", "reason", "message"), rows)

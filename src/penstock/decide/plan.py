@@ -1,0 +1,101 @@
+"""What follows from this InferenceService, all in all: which runtime, which pods, which revisions?
+
+Ties the decisions for one service together, so that the controller, `penstock render` and `penstock explain` come to the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.decide.rollout import Rollout, plan_rollout
+from penstock.decide.runtime import Choice, choose_runtime
+from penstock.decide.workload import SERVICE_LABEL, ComponentName, Workload, build_workload, component_of
+from penstock.resources.pod import EnvVar
+from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
+from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Deployment
+
+COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models."""
+
+    gateway_addr: str
+    runtimes: tuple[ServingRuntime, ...] = ()
+    cluster_runtimes: tuple[ClusterServingRuntime, ...] = ()
+    storage_containers: tuple[ClusterStorageContainer, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    secret_env: tuple[EnvVar, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentPlan:
+    """One component, decided. `deployments` are its present revisions."""
+
+    name: ComponentName
+    workload: Workload
+    rollout: Rollout
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """The runtime, and every component that the service has."""
+
+    choice: Choice
+    components: tuple[ComponentPlan, ...]
+
+
+def plan_service(service: InferenceService, known: Surroundings, now: float) -> ServicePlan:
+    """`known.runtimes` are those of the service's namespace; deployments that it does not own are left out here."""
+    choice = Choice()
+    if service.spec.predictor.model is not None:
+        choice = choose_runtime(service, known.runtimes, known.cluster_runtimes)
+    names = tuple(name for name in COMPONENTS if component_of(service, name) is not None)
+    return ServicePlan(choice, tuple(_component(service, name, choice, known, now) for name in names))
+
+
+def component_selector(service: InferenceService, name: str) -> dict[str, str]:
+    """The labels that a component's Deployments and pods carry."""
+    return {SERVICE_LABEL: service.metadata.name, "component": name}
+
+
+def service_url(service: InferenceService, gateway_addr: str) -> str:
+    """Where the service answers, by path."""
+    return f"http://{gateway_addr}/serving/{service.metadata.namespace}/{service.metadata.name}"
+
+
+def _component(
+    service: InferenceService, name: ComponentName, choice: Choice, known: Surroundings, now: float
+) -> ComponentPlan:
+    component = component_of(service, name)
+    assert component is not None, "only components that exist are planned"
+    workload = _workload(service, name, choice, known)
+    own = tuple(d for d in known.deployments if _is_part(d, service, name))
+    rollout = plan_rollout(service, name, component, workload.template, own, now)
+    return ComponentPlan(name, workload, rollout, own)
+
+
+def _workload(
+    service: InferenceService, name: ComponentName, choice: Choice, known: Surroundings
+) -> Workload:
+    if name == "predictor" and choice.reason:
+        return Workload(failure=choice.message)
+    return build_workload(
+        service,
+        name,
+        choice.runtime if name == "predictor" else None,
+        storage_containers=known.storage_containers,
+        secret_env=known.secret_env,
+        predictor_host=service_url(service, known.gateway_addr).removeprefix("http://") + "-predictor",
+    )
+
+
+def _is_part(deployment: Deployment, service: InferenceService, name: str) -> bool:
+    labels = deployment.metadata.labels
+    selected = all(labels.get(key) == value for key, value in component_selector(service, name).items())
+    return selected and any(
+        owner.uid == service.metadata.uid for owner in deployment.metadata.owner_references
+    )
