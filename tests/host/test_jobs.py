@@ -229,8 +229,8 @@ def test_every_pod_counts_exactly_once_even_if_it_is_deleted_at_once_and_the_con
             await world.cluster.create(
                 job("work", completions=completions, parallelism=parallelism, backoff_limit=20)
             )
-            for _ in range(600):
-                await asyncio.sleep(2)
+            for _ in range(1500):  # more than all back-offs of eight failures in a row
+                await asyncio.sleep(4)
                 for pod in await world.pods():
                     started.add(pod.metadata.name)
                     ended = pod.status.phase in ("Succeeded", "Failed")

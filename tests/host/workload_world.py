@@ -29,6 +29,9 @@ from penstock.testing.factories import memory_cluster
 R = TypeVar("R", bound=Resource)
 
 
+MIN_WAIT_S = 0.001  # the rest of a subtraction of floats would be a wait that virtual time cannot make
+
+
 class PretendedKubelet:
     """Pods get ready after `start_s`, end with `exit_code` after `run_s` if given, and take `stop_s` to go.
 
@@ -63,13 +66,13 @@ class PretendedKubelet:
         if pod.status.phase in ("Succeeded", "Failed") or "broken" in pod.metadata.labels:
             return None
         if now < born + self.start_s:
-            return born + self.start_s - now
+            return max(MIN_WAIT_S, born + self.start_s - now)
         if not is_ready(pod):
             await self._write(pod, "Running", ready=True)
         if self.run_s is None:
             return None
         if now < born + self.start_s + self.run_s:
-            return born + self.start_s + self.run_s - now
+            return max(MIN_WAIT_S, born + self.start_s + self.run_s - now)
         code = self.exit_code(pod)
         await self._write(pod, "Failed" if code else "Succeeded", ready=False, code=code)
         return None
@@ -77,7 +80,7 @@ class PretendedKubelet:
     async def _stop(self, pod: Pod, now: float) -> float | None:
         began = self._ending.setdefault(pod.metadata.uid, now)
         if now < began + self.stop_s:
-            return began + self.stop_s - now
+            return max(MIN_WAIT_S, began + self.stop_s - now)
         with contextlib.suppress(NotFound):
             await self._world.cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace, grace_period_s=0)
         return None
