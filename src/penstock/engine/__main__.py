@@ -27,6 +27,7 @@ from penstock.engine.wishes import Bounds
 from penstock.kit.errors import NotFound, PlatformError, Unavailable
 
 DRAIN_S = 20.0
+LOOK_S = 0.05
 CANNOT_SERVE = 2
 CRASHED = 3
 logger = logging.getLogger("penstock.engine")
@@ -85,6 +86,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     live: set[Connection] = set()
     running = asyncio.create_task(engine.run())
+    telling = asyncio.create_task(_tell(arguments, engine))
     try:
         server = await _listen(arguments, api, live)
         stopping = asyncio.create_task(stop.wait())
@@ -92,8 +94,10 @@ async def serve(arguments: argparse.Namespace) -> None:
         if running.done():
             await asyncio.sleep(0)
             running.result()
+        logger.info("stopping: %d requests are running", engine.running)
         await _drain(server, api, live)
     finally:
+        telling.cancel()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError, PlatformError):
             await running
@@ -117,6 +121,16 @@ async def _listen(arguments: argparse.Namespace, api: Api, live: set[Connection]
     except OSError as error:
         where = f"{arguments.host}:{arguments.http_port}"
         raise Unavailable(f"cannot listen on {where}: {error.strerror}", code="cannot_listen") from None
+
+
+async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
+    """For whoever reads the log: loading, and serving from when on."""
+    began = time.monotonic()
+    logger.info("loading %s from %s", arguments.model_name, arguments.model_dir)
+    while engine.loaded is None:
+        await asyncio.sleep(LOOK_S)
+    where = f"http://{arguments.host}:{arguments.http_port}"
+    logger.info("serving %s at %s after %.1f s", arguments.model_name, where, time.monotonic() - began)
 
 
 async def _drain(server: asyncio.Server, api: Api, live: set[Connection]) -> None:

@@ -52,11 +52,12 @@ class Runner:
         self._gate = LeaderGate()
         self._failed: list[Update] = []
         self._with_logprobs: set[int] = set()
+        self._dropped = False
 
     @property
     def busy(self) -> bool:
-        """Whether stepping would do something."""
-        return bool(self._handles) or bool(self._failed)
+        """Whether stepping would do something; a cancelled request leaves the pipeline only in a step."""
+        return bool(self._handles) or bool(self._failed) or self._dropped
 
     def add(self, message: Add) -> None:
         """Start it, or hold it until another that computes the same prefix has done so."""
@@ -72,10 +73,12 @@ class Runner:
         handle = self._handles.pop(message.id, None)
         if handle is not None:
             handle.cancel()
+            self._dropped = True
         self._release()
 
     def step(self) -> Step:
         """One step of the pipeline."""
+        self._dropped = False
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         updates, self._failed = self._failed, []
@@ -117,8 +120,6 @@ class Runner:
             stop_token_ids={self._eos},
             ignore_eos=s.ignore_eos,
         )
-        if s.ignore_eos:
-            config.stop_token_ids = set()
         config.do_sample = s.temperature > 0
         wished = {
             "temperature": s.temperature if s.temperature > 0 else None,

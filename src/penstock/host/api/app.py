@@ -61,6 +61,11 @@ def build_api(
 
         return endpoint
 
+    async def openapi_v2(request: Request) -> Response:
+        if "protobuf" in request.headers.get("accept", ""):
+            return Response(openapi.EMPTY_V2, media_type=openapi.PROTOBUF_V2)
+        return json_response(openapi.document_v2())
+
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok")
 
@@ -80,7 +85,7 @@ def build_api(
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
             Route("/apis/{group}", reads(discovery.api_group)),
             Route("/apis/{group}/{version}", reads(discovery.resource_list)),
-            Route("/openapi/v2", reads(openapi.document_v2)),
+            Route("/openapi/v2", openapi_v2),
             Route("/openapi/v3", reads(openapi.index)),
             Route("/openapi/v3/{path:path}", reads(openapi.document_of)),
             Route("/api/{rest:path}", answer, methods=METHODS),

@@ -49,6 +49,11 @@ def document_of(path: str) -> bytes:
     return orjson.dumps(document)
 
 
+PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+EMPTY_V2 = b"\x0a\x032.0"
+"""The same without content, as the protobuf message that kubectl insists on: field 1, `swagger`, is "2.0"."""
+
+
 @cache
 def document_v2() -> bytes:
     """`/openapi/v2` for clients that know no other: paths without schemas."""

@@ -1,0 +1,162 @@
+"""`penstock up` as a process of its own, on a data folder and ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+KUBECTL = shutil.which("kubectl")
+READY_WITHIN_S = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def until(what: str, true: Callable[[], Any], within_s: float = READY_WITHIN_S) -> Any:
+    """Ask again and again; what it finally answered."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if answer := true():
+            return answer
+        time.sleep(0.05)
+    pytest.fail(f"not within {within_s:g} s: {what}")
+
+
+class Platform:
+    """One data folder, started and killed at will."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.gateway_port, self.api_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.gateway_port}"
+        self.process: subprocess.Popen[str] | None = None
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "KUBE"))},
+            "PENSTOCK_HOME": str(home),
+            "PENSTOCK_GATEWAY_ADDR": f"127.0.0.1:{self.gateway_port}",
+            "PENSTOCK_API_ADDR": f"127.0.0.1:{self.api_port}",
+            "KUBECONFIG": str(home / "kubeconfig"),
+        }
+
+    def start(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "penstock.cli.main", "up", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        until("the gateway is ready", self.is_serving)
+
+    def is_serving(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail(f"penstock up ended: {self.process.stdout.read() if self.process.stdout else ''}")
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        return False
+
+    def stop(self) -> str:
+        """Ctrl-C; all that it said."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        said, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, said
+        return said
+
+    def penstock(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return self._run([sys.executable, "-m", "penstock.cli.main", *arguments], stdin)
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        if KUBECTL is None:
+            assert not os.environ.get("CI"), "kubectl must be installed in CI"
+            pytest.skip("kubectl is not installed")
+        done = self._run([KUBECTL, *arguments], stdin)
+        assert not check or done.returncode == 0, f"kubectl {arguments}: {done.stderr}"
+        return done
+
+    def objects(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        listed = self.kubectl("get", kind, "-o", "json", *(("-l", selector) if selector else ()))
+        items: list[dict[str, Any]] = json.loads(listed.stdout)["items"]
+        return items
+
+    def wait_ready(self, service: str, within_s: float = READY_WITHIN_S) -> None:
+        self.kubectl("wait", "--for=condition=Ready", f"isvc/{service}", f"--timeout={within_s:g}s")
+
+    def children(self, module: str) -> list[psutil.Process]:
+        """Processes of this platform that run this Python module."""
+        return [p for p in processes_of(self.home) if module in p.cmdline()]
+
+    def plane(self, module: str) -> psutil.Process:
+        """The control plane or the gateway."""
+        [process] = until(f"one {module} runs", lambda: self.children(module))
+        return process
+
+    def ask(self, model: str = "quickstart", **fields: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "What is Penstock?"}], **fields}
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=30, trust_env=False)
+
+    def _run(self, command: list[str], stdin: str | None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every process that was started with this data folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PENSTOCK_HOME") == str(home) or str(home) in " ".join(
+                process.cmdline()
+            ):
+                found.append(process)
+    return [p for p in found if p.pid != os.getpid()]
+
+
+@contextmanager
+def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
+    """Started, and afterwards gone with everything that it started."""
+    platform = Platform(home)
+    try:
+        platform.start(*arguments)
+        yield platform
+        if platform.process is not None and platform.process.poll() is None:
+            platform.stop()
+        left = processes_of(home)
+        assert not left, f"left behind: {[p.cmdline() for p in left]}"
+    finally:
+        for process in processes_of(home):
+            with suppress(psutil.Error):
+                process.kill()

@@ -1,0 +1,138 @@
+"""Real kubectl with the kubeconfig that the platform wrote."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from platform_process import KUBECTL, Platform, until
+
+from conftest import service
+
+
+def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
+    assert "created" in platform.kubectl("apply", "-f", "-", stdin=service("life")).stdout
+    platform.wait_ready("life")
+    assert platform.ask("life").status_code == 200
+    assert "unchanged" in platform.kubectl("apply", "-f", "-", stdin=service("life")).stdout
+
+    table = platform.kubectl("get", "isvc", "life").stdout
+    assert table.splitlines()[0].split() == [
+        "NAME", "URL", "READY", "PREV", "LATEST", "PREVROLLEDOUTREVISION", "LATESTREADYREVISION", "AGE"
+    ]  # fmt: skip
+    assert f"{platform.url}/serving/default/life" in table
+    described = platform.kubectl("describe", "isvc", "life").stdout
+    assert "InferenceServiceReady" in described
+    assert "Cluster Serving Runtime Name:" in described or "penstock-cpu" in described
+
+    platform.kubectl(
+        "patch", "isvc", "life", "--type=merge", "-p", '{"spec":{"predictor":{"minReplicas":2}}}'
+    )
+    until("two pods are ready", lambda: ready_pods(platform, "life") == 2)
+    platform.kubectl("scale", "deployment/life-predictor-00001", "--replicas=3")
+    until("three pods are ready", lambda: ready_pods(platform, "life") == 3)
+
+    platform.kubectl("delete", "isvc", "life")
+    until(
+        "its pods and Deployment are gone",
+        lambda: not platform.objects("pods,deploy", "serving.kserve.io/inferenceservice=life"),
+    )
+    assert platform.ask("life").status_code == 404
+
+
+def test_logs_are_followed_and_watches_tell(platform: Platform) -> None:
+    assert KUBECTL
+    follow = subprocess.Popen(
+        [KUBECTL, "logs", "-f", "-l", "serving.kserve.io/inferenceservice=quickstart", "-c", "kserve-container"],
+        env=platform.environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    watch = subprocess.Popen(
+        [KUBECTL, "get", "isvc", "-w", "--no-headers"],
+        env=platform.environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert follow.stdout
+        assert "loading quickstart" in follow.stdout.readline()
+        platform.kubectl("annotate", "isvc", "quickstart", "example.com/seen=1")
+        assert watch.stdout
+        assert watch.stdout.readline().startswith("quickstart")
+        assert watch.stdout.readline().startswith("quickstart")
+    finally:
+        for process in (follow, watch):
+            process.kill()
+            process.communicate()
+
+
+def test_an_invalid_manifest_is_refused_with_the_field_and_nothing_is_made(platform: Platform) -> None:
+    broken = service("broken").replace('"minReplicas": 1', '"minReplicas": 3, "maxReplicas": 2')
+    refused = platform.kubectl("apply", "-f", "-", stdin=broken, check=False)
+    assert refused.returncode == 1
+    assert "MinReplicas" in refused.stderr or "minReplicas" in refused.stderr
+    misspelt = service("broken").replace("storageUri", "storageUrl")
+    refused = platform.kubectl("apply", "-f", "-", stdin=misspelt, check=False)
+    assert "storageUrl" in refused.stderr
+    unknown = platform.kubectl(
+        "apply", "-f", "-", stdin='{"apiVersion":"v1","kind":"Teapot","metadata":{"name":"x"}}', check=False
+    )
+    assert "Teapot" in unknown.stderr
+    assert "not found" in platform.kubectl("get", "isvc", "broken", check=False).stderr
+
+
+def test_a_service_that_cannot_run_says_why(platform: Platform) -> None:
+    lost = service("lost", model="file:///no/such/folder")
+    platform.kubectl("apply", "-f", "-", stdin=lost)
+
+    def failure() -> str:
+        path = "jsonpath={.status.modelStatus.lastFailureInfo.message}"
+        return platform.kubectl("get", "isvc", "lost", "-o", path).stdout
+
+    said = until("the failure is told", lambda: failure() if "no such file or folder" in failure() else "")
+    assert "/no" in said
+    answer = platform.ask("lost")
+    assert answer.status_code == 503
+    assert "no such file or folder" in answer.json()["error"]["message"]
+    platform.kubectl("delete", "isvc", "lost")
+
+
+def test_an_unknown_runtime_is_named_with_the_nearest(platform: Platform) -> None:
+    manifest = service("odd").replace('"modelFormat"', '"runtime": "penstock-cpv", "modelFormat"')
+    platform.kubectl("apply", "-f", "-", stdin=manifest)
+    until("it is told", lambda: "penstock-cpu" in platform.kubectl("describe", "isvc", "odd").stdout)
+    assert "RuntimeNotRecognized" in platform.kubectl("describe", "isvc", "odd").stdout
+    platform.kubectl("delete", "isvc", "odd")
+
+
+def test_a_runtime_whose_program_is_missing_says_which(platform: Platform) -> None:
+    manifest = service("absent").replace('"modelFormat"', '"runtime": "penstock-vllm", "modelFormat"')
+    platform.kubectl("apply", "-f", "-", stdin=manifest)
+    until(
+        "it is told",
+        lambda: 'program "vllm" is not installed' in platform.kubectl("describe", "isvc", "absent").stdout,
+    )
+    assert "pip install vllm" in platform.kubectl("describe", "isvc", "absent").stdout
+    platform.kubectl("delete", "isvc", "absent")
+
+
+def test_a_kserve_sample_is_applied_unchanged(platform: Platform, samples: Path) -> None:
+    sample = samples / "v1beta1__sklearn__v2__sklearn.yaml"
+    assert "created" in platform.kubectl("apply", "-f", str(sample)).stdout
+    name = platform.kubectl("get", "-f", str(sample), "-o", "jsonpath={.metadata.name}").stdout
+    until("it has conditions", lambda: "Conditions" in platform.kubectl("describe", "isvc", name).stdout)
+    platform.kubectl("delete", "-f", str(sample))
+
+
+def test_openapi_serves_explain_and_dry_run_changes_nothing(platform: Platform) -> None:
+    assert "storageUri" in platform.kubectl("explain", "isvc.spec.predictor.model").stdout
+    tried = platform.kubectl("apply", "--dry-run=server", "-f", "-", stdin=service("dry"))
+    assert "dry run" in tried.stdout
+    assert "not found" in platform.kubectl("get", "isvc", "dry", check=False).stderr
+
+
+def ready_pods(platform: Platform, name: str) -> int:
+    pods = platform.objects("pods", f"serving.kserve.io/inferenceservice={name}")
+    return sum(
+        condition["status"] == "True"
+        for pod in pods
+        for condition in pod["status"].get("conditions", ())
+        if condition["type"] == "Ready" and "deletionTimestamp" not in pod["metadata"]
+    )

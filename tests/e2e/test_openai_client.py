@@ -1,0 +1,99 @@
+"""The official client, as against OpenAI."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+from platform_process import Platform, until
+
+MESSAGES = [{"role": "user", "content": "What is Penstock?"}]
+
+
+@pytest.fixture
+def client(platform: Platform) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{platform.url}/v1", api_key="any", max_retries=0)
+
+
+def test_a_chat_is_answered_in_a_sentence_with_usage(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="quickstart", messages=MESSAGES)
+    assert answer.choices[0].message.content.startswith("Penstock serves AI models")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "quickstart"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_streamed_chat_says_the_same_token_by_token(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model="quickstart", messages=MESSAGES, temperature=0)
+    stream = client.chat.completions.create(
+        model="quickstart",
+        messages=MESSAGES,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    texts = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+    assert "".join(texts) == whole.choices[0].message.content
+    assert len(texts) > 5
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_completions_and_models_answer(client: openai.OpenAI) -> None:
+    assert client.completions.create(model="quickstart", prompt="Penstock is", max_tokens=8).choices[0].text
+    assert "quickstart" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("quickstart").id == "quickstart"
+
+
+def test_the_kserve_path_of_openai_answers_too(platform: Platform) -> None:
+    client = openai.OpenAI(base_url=f"{platform.url}/openai/v1", api_key="any")
+    assert client.chat.completions.create(model="default/quickstart", messages=MESSAGES).choices
+
+
+def test_embeddings_are_refused_with_what_to_do(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="makes no embeddings; serve an embedding model"):
+        client.embeddings.create(model="quickstart", input="x")
+
+
+def test_an_unknown_model_is_not_found_and_the_nearest_is_named(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="did you mean 'quickstart'") as caught:
+        client.chat.completions.create(model="quickstrat", messages=MESSAGES)
+    assert caught.value.code == "model_not_found"
+    assert caught.value.response.headers["x-request-id"]
+
+
+def test_a_wrong_parameter_is_named(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="max_tokens"):
+        client.chat.completions.create(model="quickstart", messages=MESSAGES, max_tokens=-1)
+
+
+def test_a_cancelled_stream_ends_in_the_engine(platform: Platform, client: openai.OpenAI) -> None:
+    pod = platform.objects("pods", "serving.kserve.io/inferenceservice=quickstart")[0]
+    engine = openai.OpenAI(base_url=f"http://{pod['status']['podIP']}:8080", api_key="any")
+
+    def running() -> float:
+        text = engine.get("/metrics", cast_to=str)
+        line = next(x for x in text.splitlines() if x.startswith("vllm:num_requests_running"))
+        return float(line.split()[-1])
+
+    stream = client.chat.completions.create(
+        model="quickstart",
+        messages=[{"role": "user", "content": "Tell me a short story."}],
+        stream=True,
+        max_tokens=200,
+        extra_body={"ignore_eos": True},
+    )
+    next(iter(stream))
+    stream.close()
+    until("nothing runs in the engine", lambda: running() == 0, within_s=2)
+
+
+def test_bodies_that_are_no_json_or_too_big_are_refused_in_openais_shape(platform: Platform) -> None:
+    import httpx
+
+    url = f"{platform.url}/v1/chat/completions"
+    headers = {"content-type": "application/json"}
+    broken = httpx.post(url, content=b"{nonsense", headers=headers, trust_env=False)
+    assert (broken.status_code, broken.json()["error"]["type"]) == (400, "invalid_request_error")
+    big = httpx.post(url, content=b"[" + b" " * (64 << 20) + b"]", headers=headers, trust_env=False)
+    assert big.status_code == 413, big.text
+    assert big.headers["x-request-id"]
