@@ -38,7 +38,8 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `aliases` are further model names that callers may use (adapters, served names); `engine_model` is the name that the
     engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
-    are no endpoints, in words for the caller. `hold_s` bounds the wait of a request for a first endpoint.
+    are no endpoints, in words for the caller. `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is
+    where the engine answers OpenAI's API.
     """
 
     namespace: str
@@ -55,6 +56,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float = 600.0
     hold_s: float = 120.0
     metrics_dialect: str = ""
+    openai_prefix: str = "/v1"
 
 
 class RouteTable(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServicePhase, ServiceRoute
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.rollout import REVISION_LABEL
-from penstock.decide.workload import serving_port
+from penstock.decide.workload import served_name, serving_port
 from penstock.kit.timestamps import parse_rfc3339
+from penstock.resources.meta import Labels
 from penstock.resources.pod import Pod
 from penstock.resources.serving import Component, ComponentStatus, InferenceService
 
 ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
+OPENAI_PREFIX = "penstock.dev/openai-prefix"
 STOP = "serving.kserve.io/stop"
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -57,31 +59,32 @@ def _route(
         for target in status.traffic
     )
     phase, message = _phase(service, revisions)
-    dialects = [
-        pod.metadata.annotations[METRICS_DIALECT]
-        for revision in revisions
-        for pod in pods.get((meta.namespace, revision.name), ())
-        if METRICS_DIALECT in pod.metadata.annotations
-    ]
+    own = [pod for revision in revisions for pod in pods.get((meta.namespace, revision.name), ())]
+    traits: Labels = own[0].metadata.annotations if own else {}
+    engine_model = (served_name(own[0].spec) if own else "") or meta.name
     return ServiceRoute(
         namespace=meta.namespace,
         name=name,
         uid=meta.uid,
-        engine_model=meta.name,
-        aliases=_aliases(service) if name == meta.name else (),
+        engine_model=engine_model,
+        aliases=_aliases(service, engine_model) if name == meta.name else (),
         hosts=(f"{name}.{meta.namespace}", f"{name}-{meta.namespace}"),
         phase=phase,
         message=message,
         revisions=revisions,
         created_at=parse_rfc3339(meta.creation_timestamp) if meta.creation_timestamp else 0.0,
         timeout_s=float(component.timeout) if component.timeout else DEFAULT_TIMEOUT_S,
-        metrics_dialect=dialects[0] if dialects else "",
+        metrics_dialect=traits.get(METRICS_DIALECT, ""),
+        openai_prefix=traits.get(OPENAI_PREFIX, "/v1"),
     )
 
 
-def _aliases(service: InferenceService) -> tuple[str, ...]:
+def _aliases(service: InferenceService, engine_model: str) -> tuple[str, ...]:
+    """Those that the annotation names, and the engine's own name if it is another than the service's."""
     text = service.metadata.annotations.get(ALIASES, "")
-    return tuple(alias for alias in (part.strip() for part in text.split(",")) if alias)
+    named = [alias for alias in (part.strip() for part in text.split(",")) if alias]
+    own = [engine_model] if engine_model not in (service.metadata.name, *named) else []
+    return (*named, *own)
 
 
 def _endpoint(pod: Pod, slots: int) -> Endpoint:

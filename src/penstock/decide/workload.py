@@ -37,6 +37,7 @@ LOCAL_COMMAND, LOCAL_COMMANDS = "penstock.dev/local-command", "penstock.dev/loca
 INSTALL_HINT, INSTALL_HINTS = "penstock.dev/install-hint", "penstock.dev/install-hints"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 READ_ONLY = "storage.kserve.io/readonly"
+NAME_FLAGS = ("--model_name", "--served-model-name", "--alias")
 DRAIN_HEAD_START_S = 1
 """A stopping pod waits this long before its program is told, so that gateways have taken it out of their tables."""
 
@@ -116,6 +117,17 @@ def serving_port(pod: PodSpec) -> int:
     """The port of the main container; KServe's default without one."""
     ports = main_container(pod).ports
     return ports[0].container_port if ports else DEFAULT_PORT
+
+
+def served_name(pod: PodSpec) -> str:
+    """The model's name as its arguments tell the engine, the last one counts; "" if they tell none."""
+    args = main_container(pod).args
+    named = ""
+    for index, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag in NAME_FLAGS:
+            named = value if equals else "".join(args[index + 1 : index + 2])
+    return named
 
 
 def _model(component: Component) -> FrameworkSpec | None:

@@ -27,7 +27,6 @@ from penstock.engine.wishes import Bounds
 from penstock.kit.errors import NotFound, PlatformError, Unavailable
 
 DRAIN_S = 20.0
-LOOK_S = 0.05
 CANNOT_SERVE = 2
 CRASHED = 3
 logger = logging.getLogger("penstock.engine")
@@ -127,8 +126,7 @@ async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
     """For whoever reads the log: loading, and serving from when on."""
     began = time.monotonic()
     logger.info("loading %s from %s", arguments.model_name, arguments.model_dir)
-    while engine.loaded is None:
-        await asyncio.sleep(LOOK_S)
+    await engine.ready.wait()
     where = f"http://{arguments.host}:{arguments.http_port}"
     logger.info("serving %s at %s after %.1f s", arguments.model_name, where, time.monotonic() - began)
 

@@ -64,6 +64,7 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
         self.loaded: Loaded | None = None
         self.ended = asyncio.Event()
+        self.ready = asyncio.Event()
 
     async def run(self) -> None:
         """Until the child ends. Raises PlatformError if it could not load the model, or died."""
@@ -135,6 +136,7 @@ class Engine:
             raise PlatformError(message.message, code=message.code)
         if isinstance(message, Loaded):
             self.loaded = message
+            self.ready.set()
             return
         for update in message.updates:
             generation = self._live.get(update.id)

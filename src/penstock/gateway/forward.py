@@ -113,7 +113,8 @@ class Forwarder:
         try:
             upstream = await state.pool.take((endpoint.address, endpoint.port), fresh=fresh)
             await upstream.exchange(
-                _head(request, endpoint, target, request_id) + request.body, is_head=request.method == b"HEAD"
+                _head(request, endpoint, _path(service, target), request_id) + request.body,
+                is_head=request.method == b"HEAD",
             )
             if upstream.status == 503 and not upstream.reusable:
                 return "status_503", f"{endpoint.name} answered 503 and closed"
@@ -140,8 +141,13 @@ class Forwarder:
         tail = _Tail(respond.write)
         respond.start(upstream.status, headers)
         respond.on_pause(upstream.pause)
+        is_stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
         try:
             await upstream.copy_to(tail)
+        except asyncio.CancelledError:
+            if self._state.is_draining:
+                _end_broken(respond, _draining(), is_stream=is_stream, at_boundary=tail.at_boundary)
+            raise
         except CutOff as error:
             self._state.endpoints.failed(endpoint.name)
             cut = Unavailable(
@@ -149,8 +155,7 @@ class Forwarder:
                 code="upstream_cut_off",
                 hint="send the request again",
             )
-            is_stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
-            _end_broken(respond, cut, is_stream=is_stream, at_boundary=tail.last.endswith(b"\n\n"))
+            _end_broken(respond, cut, is_stream=is_stream, at_boundary=tail.at_boundary)
             return
         respond.end()
 
@@ -166,10 +171,15 @@ class _Tail:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self.last = b"\n\n"
+        self._last = b"\n\n"
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a whole event was the last."""
+        return self._last.endswith(b"\n\n")
 
     def __call__(self, data: bytes) -> None:
-        self.last = data
+        self._last = data if len(data) > 1 else self._last[-1:] + data
         self._write(data)
 
 
@@ -185,12 +195,19 @@ def _end_broken(
         respond.abort()
 
 
-def _head(request: Request, endpoint: Endpoint, target: Target, request_id: str) -> bytes:
+def _path(service: ServiceRoute, target: Target) -> str:
+    """Some engines answer OpenAI's API elsewhere than below /v1."""
+    if target.protocol == "openai" and target.path.startswith("/v1/"):
+        return service.openai_prefix + target.path.removeprefix("/v1")
+    return target.path
+
+
+def _head(request: Request, endpoint: Endpoint, path: str, request_id: str) -> bytes:
     query = request.target.partition(b"?")[2]
-    path = target.path.encode("latin-1") + (b"?" + query if query else b"")
+    target = path.encode("latin-1") + (b"?" + query if query else b"")
     lines = [
         b"%s %s HTTP/1.1\r\nhost: %s:%d\r\n"
-        % (request.method, path, endpoint.address.encode(), endpoint.port)
+        % (request.method, target, endpoint.address.encode(), endpoint.port)
     ]
     kept: Headers = [item for item in end_to_end(request.headers) if item[0] not in _REPLACED]
     lines.extend(b"%s: %s\r\n" % item for item in kept)
@@ -201,6 +218,10 @@ def _head(request: Request, endpoint: Endpoint, target: Target, request_id: str)
         lines.append(b"content-length: %d\r\n" % len(request.body))
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def _draining() -> Unavailable:
+    return Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
 
 
 def _unavailable(service: ServiceRoute, message: str, reason: str) -> Unavailable:

@@ -21,6 +21,7 @@ from penstock.kit.clock import Clock, SystemClock
 from penstock.kit.errors import InvalidInput, Unavailable
 
 BACKLOG = 2048
+LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,10 @@ async def serve(
         await stop.wait()
     finally:
         listener.close()
-        await server.drain(settings.drain_s)
-        for connection in tuple(server.connections):
-            connection.cut()
+        if not await server.drain(settings.drain_s):
+            for connection in tuple(server.connections):
+                connection.cut()
+            await server.drain(LAST_WORDS_S)
         for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -39,6 +39,11 @@ class State:
         self._failures: dict[Id, int] = {}
         self._changed_at: dict[Id, float] = {}
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the gateway is about to end."""
+        return self.server is not None and self.server.draining
+
     def apply(self, table: RouteTable) -> None:
         """Serve from `table` from now on; an older one than the present is ignored."""
         if self.loaded and table.version <= self.names.table.version:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -243,10 +244,12 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def cut(self) -> None:
-        """End at once: what is under way is broken off."""
+        """End at once: what is under way is broken off, and may say so in its last words."""
+        self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-        self.transport.close()
+        else:
+            self.transport.close()
 
     def expire(self) -> None:
         """Too slow, or idle for too long."""
@@ -262,8 +265,9 @@ class Connection(asyncio.Protocol):
         if self._task is None and not self.transport.is_closing():
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": reason}
             body = json.dumps({"error": error}).encode()
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            self.transport.write(status_line(status) + head % len(body) + body)
+            head = b"content-type: application/json\r\nx-request-id: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            number = secrets.token_hex(16).encode()
+            self.transport.write(status_line(status) + head % (number, len(body)) + body)
         self.transport.close()
 
     def _reset(self) -> None:
