@@ -29,6 +29,8 @@ class Load:
     model: str = "quickstart"
     clients: int = 20
     max_tokens: int = 200
+    endless: bool = False
+    """Let the model talk until `max_tokens`, so that streams take long."""
     outcomes: Counter[str] = field(default_factory=Counter)
     details: list[str] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,6 +70,7 @@ class Load:
             "model": self.model,
             "stream": True,
             "max_tokens": self.max_tokens,
+            "ignore_eos": self.endless,
             "messages": [{"role": "user", "content": question}],
         }
         try:

@@ -61,6 +61,9 @@ class Platform:
         }
 
     def start(self, *arguments: str) -> None:
+        """Also once more, after everything was killed."""
+        if self.process is not None:
+            self.process.communicate(timeout=60)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "penstock.cli.main", "up", *arguments],
             env=self.environment,
@@ -75,7 +78,8 @@ class Platform:
         assert self.process is not None
         if self.process.poll() is not None:
             pytest.fail(f"penstock up ended: {self.process.stdout.read() if self.process.stdout else ''}")
-        with suppress(httpx.HTTPError):
+        with suppress(httpx.HTTPError, OSError):
+            socket.create_connection(("127.0.0.1", self.api_port)).close()
             return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
         return False
 
@@ -84,7 +88,8 @@ class Platform:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         said, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, said
+        self.process, ended = None, self.process
+        assert ended.returncode == 0, said
         return said
 
     def penstock(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -160,3 +165,5 @@ def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
         for process in processes_of(home):
             with suppress(psutil.Error):
                 process.kill()
+        if platform.process is not None:
+            platform.process.communicate(timeout=60)

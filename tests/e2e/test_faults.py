@@ -52,7 +52,7 @@ def engines(platform: Platform) -> list[psutil.Process]:
 
 
 async def test_a_killed_engine_cuts_only_its_own_streams_and_says_so_in_them(platform: Platform) -> None:
-    async with Load(platform.url) as load:
+    async with Load(platform.url, endless=True) as load:
         await asyncio.sleep(1)
         victim = engines(platform)[0]
         victim.kill()
