@@ -30,7 +30,7 @@ class Load:
     clients: int = 20
     max_tokens: int = 200
     endless: bool = False
-    """Let the model talk until `max_tokens`, so that streams take long."""
+    """Let the model talk until its limit, another one for each client, so that streams are long and out of step."""
     outcomes: Counter[str] = field(default_factory=Counter)
     details: list[str] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,17 +59,17 @@ class Load:
     async def _loop(self, number: int) -> None:
         turn = number
         while not self._stop.is_set():
-            outcome = await self._one(QUESTIONS[turn % len(QUESTIONS)])
+            outcome = await self._one(QUESTIONS[turn % len(QUESTIONS)], self.max_tokens - 5 * number)
             self.outcomes[outcome] += 1
             turn += 1
             if outcome == "refused":
                 await asyncio.sleep(0.05)
 
-    async def _one(self, question: str) -> str:
+    async def _one(self, question: str, max_tokens: int) -> str:
         body = {
             "model": self.model,
             "stream": True,
-            "max_tokens": self.max_tokens,
+            "max_tokens": max_tokens,
             "ignore_eos": self.endless,
             "messages": [{"role": "user", "content": question}],
         }
