@@ -40,7 +40,7 @@ def until(what: str, true: Callable[[], Any], within_s: float = READY_WITHIN_S) 
     while time.monotonic() < deadline:
         if answer := true():
             return answer
-        time.sleep(0.05)
+        time.sleep(0.01)
     pytest.fail(f"not within {within_s:g} s: {what}")
 
 
