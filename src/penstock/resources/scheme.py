@@ -121,7 +121,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(KSERVE, InferenceService, "isvc", subresources=STATUS, categories=ALL),
     _kind(KSERVE_ALPHA, ServingRuntime),
     _kind(KSERVE_ALPHA, ClusterServingRuntime, namespaced=False),
-    _kind(KSERVE_ALPHA, ClusterStorageContainer, namespaced=False, acted_upon=False),
+    _kind(KSERVE_ALPHA, ClusterStorageContainer, namespaced=False),
     _kind(KSERVE_ALPHA, InferenceGraph, "ig", subresources=STATUS, acted_upon=False),
     _kind(KSERVE_ALPHA, TrainedModel, "tm", subresources=STATUS, acted_upon=False),
     _kind(KSERVE_ALPHA, LocalModelCache, namespaced=False, subresources=STATUS, acted_upon=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -52,42 +53,20 @@ def build_api(
         except PlatformError as error:
             return error_response(error, target)
 
-    def reads(make: Callable[..., Any]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            try:
-                return json_response(make(**request.path_params))
-            except PlatformError as error:
-                return error_response(error)
-
-        return endpoint
-
-    async def openapi_v2(request: Request) -> Response:
-        if "protobuf" in request.headers.get("accept", ""):
-            return Response(openapi.EMPTY_V2, media_type=openapi.PROTOBUF_V2)
-        return json_response(openapi.document_v2())
-
-    async def health(request: Request) -> Response:
-        return PlainTextResponse("ok")
-
-    async def core(request: Request) -> Response:
-        return _discovered(request, core=True)
-
-    async def groups(request: Request) -> Response:
-        return _discovered(request, core=False)
-
     app = Starlette(
         routes=[
-            *(Route(path, health) for path in ("/healthz", "/livez", "/readyz")),
-            Route("/version", reads(lambda: discovery.version_info(version))),
-            Route("/api", core),
-            Route("/apis", groups),
-            Route("/api/{version}", reads(lambda version: discovery.resource_list("", version))),
+            *(Route(path, _health) for path in ("/healthz", "/livez", "/readyz")),
+            Route("/metrics", _metrics),
+            Route("/version", _reads(lambda: discovery.version_info(version))),
+            Route("/api", _core),
+            Route("/apis", _groups),
+            Route("/api/{version}", _reads(lambda version: discovery.resource_list("", version))),
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
-            Route("/apis/{group}", reads(discovery.api_group)),
-            Route("/apis/{group}/{version}", reads(discovery.resource_list)),
-            Route("/openapi/v2", openapi_v2),
-            Route("/openapi/v3", reads(openapi.index)),
-            Route("/openapi/v3/{path:path}", reads(openapi.document_of)),
+            Route("/apis/{group}", _reads(discovery.api_group)),
+            Route("/apis/{group}/{version}", _reads(discovery.resource_list)),
+            Route("/openapi/v2", _openapi_v2),
+            Route("/openapi/v3", _reads(openapi.index)),
+            Route("/openapi/v3/{path:path}", _reads(openapi.document_of)),
             Route("/api/{rest:path}", answer, methods=METHODS),
             Route("/apis/{rest:path}", answer, methods=METHODS),
         ],
@@ -96,6 +75,40 @@ def build_api(
     )
     app.state.streams = streams
     return app
+
+
+def _reads(make: Callable[..., Any]) -> Endpoint:
+    """An endpoint that answers what `make` makes of the parts of the path."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return json_response(make(**request.path_params))
+        except PlatformError as error:
+            return error_response(error)
+
+    return endpoint
+
+
+async def _openapi_v2(request: Request) -> Response:
+    if "protobuf" in request.headers.get("accept", ""):
+        return Response(openapi.EMPTY_V2, media_type=openapi.PROTOBUF_V2)
+    return json_response(openapi.document_v2())
+
+
+async def _health(request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _core(request: Request) -> Response:
+    return _discovered(request, core=True)
+
+
+async def _groups(request: Request) -> Response:
+    return _discovered(request, core=False)
 
 
 def _discovered(request: Request, *, core: bool) -> Response:
