@@ -173,7 +173,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 def _file(path: Path) -> dict[str, Any]:
     try:
         size_bytes = path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None

@@ -14,6 +14,7 @@ from penstock.contracts.controller import Cache, Key, Watch
 from penstock.contracts.exchange import DemandReport, RouteTable, ServiceRoute
 from penstock.decide.route_table import service_routes
 from penstock.kit.clock import Clock
+from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.serving import InferenceService
@@ -119,8 +120,8 @@ class RouteController:
         self._clock = clock
 
     def watches(self) -> tuple[Watch, ...]:
-        """Services and pods."""
-        return (Watch(InferenceService, _all), Watch(Pod, _all))
+        """Services and pods; and namespaces, which exist from the start: gateways want a table also where there is no service."""
+        return (Watch(InferenceService, _all), Watch(Pod, _all), Watch(Namespace, _all))
 
     async def reconcile(self, key: Key) -> float | None:
         """One table for everything; a burst of changes makes one."""

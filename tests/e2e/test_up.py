@@ -1,0 +1,107 @@
+"""What `penstock up` does when it cannot, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from platform_process import Platform, processes_of, running_platform, until
+
+
+def up(platform: Platform, *arguments: str, within_s: float = 30) -> subprocess.CompletedProcess[str]:
+    """A start that is to fail."""
+    return subprocess.run(
+        [sys.executable, "-m", "penstock.cli.main", "up", *arguments],
+        env=platform.environment,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+
+
+def test_ctrl_c_ends_everything_that_it_started_and_the_output_says_how_to_go_on(tmp_path: Path) -> None:
+    with running_platform(tmp_path / "home") as platform:
+        platform.wait_ready("quickstart")
+        assert len(processes_of(platform.home)) >= 5, "supervisor, two planes, shim and engine"
+        said = platform.stop()
+        assert f"{platform.url}/v1" in said
+        assert "curl -s" in said
+        assert "Ctrl-C" in said
+        assert "Stopped." in said
+        assert not processes_of(platform.home)
+
+
+@pytest.mark.parametrize("which", ["gateway", "api"])
+def test_a_taken_port_is_named_with_another_to_take(tmp_path: Path, which: str) -> None:
+    platform = Platform(tmp_path / "home")
+    port = platform.gateway_port if which == "gateway" else platform.api_port
+    with socket.create_server(("127.0.0.1", port)):
+        done = up(platform)
+    assert done.returncode == 4
+    assert f"port {port} is taken by another program" in done.stderr
+    assert f"PENSTOCK_{which.upper()}_ADDR=127.0.0.1:" in done.stderr
+    assert not platform.home.exists(), "a start that cannot listen makes no folder"
+
+
+def test_a_data_folder_in_use_is_refused_and_its_owner_named(tmp_path: Path) -> None:
+    with running_platform(tmp_path / "home", "--no-quickstart") as platform:
+        assert platform.process
+        second = Platform(tmp_path / "home")
+        done = up(second)
+        assert done.returncode == 4
+        assert f"is in use by process {platform.process.pid}" in done.stderr
+        assert platform.is_serving(), "the first one is not disturbed"
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    done = up(Platform(tmp_path / "home"))
+    assert done.returncode == 4
+    assert "set PENSTOCK_HOME to a folder of yours" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize(("options", "said"), [("ro", "cannot be written to"), ("size=1m", "free space")])
+def test_a_read_only_or_full_disk_is_refused(tmp_path: Path, options: str, said: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        done = up(Platform(disk / "home"))
+        assert done.returncode == 4
+        assert said in done.stderr
+        assert "PENSTOCK_HOME" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_public_address_is_refused(tmp_path: Path) -> None:
+    done = up(Platform(tmp_path / "home"), "--gateway-addr", "0.0.0.0:8080")
+    assert done.returncode == 5
+    assert "expected a loopback address" in done.stderr
+
+
+def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
+    with running_platform(tmp_path / "home") as platform:
+        platform.wait_ready("quickstart")
+        process = platform.process
+        assert process
+        for engine in platform.children("penstock.engine"):
+            engine.suspend()  # it will not end when it is asked to
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        until("nothing is left", lambda: not processes_of(platform.home), within_s=5)
