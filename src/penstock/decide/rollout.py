@@ -13,10 +13,10 @@ import msgspec
 from penstock.decide.deployment import replicas_of
 from penstock.kit.hashing import short_hash
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.meta import Labels, LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.meta import IntOrString, Labels, LabelSelector, ObjectMeta, OwnerReference
 from penstock.resources.pod import PodTemplateSpec
 from penstock.resources.serving import Component, ComponentStatus, InferenceService, TrafficTarget
-from penstock.resources.workload import Deployment, DeploymentSpec
+from penstock.resources.workload import Deployment, DeploymentSpec, DeploymentStrategy
 
 REVISION_LABEL = "penstock.dev/revision"
 TEMPLATE_HASH = "penstock.dev/template-hash"
@@ -221,7 +221,24 @@ def _revision(
             replicas=size,
             selector=LabelSelector(match_labels={REVISION_LABEL: revision}),
             template=msgspec.structs.replace(template, metadata=pod_meta),
-            strategy=component.deployment_strategy,
+            strategy=_strategy(component.deployment_strategy),
             progress_deadline_seconds=600,
         ),
     )
+
+
+def _strategy(strategy: DeploymentStrategy | None) -> DeploymentStrategy | None:
+    """KServe takes numbers in quotes, a Deployment takes them bare."""
+    if strategy is None or strategy.rolling_update is None:
+        return strategy
+    update = strategy.rolling_update
+    return msgspec.structs.replace(
+        strategy,
+        rolling_update=msgspec.structs.replace(
+            update, max_surge=_bare(update.max_surge), max_unavailable=_bare(update.max_unavailable)
+        ),
+    )
+
+
+def _bare(amount: IntOrString | None) -> IntOrString | None:
+    return int(amount) if isinstance(amount, str) and amount.isdecimal() else amount

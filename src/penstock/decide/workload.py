@@ -103,7 +103,10 @@ def build_workload(
         read_only=annotations.get(READ_ONLY) != "false",
         secret_env=secret_env,
     )
-    annotations |= _host_annotations(runtime, pod, main.name)
+    try:
+        annotations |= _host_annotations(runtime, pod, main.name)
+    except ValueError:
+        return Workload(failure=f"annotation {LOCAL_COMMAND} of the runtime: expected a JSON list of words")
     meta = ObjectMeta(labels=_labels(service, component, name, runtime), annotations=annotations)
     return Workload(template=PodTemplateSpec(metadata=meta, spec=pod))
 
@@ -158,7 +161,9 @@ def _pod(service: InferenceService, component: Component, runtime: Runtime | Non
 
 def _plain(value: Any, kind: type[Any]) -> dict[str, Any]:
     """Only the fields of `kind`, as plain data."""
-    plain: dict[str, Any] = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(value), kind))
+    plain: dict[str, Any] = msgspec.json.decode(
+        msgspec.json.encode(msgspec.convert(msgspec.to_builtins(value), kind))
+    )
     return plain
 
 
@@ -183,12 +188,12 @@ def _completed(
         env = (*env, EnvVar(name="INFERENCE_SERVICE_NAME", value=service.metadata.name))
     if not is_main:
         return msgspec.structs.replace(container, env=env)
+    port = container.ports[0].container_port if container.ports else DEFAULT_PORT
     args = container.args
     if name != "predictor" and predictor_host and "--predictor_host" not in args:
         args = (*args, "--model_name", service.metadata.name, "--predictor_host", predictor_host)
     probe = container.readiness_probe
     if probe is None:
-        port = container.ports[0].container_port if container.ports else DEFAULT_PORT
         probe = Probe(
             tcp_socket=TCPSocketAction(port=port),
             timeout_seconds=1,
@@ -205,9 +210,23 @@ def _completed(
         name=container.name or MAIN_CONTAINER,
         env=env,
         args=args,
-        readiness_probe=probe,
+        readiness_probe=_ported(probe, port),
+        liveness_probe=_ported(container.liveness_probe, port),
+        startup_probe=_ported(container.startup_probe, port),
         lifecycle=lifecycle,
     )
+
+
+def _ported(probe: Probe | None, port: int) -> Probe | None:
+    """A probe without a port means the container's own, as in Knative."""
+    if probe is None:
+        return None
+    http, tcp = probe.http_get, probe.tcp_socket
+    if http is not None and not http.port:
+        return msgspec.structs.replace(probe, http_get=msgspec.structs.replace(http, port=port))
+    if tcp is not None and not tcp.port:
+        return msgspec.structs.replace(probe, tcp_socket=msgspec.structs.replace(tcp, port=port))
+    return probe
 
 
 def _labels(
@@ -232,7 +251,7 @@ def _annotations(service: InferenceService, component: Component, runtime: Runti
 
 
 def _host_annotations(runtime: Runtime | None, pod: PodSpec, main: str) -> Labels:
-    """How one machine starts what a cluster would start from an image (read by the kubelet)."""
+    """How one machine starts what a cluster would start from an image (read by the kubelet). Raises ValueError."""
     commands: dict[str, Any] = {}
     hints: dict[str, str] = {}
     if any(container.name == INITIALIZER for container in pod.init_containers):
@@ -240,7 +259,7 @@ def _host_annotations(runtime: Runtime | None, pod: PodSpec, main: str) -> Label
     if runtime is not None:
         given = {**runtime.spec.annotations, **runtime.metadata.annotations}
         if LOCAL_COMMAND in given:
-            commands[main] = json.loads(given[LOCAL_COMMAND])
+            commands[main] = msgspec.json.decode(given[LOCAL_COMMAND], type=list[str])
         if INSTALL_HINT in given:
             hints[main] = given[INSTALL_HINT]
     result = {}

@@ -1,0 +1,187 @@
+"""Revisions and traffic: immutable, never without an answer, as KServe's canary rules say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import NOW, offers, runtime, service, stored
+
+from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
+from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS
+from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Deployment
+
+RUNTIME = runtime("r", offers("huggingface"))
+
+
+class Story:
+    """A service and its Deployments as time goes by: everything that is planned is done."""
+
+    def __init__(self, **predictor: Any) -> None:
+        self.service = service(**predictor)
+        self.deployments: dict[str, Deployment] = {}
+        self.ready: set[str] = set()
+        self.now = NOW
+
+    def step(self) -> ComponentPlan:
+        known = Surroundings(
+            "127.0.0.1:1",
+            cluster_runtimes=(RUNTIME,),
+            deployments=tuple(stored(d, ready=name in self.ready) for name, d in self.deployments.items()),
+        )
+        [part] = plan_service(self.service, known, self.now).components
+        rollout = part.rollout
+        if rollout.create is not None:
+            self.deployments[rollout.create.metadata.name] = rollout.create
+        for name, size in rollout.scale:
+            self._change(name, replicas=size)
+        for name, since in rollout.mark_idle:
+            kept = {
+                k: v
+                for k, v in self.deployments[name].metadata.annotations.items()
+                if k != "penstock.dev/idle-since"
+            }
+            marked = {**kept, **({"penstock.dev/idle-since": since} if since else {})}
+            meta = msgspec.structs.replace(self.deployments[name].metadata, annotations=marked)
+            self.deployments[name] = msgspec.structs.replace(self.deployments[name], metadata=meta)
+        for name in rollout.delete:
+            del self.deployments[name]
+        status = msgspec.structs.replace(self.service.status, components={"predictor": rollout.status})
+        self.service = msgspec.structs.replace(self.service, status=status)
+        return part
+
+    def _change(self, name: str, **fields: Any) -> None:
+        deployment = self.deployments[name]
+        self.deployments[name] = msgspec.structs.replace(
+            deployment, spec=msgspec.structs.replace(deployment.spec, **fields)
+        )
+
+    def change(self, **predictor: Any) -> None:
+        wished: InferenceService = service(**predictor)
+        self.service = msgspec.structs.replace(self.service, spec=wished.spec)
+
+    def settle(self, *, ready: bool = True) -> None:
+        for _ in range(4):
+            self.step()
+            if ready:
+                self.ready = set(self.deployments)
+            self.now += DRAIN_S + 1
+
+    def traffic(self) -> dict[str, int]:
+        targets = self.service.status.components["predictor"].traffic
+        return {t.revision_name[-1]: t.percent or 0 for t in targets}
+
+    def sizes(self) -> dict[str, int]:
+        return {name[-1]: d.spec.replicas or 0 for name, d in self.deployments.items()}
+
+
+def args(number: int, **predictor: Any) -> dict[str, Any]:
+    """Predictors that differ."""
+    chosen = {"modelFormat": {"name": "huggingface"}, "storageUri": "hf://a/b", "args": [f"--n={number}"]}
+    return {"model": chosen, **predictor}
+
+
+def test_the_first_revision_takes_all_traffic_once_it_is_ready() -> None:
+    story = Story(**args(1))
+    story.step()
+    story.step()
+    assert list(story.deployments) == ["iris-predictor-00001"]
+    assert story.traffic() == {}
+    story.settle()
+    assert story.traffic() == {"1": 100}
+
+
+def test_a_change_makes_a_new_revision_and_traffic_waits_until_it_is_ready() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle(ready=False)
+    assert story.traffic() == {"1": 100}
+    assert story.sizes() == {"1": 1, "2": 1}
+    story.ready = set(story.deployments)
+    story.step()
+    assert story.traffic() == {"2": 100}
+    assert story.sizes() == {"1": 1, "2": 1}, "what has lost its traffic stays while gateways learn of it"
+    story.settle()
+    assert story.sizes() == {"1": 0, "2": 1}
+
+
+def test_a_canary_gets_its_share_is_promoted_and_rolled_back() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2, canaryTrafficPercent=20))
+    story.settle()
+    assert story.traffic() == {"2": 20, "1": 80}
+    story.change(**args(2, canaryTrafficPercent=0))
+    story.settle()
+    assert story.traffic() == {"2": 0, "1": 100}
+    story.change(**args(2))
+    story.settle()
+    assert story.traffic() == {"2": 100}
+    assert story.sizes()["1"] == 0
+
+
+def test_what_returns_to_an_earlier_form_uses_its_revision_again() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle()
+    story.change(**args(1))
+    story.settle()
+    assert story.traffic() == {"1": 100}
+    assert set(story.deployments) == {"iris-predictor-00001", "iris-predictor-00002"}
+
+
+def test_a_new_revision_starts_as_large_as_the_one_that_it_replaces() -> None:
+    story = Story(**args(1, minReplicas=1, maxReplicas=5))
+    story.settle()
+    story._change("iris-predictor-00001", replicas=4)
+    story.change(**args(2, minReplicas=1, maxReplicas=5))
+    story.step()
+    assert story.sizes() == {"1": 4, "2": 4}
+
+
+def test_a_size_that_somebody_sets_is_kept_within_the_bounds() -> None:
+    story = Story(**args(1, minReplicas=2, maxReplicas=3))
+    story.settle()
+    for wished, kept in ((3, 3), (9, 3), (1, 2)):
+        story._change("iris-predictor-00001", replicas=wished)
+        story.settle()
+        assert story.sizes() == {"1": kept}
+
+
+def test_numbers_in_quotes_become_numbers_in_the_deployment() -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "0", "maxUnavailable": "25%"}}
+    story = Story(
+        annotations={"serving.kserve.io/deploymentMode": "Standard"}, **args(1, deploymentStrategy=strategy)
+    )
+    story.step()
+    update = story.deployments["iris-predictor-00001"].spec.strategy.rolling_update
+    assert (update.max_surge, update.max_unavailable) == (0, "25%")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([None, 0, 10, 50, 100]), st.booleans()), max_size=12
+    )
+)
+def test_traffic_sums_to_all_goes_only_to_what_was_ready_and_numbers_never_repeat(
+    changes: list[tuple[int, int | None, bool]],
+) -> None:
+    story = Story(**args(0))
+    story.settle()
+    seen: dict[str, Any] = {}
+    for number, percent, ready in changes:
+        story.change(**args(number, **({} if percent is None else {"canaryTrafficPercent": percent})))
+        story.settle(ready=ready)
+        targets = story.service.status.components["predictor"].traffic
+        assert sum(t.percent or 0 for t in targets) == 100
+        assert all(t.revision_name in story.ready for t in targets)
+        assert all(story.deployments[t.revision_name].spec.replicas for t in targets if t.percent)
+        for name, deployment in story.deployments.items():
+            assert seen.setdefault(name, deployment.spec.template) == deployment.spec.template
+        assert len(story.deployments) <= KEPT_REVISIONS + 3
