@@ -90,6 +90,7 @@ class PretendedKubelet:
         ended = ContainerStateTerminated(exit_code=code, finished_at=moment) if code is not None else None
         status = PodStatus(
             phase=phase,
+            pod_ip="127.0.0.9",
             conditions=(
                 Condition(type="Ready", status="True" if ready else "False", last_transition_time=moment),
             ),

@@ -20,6 +20,7 @@ from penstock.resources.workload import Deployment, DeploymentSpec, DeploymentSt
 
 REVISION_LABEL = "penstock.dev/revision"
 TEMPLATE_HASH = "penstock.dev/template-hash"
+STOP = "serving.kserve.io/stop"
 IDLE_SINCE = "penstock.dev/idle-since"
 DRAIN_S = 5.0
 """How long a revision keeps its pods after it lost its traffic: gateways have learnt of it, and its streams go on draining."""
@@ -51,6 +52,8 @@ def plan_rollout(
     """`template` is None while it cannot be made: then what runs stays. `deployments` are this component's revisions."""
     ordered = sorted(deployments, key=lambda d: d.metadata.name)
     before = service.status.components.get(name, ComponentStatus())
+    if is_stopped(service):
+        return _stopped(ordered, before)
     create, current = _current(service, name, component, template, ordered, before)
     status = _traffic(component, before, current, ordered)
     used = {target.revision_name for target in status.traffic if target.percent} | {current}
@@ -65,6 +68,21 @@ def plan_rollout(
         status=status,
         again_s=min((step.wait_s for step in steps if step.wait_s is not None), default=None),
         reasons=(*reasons, f"new revision {create.metadata.name}") if create else tuple(reasons),
+    )
+
+
+def is_stopped(service: InferenceService) -> bool:
+    """Whether the user wants no pods at all."""
+    return service.metadata.annotations.get(STOP) == "true"
+
+
+def _stopped(ordered: list[Deployment], before: ComponentStatus) -> Rollout:
+    """Everything goes; the last revision's name is kept, so that its number is not used again."""
+    names = tuple(deployment.metadata.name for deployment in ordered)
+    return Rollout(
+        delete=names,
+        status=ComponentStatus(latest_created_revision=before.latest_created_revision),
+        reasons=tuple(f"{name} goes, the service is stopped" for name in names),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServicePhase, ServiceRoute
 from penstock.decide.replica_set import is_active, ready_since
-from penstock.decide.rollout import REVISION_LABEL
+from penstock.decide.rollout import REVISION_LABEL, is_stopped
 from penstock.decide.workload import served_name, serving_port
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.meta import Labels
@@ -19,7 +19,6 @@ from penstock.resources.serving import Component, ComponentStatus, InferenceServ
 ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
-STOP = "serving.kserve.io/stop"
 DEFAULT_TIMEOUT_S = 600.0
 
 
@@ -100,7 +99,7 @@ def _endpoint(pod: Pod, slots: int) -> Endpoint:
 def _phase(service: InferenceService, revisions: tuple[RevisionRoute, ...]) -> tuple[ServicePhase, str]:
     if any(revision.endpoints for revision in revisions if revision.weight_percent):
         return "Ready", ""
-    if service.metadata.annotations.get(STOP) == "true":
+    if is_stopped(service):
         return "Sleeping", "the service is stopped (annotation serving.kserve.io/stop)"
     model = service.status.model_status
     if model is not None and model.transition_status in ("InvalidSpec", "BlockedByFailedLoad"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.decide.rollout import is_ready
+from penstock.decide.rollout import is_ready, is_stopped
 from penstock.decide.storage import INITIALIZER
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.annotations import mode_of
@@ -61,10 +61,10 @@ def service_status(
     url: str,
     runtime_name: str,
     cluster_runtime_name: str,
-    stopped: bool,
     now: float,
 ) -> InferenceServiceStatus:
     """The whole status; times of conditions change only when their status does."""
+    stopped = is_stopped(service)
     conditions = [_component_condition(component, stopped) for component in observed]
     ready = all(condition.status == "True" for condition in conditions)
     worst = next((c for c in conditions if c.status == "False"), None) or next(

@@ -18,7 +18,6 @@ from penstock.decide.plan import (
     service_url,
 )
 from penstock.decide.rollout import IDLE_SINCE
-from penstock.decide.route_table import STOP
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL
 from penstock.kit.clock import Clock
@@ -26,7 +25,7 @@ from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
-from penstock.resources.serving import ComponentStatus, InferenceService, ModelStatus
+from penstock.resources.serving import InferenceService, ModelStatus
 from penstock.resources.workload import Deployment
 
 
@@ -61,11 +60,10 @@ class InferenceServiceController:
         service = self._cache.get(InferenceService, key.name, key.namespace)
         if service is None or service.metadata.deletion_timestamp is not None:
             return None
-        stopped = service.metadata.annotations.get(STOP) == "true"
         plan = plan_service(service, await self._observe(service), self._clock.now())
         for part in plan.components:
-            await self._apply(service, part, stopped)
-        await self._write_status(service, plan, stopped)
+            await self._apply(service, part)
+        await self._write_status(service, plan)
         waits = [part.rollout.again_s for part in plan.components if part.rollout.again_s is not None]
         return min(waits, default=None)
 
@@ -82,13 +80,8 @@ class InferenceServiceController:
             secret_env=await credentials(self._cluster, service),
         )
 
-    async def _apply(self, service: InferenceService, plan: ComponentPlan, stopped: bool) -> None:
+    async def _apply(self, service: InferenceService, plan: ComponentPlan) -> None:
         namespace, rollout = service.metadata.namespace, plan.rollout
-        if stopped:
-            for deployment in plan.deployments:
-                await self._delete(namespace, deployment.metadata.name)
-                self._recorder.event(service, "Normal", "Stopped", f"{deployment.metadata.name} is deleted")
-            return
         if rollout.create is not None:
             try:
                 await self._cluster.create(rollout.create)
@@ -105,6 +98,7 @@ class InferenceServiceController:
             )
         for name in rollout.delete:
             await self._delete(namespace, name)
+            self._recorder.event(service, "Normal", "RevisionDeleted", name)
 
     async def _delete(self, namespace: str, name: str) -> None:
         try:
@@ -112,17 +106,16 @@ class InferenceServiceController:
         except NotFound:
             return
 
-    async def _write_status(self, service: InferenceService, plan: ServicePlan, stopped: bool) -> None:
+    async def _write_status(self, service: InferenceService, plan: ServicePlan) -> None:
         runtime = plan.choice.runtime
         scoped = isinstance(runtime, ServingRuntime)
         observed = tuple(self._observed(service, part, plan.choice.reason) for part in plan.components)
         status = service_status(
             service,
-            tuple(map(_stopped, observed)) if stopped else observed,
+            observed,
             url=service_url(service, self._gateway_addr),
             runtime_name=runtime.metadata.name if runtime and scoped else "",
             cluster_runtime_name=runtime.metadata.name if runtime and not scoped else "",
-            stopped=stopped,
             now=self._clock.now(),
         )
         if status == service.status:
@@ -155,16 +148,6 @@ class InferenceServiceController:
     def _every_service(self, runtime: Resource) -> Iterable[Key]:
         namespace = runtime.metadata.namespace or None
         return tuple(own for s in self._cache.list(InferenceService, namespace) for own in own_key(s))
-
-
-def _stopped(observed: Observed) -> Observed:
-    """A stopped service has no traffic; it keeps the names of its revisions, so that numbers are not used again."""
-    return Observed(
-        name=observed.name,
-        rollout=ComponentStatus(latest_created_revision=observed.rollout.latest_created_revision),
-        deployments=(),
-        pods=observed.pods,
-    )
 
 
 def _service_of_pod(pod: Resource) -> Iterable[Key]:

@@ -1,0 +1,205 @@
+"""From service to traffic: the controller over the real store, with a kubelet that only pretends, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "host"))
+from workload_world import World, condition
+
+from penstock.app.runtimes import ensure_runtimes
+from penstock.controlplane.controllers.inference_service import InferenceServiceController
+from penstock.controlplane.feed import Feed, RouteController
+from penstock.kit.errors import NotFound
+from penstock.resources.admission import admit
+from penstock.resources.pod import (
+    ContainerState,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    ContainerStatus,
+    Pod,
+)
+from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Deployment
+
+pytestmark = pytest.mark.looptime
+
+
+def services(world: World) -> InferenceServiceController:
+    recorder = world.recorder.named("services")
+    return InferenceServiceController(
+        world.cluster, world.cache, recorder, world.clock, gateway_addr="127.0.0.1:8080"
+    )
+
+
+class ServiceWorld(World):
+    """With the shipped runtimes, and a feed whose table can be looked at."""
+
+    def __init__(self) -> None:
+        def routes(world: World) -> RouteController:
+            self.feed = Feed(world.clock)
+            return RouteController(world.cache, self.feed, world.clock)
+
+        super().__init__(services, routes)
+
+    async def __aenter__(self) -> ServiceWorld:
+        await ensure_runtimes(self.cluster)
+        await super().__aenter__()
+        return self
+
+    async def service(self, name: str = "iris") -> InferenceService:
+        return await self.cluster.get(InferenceService, name, "default")
+
+    async def change(self, **predictor: Any) -> None:
+        patch = {"spec": {"predictor": predictor}}
+        await self.cluster.patch(InferenceService, "iris", "default", patch)
+
+    def shares(self) -> dict[str, tuple[int, int]]:
+        """Percent and number of endpoints of each revision, by its number."""
+        [route] = self.feed.table.services
+        return {r.name[-1]: (r.weight_percent, len(r.endpoints)) for r in route.revisions}
+
+
+def iris(**predictor: Any) -> InferenceService:
+    model = {"modelFormat": {"name": "huggingface"}, "storageUri": "file:///models/iris"}
+    document = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris", "namespace": "default"},
+        "spec": {"predictor": {"model": model, **predictor}},
+    }
+    made = admit(document).object
+    assert isinstance(made, InferenceService)
+    return made
+
+
+async def test_a_service_becomes_ready_with_address_runtime_and_model_status() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(1)
+        early = await world.service()
+        assert condition(early, "Ready").status == "Unknown"
+        assert early.status.model_status.states.target_model_state in ("Pending", "Loading")
+        await asyncio.sleep(30)
+        status = (await world.service()).status
+        assert {c.type: c.status for c in status.conditions} == {
+            "IngressReady": "True", "PredictorReady": "True", "Ready": "True"
+        }  # fmt: skip
+        assert status.url == "http://127.0.0.1:8080/serving/default/iris"
+        assert status.cluster_serving_runtime_name == "penstock-cpu"
+        assert status.model_status.states.active_model_state == "Loaded"
+        assert status.model_status.transition_status == "UpToDate"
+        assert world.shares() == {"1": (100, 1)}
+        assert any(line.startswith("InferenceServiceReady") for line in await world.events())
+
+
+async def test_a_changed_predictor_moves_traffic_only_when_the_new_revision_is_ready() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(30)
+        await world.change(model={"args": ["--max_num_seqs=4"]})
+        for _ in range(60):
+            await asyncio.sleep(0.5)
+            [route] = world.feed.table.services
+            assert any(r.weight_percent and r.endpoints for r in route.revisions), (
+                "never a moment without an endpoint"
+            )
+        assert world.shares() == {"2": (100, 1)}
+        old = await world.cluster.get(Deployment, "iris-predictor-00001", "default")
+        assert old.spec.replicas == 0
+
+
+async def test_a_broken_canary_gets_no_traffic_and_the_status_says_why() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(30)
+        await world.change(labels={"broken": "yes"}, canaryTrafficPercent=20)
+        await asyncio.sleep(30)
+        assert world.shares() == {"1": (100, 1)}
+        status = (await world.service()).status
+        assert status.components["predictor"].latest_created_revision.endswith("00002")
+        assert condition(await world.service(), "Ready").status == "True", "the old revision serves"
+
+
+async def test_a_service_that_is_stopped_has_no_pods_and_says_so() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(30)
+        stop = {"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}}
+        await world.cluster.patch(InferenceService, "iris", "default", stop)
+        await asyncio.sleep(30)
+        assert not await world.pods()
+        assert condition(await world.service(), "Stopped").status == "True"
+        [route] = world.feed.table.services
+        assert (route.phase, route.revisions) == ("Sleeping", ())
+        start = {"metadata": {"annotations": {"serving.kserve.io/stop": None}}}
+        await world.cluster.patch(InferenceService, "iris", "default", start)
+        await asyncio.sleep(30)
+        assert condition(await world.service(), "Ready").status == "True"
+
+
+@pytest.mark.parametrize(
+    ("predictor", "reason", "said"),
+    [
+        ({"model": {"modelFormat": {"name": "sklaern"}, "storageUri": "file:///m"}}, "NoSupportingRuntime", "sklearn"),
+        ({"model": {"modelFormat": {"name": "x"}, "runtime": "penstock-cpo", "storageUri": "file:///m"}}, "RuntimeNotRecognized", "penstock-cpu"),
+    ],
+)  # fmt: skip
+async def test_a_service_that_nothing_serves_says_what_would(predictor: Any, reason: str, said: str) -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris(**predictor))
+        await asyncio.sleep(5)
+        service = await world.service()
+        assert service.status.model_status.transition_status == "InvalidSpec"
+        info = service.status.model_status.last_failure_info
+        assert (info.reason, said in info.message) == (reason, True)
+        [route] = world.feed.table.services
+        assert (route.phase, said in route.message) == ("Failed", True)
+
+
+async def test_a_model_that_cannot_be_fetched_says_how_to_see_why() -> None:
+    async with ServiceWorld() as world:
+        world.kubelet.start_s = 1e6
+        await world.cluster.create(iris())
+        await asyncio.sleep(2)
+        [pod] = await world.pods()
+        ended = ContainerStateTerminated(
+            exit_code=3, reason="Error", message="file:///m: there is no such file or folder"
+        )
+        failed = ContainerStatus(
+            name="storage-initializer",
+            image="x",
+            ready=False,
+            restart_count=1,
+            state=ContainerState(
+                waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message="back-off")
+            ),
+            last_state=ContainerState(terminated=ended),
+        )
+        status = msgspec.structs.replace(pod.status, phase="Pending", init_container_statuses=(failed,))
+        await world.cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
+        await asyncio.sleep(2)
+        info = (await world.service()).status.model_status.last_failure_info
+        assert (info.reason, info.exit_code) == ("ModelLoadFailed", 3)
+        assert "there is no such file or folder" in info.message
+        assert "kubectl logs -n default" in info.message
+        assert any(line.startswith("ModelLoadFailed") for line in await world.events())
+
+
+async def test_a_deleted_service_takes_everything_with_it() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(30)
+        await world.cluster.delete(InferenceService, "iris", "default")
+        await asyncio.sleep(30)
+        assert not (await world.cluster.list(Deployment)).items
+        assert not (await world.cluster.list(Pod)).items
+        assert world.feed.table.services == ()
+        with pytest.raises(NotFound):
+            await world.service()

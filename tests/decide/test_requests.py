@@ -1,0 +1,115 @@
+"""What happens to one request: admitted or not, where to, and what after a failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
+from penstock.decide.admission import admit_request
+from penstock.decide.retry import MAX_ATTEMPTS, retry, set_aside_s
+from penstock.decide.routing import route
+
+
+def endpoint(name: str, slots: int = 0) -> Endpoint:
+    return Endpoint(name=name, address="127.0.0.2", port=8080, node="n", slots=slots)
+
+
+def service(phase: str = "Ready", message: str = "", **revisions: tuple[int, list[Endpoint]]) -> ServiceRoute:
+    return ServiceRoute(
+        namespace="default",
+        name="iris",
+        uid="u",
+        engine_model="iris",
+        phase=phase,
+        message=message,
+        revisions=tuple(
+            RevisionRoute(name=n, weight_percent=w, endpoints=tuple(e)) for n, (w, e) in revisions.items()
+        ),
+    )
+
+
+def test_the_endpoint_with_the_fewest_requests_is_taken_and_the_runner_up_named() -> None:
+    one = service(a=(100, [endpoint("x"), endpoint("y"), endpoint("z")]))
+    chosen = route(one, "id", {"x": 2, "y": 1, "z": 3})
+    assert chosen
+    assert (chosen.endpoint.name, chosen.runner_up) == ("y", "x")
+    assert "1 in flight" in chosen.reason
+
+
+def test_full_endpoints_come_last_and_those_set_aside_after_healthy_ones() -> None:
+    one = service(a=(100, [endpoint("x", slots=1), endpoint("y", slots=9)]))
+    assert route(one, "id", {"x": 1, "y": 5}).endpoint.name == "y"
+    assert route(one, "id", {"x": 0, "y": 5}, avoid={"x"}).endpoint.name == "y"
+    assert "all set aside" in route(one, "id", {}, avoid={"x", "y"}).reason
+    assert route(one, "id", {}, exclude={"x", "y"}) is None
+
+
+def test_shares_of_revisions_come_out_as_wished_and_a_revision_without_pods_gives_its_share_away() -> None:
+    split = service(a=(20, [endpoint("x")]), b=(80, [endpoint("y")]))
+    counts = Counter(route(split, f"id-{i}", {}).revision for i in range(4000))
+    assert 0.17 < counts["a"] / 4000 < 0.23
+    empty = service(a=(20, []), b=(80, [endpoint("y")]), c=(0, [endpoint("z")]))
+    assert {route(empty, f"id-{i}", {}).revision for i in range(50)} == {"b"}
+
+
+@given(st.text(max_size=20), st.dictionaries(st.sampled_from("xyz"), st.integers(0, 5)))
+def test_the_same_request_in_the_same_state_goes_to_the_same_endpoint(
+    request_id: str, load: dict[str, int]
+) -> None:
+    one = service(a=(50, [endpoint("x"), endpoint("y")]), b=(50, [endpoint("z")]))
+    assert route(one, request_id, load) == route(one, request_id, load)
+
+
+LIMITS = {"in_flight": 0, "max_in_flight": 10, "waiting": 0, "max_waiting": 5}
+
+
+@pytest.mark.parametrize(
+    ("phase", "message", "has_endpoint", "limits", "outcome"),
+    [
+        ("Ready", "", True, {}, "run"),
+        ("Ready", "", True, {"in_flight": 10}, "gateway_full"),
+        ("Starting", "its pods are starting", False, {}, "wait"),
+        ("Starting", "", False, {"waiting": 5}, "queue_full"),
+        ("Failed", "no such folder", False, {}, "failed"),
+        ("Failed", "the new revision fails, the old one serves", True, {}, "run"),
+        ("Sleeping", "the service is stopped", False, {}, "stopped"),
+    ],
+)
+def test_admission(
+    phase: str, message: str, has_endpoint: bool, limits: dict[str, int], outcome: str
+) -> None:
+    answer = admit_request(service(phase, message), has_endpoint=has_endpoint, **{**LIMITS, **limits})
+    assert answer.outcome == outcome
+    if outcome in ("failed", "stopped"):
+        assert message in answer.message
+    assert (answer.retry_after_s > 0) == (outcome not in ("run", "wait"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "others", "action", "aside"),
+    [
+        ("not_sent", True, "elsewhere", True),
+        ("not_sent", False, "give_up", True),
+        ("no_answer_reused", False, "again", False),
+        ("no_answer", True, "elsewhere", True),
+        ("status_503", True, "elsewhere", False),
+        ("cut_off", True, "give_up", True),
+    ],
+)
+def test_what_may_be_tried_again(failure: str, others: bool, action: str, aside: bool) -> None:
+    answer = retry(failure, 1, others=others)
+    assert (answer.action, answer.set_aside) == (action, aside)
+    assert answer.reason
+    assert retry(failure, MAX_ATTEMPTS, others=True).action == "give_up", "attempts are bounded"
+
+
+def test_an_endpoint_that_goes_on_failing_is_avoided_longer_up_to_a_limit() -> None:
+    times = [set_aside_s(n) for n in range(12)]
+    assert times[0] == 0
+    assert times[1] == 0.25
+    assert times == sorted(times)
+    assert times[-1] == 10.0
