@@ -121,7 +121,8 @@ class Connection(asyncio.Protocol):
                 self._refuse(400, "malformed_request", f"the request is not well-formed HTTP/1.1: {error}")
 
     def eof_received(self) -> bool:
-        return self._task is not None  # a half-closed client still gets its answer
+        """A client that says no more has gone: a half-closed one looks the same, and engines work for nobody dearly."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.forget(self)
