@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from worlds import NOW, offers, runtime, service, stored
 
 from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
-from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS
-from penstock.resources.serving import InferenceService
+from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS, STOP
+from penstock.resources.serving import ComponentStatus, InferenceService, InferenceServiceStatus
 from penstock.resources.workload import Deployment
 
 RUNTIME = runtime("r", offers("huggingface"))
@@ -62,6 +62,11 @@ class Story:
     def change(self, **predictor: Any) -> None:
         wished: InferenceService = service(**predictor)
         self.service = msgspec.structs.replace(self.service, spec=wished.spec)
+
+    def stop(self, *, stopped: bool = True) -> None:
+        """Stop the service, or start it again."""
+        meta = msgspec.structs.replace(self.service.metadata, annotations={STOP: str(stopped).lower()})
+        self.service = msgspec.structs.replace(self.service, metadata=meta)
 
     def settle(self, *, ready: bool = True) -> None:
         for _ in range(4):
@@ -163,25 +168,117 @@ def test_numbers_in_quotes_become_numbers_in_the_deployment() -> None:
     assert (update.max_surge, update.max_unavailable) == (0, "25%")
 
 
-@settings(max_examples=40, deadline=None)
+def test_a_number_is_not_used_again_after_a_rollback_and_a_stop() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle()
+    story.change(**args(1))
+    story.settle()
+    story.stop()
+    story.settle()
+    assert not story.deployments
+    story.stop(stopped=False)
+    story.settle()
+    assert set(story.deployments) == {"iris-predictor-00003"}
+
+
+def test_nothing_is_deleted_before_the_highest_number_is_written_down() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle()
+    story.change(**args(1))
+    story.settle()
+    story.stop()
+    story.step()
+    assert len(story.deployments) == 2
+    assert story.service.status.components["predictor"].latest_created_revision == "iris-predictor-00002"
+    story.step()
+    assert not story.deployments
+
+
+def test_numbers_of_six_digits_come_after_those_of_five() -> None:
+    story = Story(**args(1))
+    status = ComponentStatus(latest_created_revision="iris-predictor-99996")
+    story.service = msgspec.structs.replace(
+        story.service, status=InferenceServiceStatus(components={"predictor": status})
+    )
+    story.settle()
+    for number in range(2, KEPT_REVISIONS + 5):
+        story.change(**args(number))
+        story.settle()
+    kept = [int(name.rpartition("-")[2]) for name in story.deployments]
+    assert kept == list(range(99_999, 100_006))
+
+
+def test_what_a_canary_would_roll_back_to_is_not_pruned() -> None:
+    story = Story(**args(0))
+    story.settle()
+    story.change(**args(1))
+    story.settle()
+    for number in range(2, KEPT_REVISIONS + 4):
+        story.change(**args(number))
+        story.settle(ready=False)
+    assert story.service.status.components["predictor"].previous_rolledout_revision == "iris-predictor-00001"
+    assert "iris-predictor-00001" in story.deployments
+    story.change(**args(1, canaryTrafficPercent=30))
+    story.settle()
+    assert story.traffic() == {"2": 30, "1": 70}
+
+
+def test_a_canary_without_traffic_is_kept_while_its_successors_do_not_start() -> None:
+    story = Story(**args(0))
+    story.settle()
+    story.change(**args(1, canaryTrafficPercent=0))
+    story.settle()
+    for number in range(2, KEPT_REVISIONS + 4):
+        story.change(**args(number, canaryTrafficPercent=0))
+        story.settle(ready=False)
+        assert story.traffic() == {"1": 100, "2": 0}
+    story.change(**args(9))
+    story.step()
+    assert story.traffic() == {"2": 100}
+    assert story.sizes()["2"] == 1, "it takes over at once, its pods are there"
+
+
+def test_traffic_goes_back_to_what_was_rolled_out_when_somebody_deletes_the_canary() -> None:
+    story = Story(**args(0))
+    story.settle()
+    story.change(**args(1, canaryTrafficPercent=50))
+    story.settle()
+    del story.deployments["iris-predictor-00002"]
+    story.ready.discard("iris-predictor-00002")
+    story.step()
+    assert story.traffic() == {"1": 100}
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 4), st.sampled_from([None, 0, 10, 50, 100]), st.booleans()), max_size=12
+        st.tuples(st.integers(0, 9), st.sampled_from([None, 0, 10, 50, 100]), st.booleans(), st.booleans()),
+        max_size=14,
     )
 )
 def test_traffic_sums_to_all_goes_only_to_what_was_ready_and_numbers_never_repeat(
-    changes: list[tuple[int, int | None, bool]],
+    changes: list[tuple[int, int | None, bool, bool]],
 ) -> None:
     story = Story(**args(0))
     story.settle()
     seen: dict[str, Any] = {}
-    for number, percent, ready in changes:
+    for number, percent, ready, stops in changes:
+        if stops:
+            story.stop()
+            story.settle()
+            assert (story.deployments, story.traffic()) == ({}, {})
+            story.ready.clear()
+            story.stop(stopped=False)
         story.change(**args(number, **({} if percent is None else {"canaryTrafficPercent": percent})))
         story.settle(ready=ready)
         targets = story.service.status.components["predictor"].traffic
-        assert sum(t.percent or 0 for t in targets) == 100
+        assert sum(t.percent or 0 for t in targets) == (100 if story.ready else 0)
         assert all(t.revision_name in story.ready for t in targets)
         assert all(story.deployments[t.revision_name].spec.replicas for t in targets if t.percent)
         for name, deployment in story.deployments.items():
             assert seen.setdefault(name, deployment.spec.template) == deployment.spec.template
-        assert len(story.deployments) <= KEPT_REVISIONS + 3
+        assert len(story.deployments) <= KEPT_REVISIONS + 4

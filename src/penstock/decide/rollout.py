@@ -50,15 +50,16 @@ def plan_rollout(
     now: float,
 ) -> Rollout:
     """`template` is None while it cannot be made: then what runs stays. `deployments` are this component's revisions."""
-    ordered = sorted(deployments, key=lambda d: d.metadata.name)
+    ordered = sorted(deployments, key=lambda d: _number(d.metadata.name))
     before = service.status.components.get(name, ComponentStatus())
     if is_stopped(service):
         return _stopped(ordered, before)
     create, current = _current(service, name, component, template, ordered, before)
     status = _traffic(component, before, current, ordered)
-    used = {target.revision_name for target in status.traffic if target.percent} | {current}
+    used = {target.revision_name for target in status.traffic} | {current}
     steps = [_step(component, deployment, deployment.metadata.name in used, now) for deployment in ordered]
-    unused = [d.metadata.name for d in ordered if d.metadata.name not in used and not replicas_of(d)]
+    kept = used | {status.previous_rolledout_revision}
+    unused = [d.metadata.name for d in ordered if d.metadata.name not in kept and not replicas_of(d)]
     reasons = [step.reason for step in steps if step.reason]
     return Rollout(
         create=create,
@@ -77,11 +78,14 @@ def is_stopped(service: InferenceService) -> bool:
 
 
 def _stopped(ordered: list[Deployment], before: ComponentStatus) -> Rollout:
-    """Everything goes; the last revision's name is kept, so that its number is not used again."""
+    """Everything goes, once the status holds the highest number: a restart in between does not use it again."""
     names = tuple(deployment.metadata.name for deployment in ordered)
+    highest = max((*names, before.latest_created_revision), key=_number)
+    if highest != before.latest_created_revision:
+        return Rollout(status=ComponentStatus(latest_created_revision=highest), again_s=0.0)
     return Rollout(
         delete=names,
-        status=ComponentStatus(latest_created_revision=before.latest_created_revision),
+        status=ComponentStatus(latest_created_revision=highest),
         reasons=tuple(f"{name} goes, the service is stopped" for name in names),
     )
 
@@ -164,11 +168,11 @@ def _traffic(
     component: Component, before: ComponentStatus, current: str, deployments: list[Deployment]
 ) -> ComponentStatus:
     by_name = {deployment.metadata.name: deployment for deployment in deployments}
-    latest_ready = before.latest_ready_revision if before.latest_ready_revision in by_name else ""
-    if current in by_name and is_ready(by_name[current]):
-        latest_ready = current
     rolled, previous = before.latest_rolledout_revision, before.previous_rolledout_revision
     rolled = rolled if rolled in by_name else ""
+    latest_ready = before.latest_ready_revision if before.latest_ready_revision in by_name else rolled
+    if current in by_name and is_ready(by_name[current]):
+        latest_ready = current
     percent = component.canary_traffic_percent
     if percent is not None and percent < 100 and rolled and rolled == latest_ready and previous in by_name:
         rolled = previous
@@ -199,9 +203,15 @@ def _next_name(
 ) -> str:
     """Numbers are never used again, also when the revision that had one is gone."""
     names = [d.metadata.name for d in deployments]
-    names += [before.latest_created_revision, before.latest_ready_revision, before.latest_rolledout_revision]
-    used = [int(tail) for tail in (n.rpartition("-")[2] for n in names) if tail.isdecimal()]
-    return f"{service.metadata.name}-{name}-{max(used, default=0) + 1:05d}"
+    names += [before.latest_created_revision, before.latest_ready_revision]
+    names += [before.latest_rolledout_revision, before.previous_rolledout_revision]
+    return f"{service.metadata.name}-{name}-{max(map(_number, names)) + 1:05d}"
+
+
+def _number(revision: str) -> int:
+    """0 for what has none."""
+    tail = revision.rpartition("-")[2]
+    return int(tail) if tail.isdecimal() else 0
 
 
 def _revision(
