@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from penstock.contracts.controller import Cache, Key, Watch
 from penstock.contracts.exchange import DemandReport, RouteTable, ServiceRoute
 from penstock.decide.route_table import service_routes
 from penstock.kit.clock import Clock
+from penstock.kit.tasks import end
 from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -37,11 +37,11 @@ class Feed:
         self._published = False
         self._changed = asyncio.Condition()
         self._connected: set[asyncio.Task[None]] = set()
-        self._demand: dict[str, DemandReport] = {}
+        self._demand: dict[asyncio.StreamReader, DemandReport] = {}
 
     def latest_demand(self) -> tuple[DemandReport, ...]:
         """The last report of each gateway that is connected."""
-        return tuple(self._demand.values())
+        return tuple({report.gateway: report for report in self._demand.values()}.values())
 
     @property
     def table(self) -> RouteTable:
@@ -62,40 +62,52 @@ class Feed:
         """Listen until `stop`. A socket that an earlier process left behind is replaced."""
         await asyncio.to_thread(path.unlink, missing_ok=True)
         server = await asyncio.start_unix_server(self._accept, path, limit=MAX_LINE_BYTES)
-        await asyncio.to_thread(path.chmod, 0o600)
         try:
+            await asyncio.to_thread(path.chmod, 0o600)
             await stop.wait()
         finally:
             server.close()
-            for task in tuple(self._connected):
-                task.cancel()
+            await end(self._connected)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """No coroutine: asyncio would make the task itself, and on Python 3.11 complain when it is cancelled."""
         if len(self._connected) >= MAX_GATEWAYS:
             logger.warning("a gateway was refused: %d are connected", MAX_GATEWAYS)
             writer.close()
             return
+        task = asyncio.create_task(self._converse(reader, writer), name="a gateway's connection")
         self._connected.add(task)
-        sending = asyncio.create_task(self._send(writer))
-        names: set[str] = set()
-        try:
-            async for report in _reports(reader):
-                names.add(report.gateway)
-                self._demand[report.gateway] = report
-        except (ConnectionError, ValueError, msgspec.DecodeError) as error:
-            logger.warning("a gateway's line broke: %s", error)
-        finally:
-            self._connected.discard(task)
-            for name in names:
-                self._demand.pop(name, None)
-            sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError, TimeoutError):
-                await sending
-            writer.close()
+        task.add_done_callback(self._connected.discard)
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Both directions, until either ends: a gateway that cannot be told the routes connects again."""
+        directions = (
+            asyncio.create_task(self._receive(reader), name="a gateway's reports"),
+            asyncio.create_task(self._send(writer), name="a gateway's tables"),
+        )
+        try:
+            ended, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                if reason := task.result():
+                    logger.warning("a gateway is disconnected: %s", reason)
+        finally:
+            await end(directions)
+            writer.transport.abort()
+
+    async def _receive(self, reader: asyncio.StreamReader) -> str:
+        """Keep each report until the connection ends; why it ended, "" where the gateway left."""
+        decoder = msgspec.json.Decoder(DemandReport)
+        try:
+            while line := await reader.readline():
+                self._demand[reader] = decoder.decode(line)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            return f"its line broke: {error}"
+        finally:
+            self._demand.pop(reader, None)
+        return ""
+
+    async def _send(self, writer: asyncio.StreamWriter) -> str:
+        """Tell each new table until the connection ends; why it ended."""
         sent = -1
         while True:
             async with self._changed:
@@ -103,8 +115,13 @@ class Feed:
                     await self._changed.wait()
                 table = self._table
             writer.write(msgspec.json.encode(table) + b"\n")
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await writer.drain()
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await writer.drain()
+            except TimeoutError:
+                return f"it did not take the routes within {SEND_TIMEOUT_S:g} s"
+            except OSError as error:
+                return f"it does not take the routes: {error}"
             sent = table.version
 
 
@@ -128,12 +145,6 @@ class RouteController:
         await self._clock.sleep(COALESCE_S)
         await self._feed.publish(service_routes(self._cache.list(InferenceService), self._cache.list(Pod)))
         return None
-
-
-async def _reports(reader: asyncio.StreamReader) -> AsyncIterator[DemandReport]:
-    decoder = msgspec.json.Decoder(DemandReport)
-    while line := await reader.readline():
-        yield decoder.decode(line)
 
 
 def _all(obj: Resource) -> Iterable[Key]:

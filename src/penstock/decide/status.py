@@ -63,23 +63,20 @@ def service_status(
     cluster_runtime_name: str,
     now: float,
 ) -> InferenceServiceStatus:
-    """The whole status; times of conditions change only when their status does."""
+    """The whole status; times of conditions change only when their status does.
+
+    The gateway takes every service in at once, so IngressReady follows the components, and Ready is the same for both.
+    """
     stopped = is_stopped(service)
-    conditions = [_component_condition(component, stopped) for component in observed]
-    ready = all(condition.status == "True" for condition in conditions)
-    worst = next((c for c in conditions if c.status == "False"), None) or next(
-        (c for c in conditions if c.status == "Unknown"), None
-    )
-    conditions.append(Condition(type="IngressReady", status="True" if ready else "False"))
-    if stopped:
-        conditions.append(Condition(type="Stopped", status="True"))
-    summary = Condition(
-        type="Ready",
-        status="True" if ready else (worst.status if worst else "Unknown"),
-        reason="" if ready or worst is None else worst.reason,
-        message="" if ready or worst is None else worst.message,
-    )
-    conditions.append(summary)
+    parts = [_component_condition(component, stopped) for component in observed]
+    worst = min(parts, key=lambda condition: ("False", "Unknown", "True").index(condition.status))
+    ready = worst.status == "True"
+    conditions = [
+        *parts,
+        Condition(type="IngressReady", status=worst.status, reason=worst.reason),
+        Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message),
+        *((Condition(type="Stopped", status="True"),) if stopped else ()),
+    ]
     components = {
         component.name: msgspec.structs.replace(component.rollout, url=url) for component in observed
     }
