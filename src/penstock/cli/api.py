@@ -151,11 +151,14 @@ def error_of(status: int, body: bytes) -> PlatformError:
 
 def _kubeconfig(given: Path | None) -> Path:
     if given is not None:
-        return given.expanduser()
+        return _existing(given.expanduser())
     named = [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     if named:
-        return next((path for path in named if path.exists()), named[0])
-    path = Home(load(os.environ).home).kubeconfig
+        return _existing(next((path for path in named if path.exists()), named[0]))
+    return _existing(Home(load(os.environ).home).kubeconfig)
+
+
+def _existing(path: Path) -> Path:
     if not path.exists():
         raise Unavailable(
             f"no cluster to talk to: there is no {path}",
