@@ -103,6 +103,8 @@ class Child:
         except TimeoutError:
             await self.kill()
             return False
+        finally:
+            await self._hang_up()
 
     async def kill(self) -> None:
         """End it now."""
@@ -111,6 +113,13 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            with contextlib.suppress(ConnectionError):
+                await self._line.wait_closed()
 
     async def _live(self) -> int:
         ours, theirs = socket.socketpair()
