@@ -56,6 +56,38 @@ def test_shares_of_revisions_come_out_as_wished_and_a_revision_without_pods_give
     assert {route(empty, f"id-{i}", {}).revision for i in range(50)} == {"b"}
 
 
+def test_a_revision_that_is_all_set_aside_gives_its_share_to_healthy_ones_and_stands_in_only_for_want_of_them() -> (
+    None
+):
+    split = service(a=(50, [endpoint("x"), endpoint("y")]), b=(30, [endpoint("z")]), c=(20, [endpoint("w")]))
+    ids = [f"id-{i}" for i in range(2000)]
+    counts = Counter(route(split, i, {}, avoid={"x", "y"}).revision for i in ids)
+    assert set(counts) == {"b", "c"}
+    assert 0.55 < counts["b"] / 2000 < 0.65, "30 to 20, as wished"
+    assert {route(split, i, {}, avoid={"x"}).endpoint.name for i in ids} == {"y", "z", "w"}
+    left = {route(split, i, {}, avoid={"x", "y"}, exclude={"z", "w"}).endpoint.name for i in ids}
+    assert left == {"x", "y"}, "better one that failed lately than none"
+    canary = service(a=(100, [endpoint("x")]), b=(0, [endpoint("y")]))
+    assert route(canary, "id", {}, avoid={"x"}).endpoint.name == "x", "no share, no requests"
+
+
+@given(st.sets(st.sampled_from("xyzw")), st.sets(st.sampled_from("xyzw")), st.text(max_size=8))
+def test_what_is_set_aside_is_taken_only_when_nothing_else_is_left_and_what_is_excluded_never(
+    avoid: set[str], exclude: set[str], request_id: str
+) -> None:
+    names = {"a": "xy", "b": "z", "c": "w"}
+    split = service(**{r: (33, [endpoint(n) for n in ns]) for r, ns in names.items()})
+    chosen = route(split, request_id, {}, avoid, exclude)
+    left = set("xyzw") - exclude
+    if not left:
+        assert chosen is None
+        return
+    assert chosen
+    assert chosen.endpoint.name in (left - avoid or left)
+    assert chosen.endpoint.name in names[chosen.revision]
+    assert ("all set aside" in chosen.reason) == (not left - avoid)
+
+
 @given(st.text(max_size=20), st.dictionaries(st.sampled_from("xyz"), st.integers(0, 5)))
 def test_the_same_request_in_the_same_state_goes_to_the_same_endpoint(
     request_id: str, load: dict[str, int]
