@@ -7,6 +7,7 @@ read-only at /mnt/models; `pvc://` is mounted directly. A container with env STO
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +21,7 @@ from penstock.resources.pod import (
     Volume,
     VolumeMount,
 )
-from penstock.resources.runtime import ClusterStorageContainer
+from penstock.resources.runtime import ClusterStorageContainer, SupportedUriFormat
 from penstock.resources.serving import StorageUri
 
 MODELS = "/mnt/models"
@@ -115,9 +116,22 @@ def _initializer(
 
 
 def _takes(container: ClusterStorageContainer, sources: tuple[Source, ...]) -> bool:
-    prefixes = tuple(f.prefix for f in container.spec.supported_uri_formats if f.prefix)
-    usable = container.spec.workload_type in ("", "initContainer")
-    return usable and bool(prefixes) and all(source.uri.startswith(prefixes) for source in sources)
+    spec = container.spec
+    usable = spec.workload_type in ("", "initContainer")
+    enough = len(sources) == 1 or spec.supports_multi_model_download is True
+    return (
+        usable and enough and all(any(_names(f, s.uri) for f in spec.supported_uri_formats) for s in sources)
+    )
+
+
+def _names(format_: SupportedUriFormat, uri: str) -> bool:
+    """A pattern that is none names nothing."""
+    if format_.prefix and uri.startswith(format_.prefix):
+        return True
+    try:
+        return bool(format_.regex) and re.search(format_.regex, uri) is not None
+    except re.error:
+        return False
 
 
 def _mounted(container: Container, mounts: tuple[VolumeMount, ...]) -> Container:
