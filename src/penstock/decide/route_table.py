@@ -23,9 +23,9 @@ DEFAULT_TIMEOUT_S = 600.0
 
 
 def service_routes(services: Iterable[InferenceService], pods: Iterable[Pod]) -> tuple[ServiceRoute, ...]:
-    """One route for each service, ordered by namespace and name; one more for a predictor behind a transformer."""
+    """One route for each service, and one more for a predictor behind a transformer; routes and endpoints are ordered by name."""
     by_revision: dict[tuple[str, str], list[Pod]] = {}
-    for pod in pods:
+    for pod in sorted(pods, key=lambda pod: pod.metadata.name):
         revision = pod.metadata.labels.get(REVISION_LABEL)
         if revision and is_active(pod) and ready_since(pod) is not None and pod.status.pod_ip:
             by_revision.setdefault((pod.metadata.namespace, revision), []).append(pod)

@@ -1,0 +1,284 @@
+"""The gateway is told of every service, and of exactly those pods that can answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import model, service
+
+from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
+from penstock.decide.route_table import DEFAULT_TIMEOUT_S, service_routes
+from penstock.resources.admission import admit
+from penstock.resources.pod import Pod
+from penstock.resources.serving import (
+    ComponentStatus,
+    FailureInfo,
+    InferenceService,
+    InferenceServiceStatus,
+    ModelStates,
+    ModelStatus,
+    TrafficTarget,
+)
+
+FIRST, SECOND = "iris-predictor-00001", "iris-predictor-00002"
+
+
+def pod(
+    name: str,
+    revision: str = FIRST,
+    *,
+    ready: str = "True",
+    namespace: str = "default",
+    ip: str = "127.1.0.1",
+    port: int | None = 9000,
+    args: tuple[str, ...] = (),
+    annotations: dict[str, str] | None = None,
+    deleted: bool = False,
+    phase: str = "Running",
+) -> Pod:
+    document = {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"penstock.dev/revision": revision} if revision else {},
+            "annotations": annotations or {},
+            **({"deletionTimestamp": "2025-06-15T00:00:00Z"} if deleted else {}),
+        },
+        "spec": {
+            "nodeName": "n1",
+            "containers": [
+                {
+                    "name": "kserve-container",
+                    "args": args,
+                    "ports": [{"containerPort": port}] if port else [],
+                }
+            ],
+        },
+        "status": {
+            "phase": phase,
+            "podIP": ip,
+            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2025-06-15T00:00:00Z"}],
+        },
+    }
+    return msgspec.convert(document, Pod)
+
+
+def with_status(
+    known: InferenceService, *traffic: tuple[str, int], component: str = "predictor", **status: Any
+) -> InferenceService:
+    targets = tuple(TrafficTarget(revision_name=name, percent=percent) for name, percent in traffic)
+    components = known.status.components | {component: ComponentStatus(traffic=targets)}
+    return msgspec.structs.replace(known, status=InferenceServiceStatus(components=components, **status))
+
+
+def with_meta(known: InferenceService, **fields: Any) -> InferenceService:
+    return msgspec.structs.replace(known, metadata=msgspec.structs.replace(known.metadata, **fields))
+
+
+def iris(*traffic: tuple[str, int], **how: Any) -> InferenceService:
+    return with_status(service(**how), *(traffic or ((FIRST, 100),)))
+
+
+def with_transformer() -> InferenceService:
+    document = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris", "namespace": "default"},
+        "spec": {
+            "predictor": model("huggingface"),
+            "transformer": {"containers": [{"name": "kserve-container", "image": "t"}], "timeout": 7},
+        },
+    }
+    made = admit(document).object
+    assert isinstance(made, InferenceService)
+    return made
+
+
+def only(known: InferenceService, *pods: Pod) -> ServiceRoute:
+    [route] = service_routes([known], pods)
+    return route
+
+
+def test_everything_about_a_service_that_serves() -> None:
+    known = with_meta(iris(), creation_timestamp="2025-06-15T00:00:00Z")
+    assert only(known, pod("p1", ip="127.1.0.1"), pod("p2", ip="127.1.0.2")) == ServiceRoute(
+        namespace="default",
+        name="iris",
+        uid="uid-iris",
+        engine_model="iris",
+        hosts=("iris.default", "iris-default"),
+        phase="Ready",
+        revisions=(
+            RevisionRoute(
+                name=FIRST,
+                weight_percent=100,
+                endpoints=(
+                    Endpoint(name="p1", address="127.1.0.1", port=9000, node="n1"),
+                    Endpoint(name="p2", address="127.1.0.2", port=9000, node="n1"),
+                ),
+            ),
+        ),
+        created_at=1_749_945_600.0,
+        timeout_s=DEFAULT_TIMEOUT_S,
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "is_endpoint"),
+    [
+        (pod("p"), True),
+        (pod("p", ready="False"), False),
+        (pod("p", ready="Unknown"), False),
+        (pod("p", deleted=True), False),
+        (pod("p", phase="Failed"), False),
+        (pod("p", phase="Succeeded"), False),
+        (pod("p", ip=""), False),
+        (pod("p", SECOND), False),
+        (pod("p", ""), False),
+        (pod("p", namespace="other"), False),
+    ],
+    ids=[
+        "ready",
+        "not ready",
+        "unknown",
+        "deleted",
+        "failed",
+        "done",
+        "no address",
+        "revision",
+        "label",
+        "namespace",
+    ],
+)
+def test_which_pods_are_endpoints(other: Pod, is_endpoint: bool) -> None:
+    [revision] = only(iris(), other).revisions
+    assert [e.name for e in revision.endpoints] == (["p"] if is_endpoint else [])
+
+
+def test_each_revision_has_its_share_and_its_pods_also_without_traffic() -> None:
+    pods = (pod("a", SECOND), pod("b"), pod("c", SECOND), pod("d", "iris-predictor-00003"))
+    route = only(iris((SECOND, 0), (FIRST, 100)), *pods)
+    assert [(r.name, r.weight_percent, [e.name for e in r.endpoints]) for r in route.revisions] == [
+        (SECOND, 0, ["a", "c"]),
+        (FIRST, 100, ["b"]),
+    ]
+    assert route.phase == "Ready"
+
+
+@given(st.permutations([pod("a"), pod("b", SECOND), pod("c"), pod("d", SECOND), pod("e", ready="False")]))
+def test_the_table_does_not_depend_on_the_order_in_which_pods_are_known(pods: list[Pod]) -> None:
+    [revision, other] = only(iris((FIRST, 50), (SECOND, 50)), *pods).revisions
+    assert [e.name for e in revision.endpoints] == ["a", "c"]
+    assert [e.name for e in other.endpoints] == ["b", "d"]
+
+
+def test_routes_are_ordered_and_a_service_that_is_being_deleted_has_none() -> None:
+    known = [
+        with_meta(service("b"), namespace="two"),
+        service("c"),
+        service("a"),
+        with_meta(service("gone"), deletion_timestamp="2025-06-15T00:00:00Z"),
+        with_meta(service("a"), namespace="two"),
+    ]
+    assert [(r.namespace, r.name) for r in service_routes(known, [])] == [
+        ("default", "a"),
+        ("default", "c"),
+        ("two", "a"),
+        ("two", "b"),
+    ]
+
+
+def test_without_ports_it_is_kserves_and_slots_are_the_containers_concurrency() -> None:
+    [revision] = only(iris(containerConcurrency=3), pod("p", port=None)).revisions
+    assert [(e.port, e.slots) for e in revision.endpoints] == [(8080, 3)]
+
+
+@pytest.mark.parametrize(("set_s", "expected_s"), [({"timeout": 30}, 30.0), ({}, DEFAULT_TIMEOUT_S)])
+def test_how_long_an_answer_may_take(set_s: dict[str, Any], expected_s: float) -> None:
+    assert only(iris(**set_s)).timeout_s == expected_s
+
+
+@pytest.mark.parametrize(
+    ("args", "annotation", "engine_model", "aliases"),
+    [
+        ((), "", "iris", ()),
+        (("--model_name=iris",), "", "iris", ()),
+        (("--model_name=other",), "", "other", ("other",)),
+        ((), " x , y,,", "iris", ("x", "y")),
+        (("--model_name=other",), "other,x", "other", ("other", "x")),
+        (("--model_name=other",), "x", "other", ("x", "other")),
+    ],
+)
+def test_under_which_names_the_model_is_asked_for(
+    args: tuple[str, ...], annotation: str, engine_model: str, aliases: tuple[str, ...]
+) -> None:
+    known = iris(annotations={"penstock.dev/aliases": annotation})
+    route = only(known, pod("p", args=args))
+    assert (route.engine_model, route.aliases) == (engine_model, aliases)
+
+
+def test_how_the_engine_is_asked_is_on_its_pods() -> None:
+    traits = {"penstock.dev/metrics-dialect": "vllm", "penstock.dev/openai-prefix": "/openai/v1"}
+    route = only(iris(), pod("p", annotations=traits))
+    assert (route.metrics_dialect, route.openai_prefix) == ("vllm", "/openai/v1")
+    route = only(iris())
+    assert (route.metrics_dialect, route.openai_prefix) == ("", "/v1")
+
+
+def test_a_transformer_is_the_entry_and_its_predictor_has_a_route_of_its_own() -> None:
+    known = with_status(
+        with_status(with_transformer(), (FIRST, 100)),
+        ("iris-transformer-00001", 100),
+        component="transformer",
+    )
+    pods = (pod("p"), pod("t", "iris-transformer-00001"))
+    entry, behind = service_routes([known], pods)
+    assert (entry.name, behind.name) == ("iris", "iris-predictor")
+    assert [e.name for e in entry.revisions[0].endpoints] == ["t"]
+    assert [e.name for e in behind.revisions[0].endpoints] == ["p"]
+    assert behind.hosts == ("iris-predictor.default", "iris-predictor-default")
+    assert behind.aliases == ()
+    assert (entry.timeout_s, behind.timeout_s) == (7.0, DEFAULT_TIMEOUT_S)
+    starting, behind = service_routes([known], pods[:1])
+    assert (starting.phase, behind.phase) == ("Starting", "Ready")
+
+
+def failed(transition: str, message: str | None) -> ModelStatus:
+    info = FailureInfo(reason="r", message=message) if message is not None else None
+    return ModelStatus(transition_status=transition, last_failure_info=info)
+
+
+def target(state: str) -> ModelStatus:
+    return ModelStatus(
+        transition_status="InProgress", states=ModelStates(active_model_state="", target_model_state=state)
+    )
+
+
+@pytest.mark.parametrize(
+    ("stopped", "model_status", "phase", "message"),
+    [
+        (False, None, "Starting", "its pods are starting"),
+        (False, target("Pending"), "Starting", "its pods are starting"),
+        (False, target("Loading"), "Starting", "its model is being fetched"),
+        (False, failed("InvalidSpec", "no runtime"), "Failed", "no runtime"),
+        (False, failed("BlockedByFailedLoad", "no such model"), "Failed", "no such model"),
+        (False, failed("InvalidSpec", None), "Failed", "InvalidSpec"),
+        (
+            True,
+            failed("InvalidSpec", "no runtime"),
+            "Sleeping",
+            "the service is stopped (annotation serving.kserve.io/stop)",
+        ),
+    ],
+)
+def test_why_nobody_answers(
+    stopped: bool, model_status: ModelStatus | None, phase: str, message: str
+) -> None:
+    known = service(annotations={"serving.kserve.io/stop": "true"} if stopped else {})
+    for traffic in ((), ((FIRST, 100),), ((SECOND, 0),)):
+        route = only(with_status(known, *traffic, model_status=model_status), pod("p", SECOND))
+        assert (route.phase, route.message) == (phase, message)
