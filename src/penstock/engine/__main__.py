@@ -77,7 +77,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     metrics = Metrics(arguments.model_name, arguments.kv_blocks, BLOCK_TOKENS)
     engine = Engine(_child_command(arguments, text), metrics, BlockMirror(arguments.kv_blocks), publisher)
-    bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size, structured=False)
+    bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size)
     api = Api(engine, text, bounds, int(time.time()))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

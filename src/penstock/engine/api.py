@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -77,11 +78,16 @@ class Api:
             "max_model_len": self._bounds.context_tokens,
         }
 
+    def _limits(self) -> Bounds:
+        """Whether answers can be forced into a schema is known once the model is loaded."""
+        loaded = self._engine.loaded
+        return replace(self._bounds, structured=loaded is not None and loaded.structured)
+
     async def _complete(self, exchange: Exchange, *, chat: bool) -> None:
         if self.draining:
             exchange.keeps_alive = False
             raise Unavailable("the engine is draining", code="draining", retry_after_s=1.0)
-        wish = read_wish(_json(exchange.body), self._text, self._bounds, chat=chat)
+        wish = read_wish(_json(exchange.body), self._text, self._limits(), chat=chat)
         generations: list[Generation] = []
         try:
             for prompt in wish.prompts:

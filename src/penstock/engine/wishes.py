@@ -29,7 +29,7 @@ class Bounds:
     context_tokens: int
     kv_blocks: int
     vocabulary: int
-    structured: bool
+    structured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,10 @@ def _schema(body: dict[str, Any], bounds: Bounds) -> str | None:
         raise wrong("response_format", form, "type text, json_object, or json_schema with json_schema.schema")
     if not bounds.structured:
         raise wrong(
-            "response_format", kind, "text: this model was loaded without a grammar", "unsupported_parameter"
+            "response_format",
+            kind,
+            "text: this model's tokenizer cannot be used for grammars",
+            "unsupported_parameter",
         )
     return json.dumps(schema)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -18,16 +19,19 @@ from blake3 import blake3
 
 from penstock.engine.convert.config import read_config
 from penstock.engine.convert.safetensors import Weights, weight_files
-from penstock.kit.errors import Unavailable
+from penstock.kit.errors import NotFound, Unavailable
 
+logger = logging.getLogger(__name__)
 IR = "openvino_model.xml"
-FORMAT = "2"
+FORMAT = "3"
 """Part of the cache's key: raise it when the converter makes something else of the same files."""
 
 
 def loadable(folder: Path, cache: Path) -> Path:
     """What to give to the pipeline: a folder with IR, or a GGUF file. Raises PlatformError, naming the file."""
     if (folder / IR).exists():
+        if not (folder / IR).with_suffix(".bin").exists():
+            raise NotFound(f"{folder}: there is {IR}, but no openvino_model.bin", code="missing_weights")
         return folder
     ggufs = sorted(folder.glob("*.gguf"))
     if ggufs and not (folder / "config.json").exists():
@@ -58,6 +62,7 @@ def _convert(folder: Path, target: Path) -> None:
     try:
         model = build_model(read_config(folder), Weights(folder))
         ov.save_model(model, temporary / IR, compress_to_fp16=False)
+        _add_tokenizer(folder, temporary)
         os.replace(temporary, target)  # noqa: PTH105  the atomic one
     except OSError as error:
         raise Unavailable(
@@ -65,6 +70,18 @@ def _convert(folder: Path, target: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _add_tokenizer(folder: Path, target: Path) -> None:
+    """Without it the model serves all the same, but for structured output."""
+    from penstock.engine.convert.tokenizer import DETOKENIZER_IR, TOKENIZER_IR, save_tokenizer  # noqa: PLC0415
+
+    try:
+        save_tokenizer(folder, target)
+    except Exception as error:  # noqa: BLE001  the library says in many ways that it does not know a tokenizer
+        for name in (TOKENIZER_IR, DETOKENIZER_IR):
+            (target / name).unlink(missing_ok=True)
+        logger.warning("the tokenizer cannot be converted, so answers cannot follow a schema: %s", error)
 
 
 @contextlib.contextmanager

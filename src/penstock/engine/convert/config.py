@@ -49,7 +49,9 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         return _config(document, architecture)
     except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"config.json: a value is of the wrong type: {error}", code="corrupt_config") from None
+        raise InvalidInput(
+            f"config.json: a value is of the wrong type: {error}", code="corrupt_config"
+        ) from None
 
 
 def context_tokens(folder: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Weights:
         return name in self._entries
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The tensor in float32. Raises InvalidInput if it is absent or has another shape."""
+        """The tensor in float32. Raises InvalidInput if it is absent, of another shape, or not finite."""
         entry = self._entries.get(name)
         if entry is None:
             raise InvalidInput(f"the weights have no tensor {name!r}", code="corrupt_weights")
@@ -53,9 +54,16 @@ class Weights:
             )
         kind, _ = _TYPES[entry.dtype]
         raw = np.memmap(entry.path, dtype=kind, mode="r", offset=entry.start, shape=shape)
-        if entry.dtype == "BF16":
-            return (raw.astype(np.uint32) << 16).view(np.float32)
-        return raw.astype(np.float32)
+        array = (
+            (raw.astype(np.uint32) << 16).view(np.float32)
+            if entry.dtype == "BF16"
+            else raw.astype(np.float32)
+        )
+        if not np.isfinite(array).all():
+            raise InvalidInput(
+                f"{entry.path.name}: tensor {name!r} holds values that are no numbers", code="corrupt_weights"
+            )
+        return array
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -64,7 +72,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if index.exists():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInput(
                 f"{index.name} is not a weight index: {error}", code="corrupt_weights"
             ) from None
@@ -116,7 +124,7 @@ def _entry(path: Path, name: str, described: Any, base: int, size: int) -> _Entr
             f"{path.name}: tensor {name!r} has type {dtype}, expected {', '.join(_TYPES)}",
             code="unsupported_weights",
         )
-    wanted = int(np.prod(shape, dtype=np.int64)) * _TYPES[dtype][1]
+    wanted = math.prod(shape) * _TYPES[dtype][1]
     if start < 0 or end - start != wanted or base + end > size:
         raise _corrupt(
             path, f"tensor {name!r} does not fit: bytes {start} to {end}, the file has {size - base}"
