@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
 from platform_process import Platform, until
@@ -47,6 +49,31 @@ def test_completions_and_models_answer(client: openai.OpenAI) -> None:
 def test_the_kserve_path_of_openai_answers_too(platform: Platform) -> None:
     client = openai.OpenAI(base_url=f"{platform.url}/openai/v1", api_key="any")
     assert client.chat.completions.create(model="default/quickstart", messages=MESSAGES).choices
+
+
+def test_an_answer_follows_a_schema(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}},
+        "required": ["answer", "sure"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
+    answer = client.chat.completions.create(
+        model="quickstart", messages=MESSAGES, response_format=form, max_tokens=60
+    )
+    said = json.loads(answer.choices[0].message.content)
+    assert said["answer"] in ("yes", "no")
+    assert isinstance(said["sure"], bool)
+
+
+def test_a_schema_that_is_none_fails_its_own_request_only(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    for _ in range(20):
+        with pytest.raises(openai.BadRequestError, match="response_format") as caught:
+            client.chat.completions.create(model="quickstart", messages=MESSAGES, response_format=form)
+        assert caught.value.code == "bad_schema"
+    assert client.chat.completions.create(model="quickstart", messages=MESSAGES).choices
 
 
 def test_embeddings_are_refused_with_what_to_do(client: openai.OpenAI) -> None:

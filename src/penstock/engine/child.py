@@ -53,6 +53,7 @@ class Runner:
         self._failed: list[Update] = []
         self._with_logprobs: set[int] = set()
         self._dropped = False
+        self._new_grammars: set[int] = set()
 
     @property
     def busy(self) -> bool:
@@ -61,10 +62,8 @@ class Runner:
 
     def add(self, message: Add) -> None:
         """Start it, or hold it until another that computes the same prefix has done so."""
-        if self._gate.admit(message.id, message.tokens):
+        if self._gate.admit(message):
             self._start(message)
-        else:
-            self._gate.hold(message)
 
     def cancel(self, message: Cancel) -> None:
         """Forget it; the pipeline drops it at its next step."""
@@ -80,7 +79,7 @@ class Runner:
         """One step of the pipeline."""
         self._dropped = False
         if self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
+            self._advance()
         updates, self._failed = self._failed, []
         for number, handle in tuple(self._handles.items()):
             update = self._read(number, handle)
@@ -96,6 +95,23 @@ class Runner:
         metrics = self._pipeline.get_metrics()
         return Step(updates, len(self._handles), metrics.cache_usage / 100.0)
 
+    def _advance(self) -> None:
+        """A schema is compiled in its request's first step; one that cannot be fails its own request, not the engine."""
+        try:
+            self._pipeline.step()
+        except RuntimeError as error:
+            if not self._new_grammars:
+                raise
+            said = str(error).strip().splitlines()[-1].rpartition(": ")[2]
+            for number in self._new_grammars:
+                handle = self._handles.pop(number, None)
+                if handle is not None:
+                    handle.cancel()
+                    self._failed.append(Update(number, finish="bad_schema", error=said))
+                self._gate.forget(number)
+            self._dropped = True
+        self._new_grammars.clear()
+
     def _release(self) -> None:
         for message in self._gate.released():
             self._start(message)
@@ -109,6 +125,8 @@ class Runner:
             self._handles[message.id] = self._pipeline.add_request(message.id, ids, config)
             if message.sampling.logprobs:
                 self._with_logprobs.add(message.id)
+            if message.sampling.json_schema is not None:
+                self._new_grammars.add(message.id)
         except (RuntimeError, ValueError, TypeError) as error:
             self._gate.forget(message.id)
             self._failed.append(Update(message.id, finish="error", error=str(error).splitlines()[0]))

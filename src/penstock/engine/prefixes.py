@@ -55,6 +55,7 @@ class BlockMirror:
         self._capacity = blocks
         self._cached: OrderedDict[int, None] = OrderedDict()
         self._used: dict[int, int] = {}
+        self._expected: set[int] = set()
 
     def cached_tokens(self, tokens: Sequence[int]) -> int:
         """How many leading tokens would be found; at least one token is always computed."""
@@ -68,21 +69,37 @@ class BlockMirror:
     def begin(self, tokens: Sequence[int]) -> tuple[list[Stored | Removed], list[int]]:
         """A request starts: its prompt's blocks are in use from now on. Returns events and the hashes to give to `end`."""
         hashes = block_hashes(tokens)
+        self._expected.update(number for number in hashes if number not in self._cached)
         events = self._store(hashes, tokens)
         for number in hashes:
             self._used[number] = self._used.get(number, 0) + 1
         return events, hashes
 
-    def end(self, held: Iterable[int], tokens: Sequence[int]) -> list[Stored | Removed]:
+    def computed(self, held: Iterable[int]) -> None:
+        """Its first token is there, so its prompt's blocks are."""
+        self._expected.difference_update(held)
+
+    def end(self, held: Sequence[int], tokens: Sequence[int]) -> list[Stored | Removed]:
         """It ended with `tokens` in all (prompt and answer): whole blocks stay cached."""
-        events = self._store(block_hashes(tokens), tokens)
+        self._release(held)
+        return self._store(block_hashes(tokens), tokens)
+
+    def abandon(self, held: Sequence[int]) -> list[Stored | Removed]:
+        """It ended before its first token: what nobody else computes is not cached after all."""
+        self._release(held)
+        gone = tuple(number for number in held if number in self._expected and number not in self._used)
+        self._expected.difference_update(gone)
+        for number in gone:
+            del self._cached[number]
+        return [Removed(gone)] if gone else []
+
+    def _release(self, held: Iterable[int]) -> None:
         for number in held:
             left = self._used[number] - 1
             if left:
                 self._used[number] = left
             else:
                 del self._used[number]
-        return events
 
     def _store(self, hashes: list[int], tokens: Sequence[int]) -> list[Stored | Removed]:
         events: list[Stored | Removed] = []
@@ -115,11 +132,17 @@ class LeaderGate:
         self._leaders: dict[int, int] = {}
         self._led: dict[int, list[int]] = {}
         self._known: OrderedDict[int, None] = OrderedDict()
-        self._held: OrderedDict[int, Add] = OrderedDict()
+        self._held: OrderedDict[int, tuple[Add, list[int]]] = OrderedDict()
 
-    def admit(self, number: int, tokens: Sequence[int]) -> bool:
-        """Whether the request may start; if so it leads the blocks that are not known yet."""
-        hashes = block_hashes(tokens)
+    def admit(self, message: Add) -> bool:
+        """Whether the request may start; if so it leads the blocks that are not known yet, else it is held."""
+        hashes = block_hashes(message.tokens)
+        if self._leads(message.id, hashes):
+            return True
+        self._held[message.id] = (message, hashes)
+        return False
+
+    def _leads(self, number: int, hashes: Sequence[int]) -> bool:
         new = [h for h in hashes if h not in self._known]
         if new and self._leaders.get(new[0], number) != number:
             return False
@@ -127,10 +150,6 @@ class LeaderGate:
         self._leaders.update(dict.fromkeys(mine, number))
         self._led[number] = mine
         return True
-
-    def hold(self, message: Add) -> None:
-        """Keep it until its leader is through."""
-        self._held[message.id] = message
 
     def computed(self, number: int) -> None:
         """The request has its first token: its prompt is computed, and cached."""
@@ -149,8 +168,8 @@ class LeaderGate:
     def released(self) -> list[Add]:
         """Those that may start now, in order of arrival."""
         free = []
-        for number, message in tuple(self._held.items()):
-            if self.admit(number, message.tokens):
+        for number, (message, hashes) in tuple(self._held.items()):
+            if self._leads(number, hashes):
                 del self._held[number]
                 free.append(message)
         return free

@@ -27,7 +27,7 @@ from penstock.engine.frames import (
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BlockMirror, Removed, Stored
-from penstock.kit.errors import Exhausted, Internal, PlatformError, Unavailable
+from penstock.kit.errors import Exhausted, Internal, InvalidInput, PlatformError, Unavailable
 
 MAX_REQUESTS = 1024
 """Requests in the batch and before it; beyond, the caller is asked to come again."""
@@ -119,6 +119,10 @@ class Engine:
         """What the generation brings, until its end. Raises Internal if the pipeline fails."""
         while True:
             update = await generation.updates.get()
+            if update.finish == "bad_schema":
+                raise InvalidInput(
+                    f"'response_format': the schema cannot be followed: {update.error}", code="bad_schema"
+                )
             if update.finish == "error":
                 raise Internal(f"the pipeline refused the request: {update.error}", code="generation_failed")
             yield update
@@ -150,6 +154,7 @@ class Engine:
             self.metrics.generation_tokens.inc(len(update.tokens))
             if not generation.tokens:
                 self.metrics.first_token.observe(now - generation.started)
+                self._mirror.computed(generation.held)
             else:
                 each = (now - generation.last) / len(update.tokens)
                 self.metrics.between_tokens.observe(each)
@@ -164,7 +169,11 @@ class Engine:
     def _settle(self, generation: Generation, reason: str) -> None:
         """The last token was never fed back, so its keys and values are not in the cache."""
         computed = [*generation.prompt, *generation.tokens[:-1]]
-        self._publish(self._mirror.end(generation.held, computed))
+        self._publish(
+            self._mirror.end(generation.held, computed)
+            if generation.tokens
+            else self._mirror.abandon(generation.held)
+        )
         self.metrics.whole.observe(time.monotonic() - generation.started)
         self.metrics.finished(reason)
 

@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,8 +57,10 @@ def _convert(folder: Path, target: Path) -> None:
 
     from penstock.engine.convert.graph import build_model  # noqa: PLC0415
 
-    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    temporary = target.parent / f".making-{target.name}"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
     try:
+        temporary.mkdir()
         model = build_model(read_config(folder), Weights(folder))
         ov.save_model(model, temporary / IR, compress_to_fp16=False)
         _add_tokenizer(folder, temporary)

@@ -79,11 +79,11 @@ def _pretended_transformers() -> Iterator[type]:
     try:
         yield fast
     finally:
-        for name, module in before.items():
-            if module is None:
+        for name, earlier in before.items():
+            if earlier is None:
                 del sys.modules[name]
             else:
-                sys.modules[name] = module
+                sys.modules[name] = earlier
 
 
 def _json(path: Path) -> dict[str, Any]:
