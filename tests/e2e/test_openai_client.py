@@ -52,19 +52,12 @@ def test_the_kserve_path_of_openai_answers_too(platform: Platform) -> None:
 
 
 def test_an_answer_follows_a_schema(client: openai.OpenAI) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}},
-        "required": ["answer", "sure"],
-        "additionalProperties": False,
-    }
+    schema = {"enum": ["a turbine", "a valve"]}
     form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
     answer = client.chat.completions.create(
         model="quickstart", messages=MESSAGES, response_format=form, max_tokens=60
     )
-    said = json.loads(answer.choices[0].message.content)
-    assert said["answer"] in ("yes", "no")
-    assert isinstance(said["sure"], bool)
+    assert json.loads(answer.choices[0].message.content) in schema["enum"]
 
 
 def test_a_schema_that_is_none_fails_its_own_request_only(client: openai.OpenAI) -> None:
