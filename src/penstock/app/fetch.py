@@ -1,12 +1,13 @@
 """`python -m penstock.app.fetch URI FOLDER [URI FOLDER …]`: the storage initializer; brings models into a pod.
 
-Exit codes: 0 done, 1 a fault of the program, 2 wrong usage or a URI that is none, 3 nothing there, 4 not reachable, 5 not allowed,
+Exit codes: 0 done, 1 a fault of this program or machine, 2 wrong usage or a URI that is none, 3 nothing there, 4 not reachable, 5 not allowed,
 6 no room on the disk, 7 what arrived is corrupt. Progress goes to standard output, the reason of a failure to standard error in
 one line. It may be killed at any moment and goes on where it was.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,9 +15,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from penstock.app.download import Corrupt
-from penstock.app.model_cache import RECORD, cached
+from penstock.app.download import LATER, listed
+from penstock.app.model_cache import cached
 from penstock.app.registry import open_source
+from penstock.contracts.source import Changed, Corrupt, public
 from penstock.kit.errors import (
     Exhausted,
     Forbidden,
@@ -27,8 +29,10 @@ from penstock.kit.errors import (
     Unauthorized,
     Unavailable,
 )
+from penstock.kit.redact import redact_text
 
 CACHE = "PENSTOCK_CACHE_DIR"
+MAX_LISTINGS = 3
 EXIT_CODES: dict[type[PlatformError], int] = {
     InvalidInput: 2,
     TooLarge: 2,
@@ -42,28 +46,24 @@ EXIT_CODES: dict[type[PlatformError], int] = {
 
 
 def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
-    """Fill `folder` with the model: links to the node's cache or, for local files, to where they lie. Raises PlatformError."""
+    """Fill `folder` with the model: links to the node's cache or, for local files, to where they lie. Raises PlatformError, OSError."""
     source = open_source(uri, environ)
-    snapshot = source.snapshot()
-    folder.mkdir(parents=True, exist_ok=True)
-    if snapshot.local_folder:
-        local = Path(snapshot.local_folder)
-        for path in sorted(local.iterdir()) if local.is_dir() else [local]:
-            _clear(folder / path.name).symlink_to(path)
-        return
     cache = Path(environ[CACHE]) if environ.get(CACHE) else folder.parent / ".model-cache"
-    there = cached(cache, public(uri), source, snapshot.files)
-    for path in sorted(path for path in there.rglob("*") if path.is_file() and path.name != RECORD):
-        target = folder / path.relative_to(there)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _link(path, _clear(target))
-
-
-def public(uri: str) -> str:
-    """The URI without user, password and query, any of which may be a secret."""
-    scheme, separator, rest = uri.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    for _ in range(MAX_LISTINGS):
+        snapshot = listed(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        if snapshot.local_folder:
+            _link_local(Path(snapshot.local_folder), folder)
+            return
+        try:
+            there = cached(cache, uri, source, snapshot.files)
+        except Changed:
+            print(f"{public(uri)}: changed while it was fetched; looking anew", flush=True)
+            continue
+        for path in sorted(path for path in there.rglob("*") if path.is_file()):
+            _link(path, _free(folder, path.relative_to(there)))
+        return
+    raise Corrupt(f"changed {MAX_LISTINGS} times while it was fetched", hint=LATER)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -76,15 +76,49 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"{public(uri)}: fetching", flush=True)
         try:
             fetch(uri, Path(folder), environ)
-        except PlatformError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            print(f"{public(uri)}: {error.message}{hint}", file=sys.stderr)
-            return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+        except Exception as error:  # noqa: BLE001  the end of the program: nobody else can say what went wrong
+            code, reason = _explained(error)
+            print(
+                " ".join(redact_text(f"{public(uri)}: {reason.replace(uri, public(uri))}").split()),
+                file=sys.stderr,
+            )
+            return code
     return 0
 
 
-def _clear(target: Path) -> Path:
-    """The same path, free of what an earlier try left there."""
+def _explained(error: Exception) -> tuple[int, str]:
+    """The exit code, and the reason in words."""
+    if isinstance(error, PlatformError):
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+        return code, f"{error.message} ({error.hint})" if error.hint else error.message
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EXIT_CODES[Exhausted], "the disk is full (make room; what has arrived is kept)"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return EXIT_CODES[InvalidInput], f"a file's name is too long for this disk: {error.filename!r:.80}"
+    if isinstance(error, OSError) and error.strerror:
+        return 1, f"{error.filename or 'this machine'}: {error.strerror}"
+    return 1, f"{type(error).__name__}: {error}"
+
+
+def _link_local(local: Path, folder: Path) -> None:
+    """Links to what lies in `local`, or to it if it is a file."""
+    if folder.resolve() == local.resolve() or local.resolve() in folder.resolve().parents:
+        raise InvalidInput(f"{folder} is in the model's own folder, expected one beside it")
+    for path in sorted(local.iterdir()) if local.is_dir() else [local]:
+        _free(folder, Path(path.name)).symlink_to(path)
+
+
+def _free(folder: Path, name: Path) -> Path:
+    """`name` below `folder`, free of what an earlier try left there; never through a link, which may lead to a user's files."""
+    target = folder
+    for part in name.parent.parts:
+        target /= part
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        target.mkdir(exist_ok=True)
+    target /= name.name
+    if target.is_dir() and not target.is_symlink():
+        raise InvalidInput(f"{target} is a folder, expected nothing there", hint="remove it, then try again")
     target.unlink(missing_ok=True)
     return target
 

@@ -6,10 +6,18 @@ Downloading, resuming, verifying, caching and unpacking are the fetcher's busine
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from msgspec import Struct
+
+from penstock.kit.errors import PlatformError
+
+MAX_FILES = 100_000
+"""More files than this are no model."""
+
+_HOST = re.compile(r"[^@:]*(:\d*)?|\[[^@]*\](:\d*)?")
 
 
 class RemoteFile(Struct, frozen=True, kw_only=True):
@@ -29,18 +37,25 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Changed(Exception):
-    """The file is no longer the one that was listed, so what is here of it cannot be continued."""
+    """The file is no longer the one that was listed, or cannot be continued; what is here of it is of no use."""
+
+
+class Corrupt(PlatformError):
+    """What arrived is not what the source promised, also after trying again."""
 
 
 class ModelSource(Protocol):
-    """One URI, opened. Raises NotFound, Forbidden, Unauthorized, InvalidInput (final), Unavailable (may be tried again)."""
+    """One URI, opened. Raises NotFound, Forbidden, Unauthorized, InvalidInput (final), Unavailable (may be tried again).
+
+    Messages do not name the URI: who asked knows it, and says it without its secrets.
+    """
 
     def snapshot(self) -> Snapshot:
         """The files behind the URI."""
         ...
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        """The content from byte `start` on, in pieces. Raises Changed where it can be told."""
+        """The content of a file of the last snapshot from byte `start` on, in pieces. Raises Changed where it can be told."""
         ...
 
 
@@ -52,3 +67,17 @@ class SourceModule(Protocol):
     def open_source(self, uri: str, environ: Mapping[str, str]) -> ModelSource:
         """A source for `uri`; credentials come from `environ`. Raises InvalidInput for a URI that is none."""
         ...
+
+
+def public(uri: str) -> str:
+    """The URI without user, password, query and fragment, any of which may be a secret.
+
+    A password with an unquoted slash in it ends the host too early; then all up to the last `@` is taken for secret.
+    """
+    scheme, separator, rest = uri.partition("://") if "://" in uri else ("", "", uri)
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in host:
+        rest = host.rpartition("@")[2] + rest[len(host) :]
+    elif "@" in rest and not _HOST.fullmatch(host):
+        rest = rest.rpartition("@")[2]
+    return f"{scheme}{separator}{re.split(r'[?#]', rest, maxsplit=1)[0]}"

@@ -10,14 +10,18 @@ from penstock.contracts.source import RemoteFile, Snapshot
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, nearest
 
 SCHEMES = ("file",)
+EXPECTED = "is no path on this machine, expected file:///ABSOLUTE/PATH"
 
 
 def open_source(uri: str, environ: Mapping[str, str]) -> FileSource:
     """Raises InvalidInput unless it is an absolute path on this machine."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise InvalidInput(EXPECTED) from None
     path = unquote(parts.path)
-    if parts.netloc not in ("", "localhost") or not path.startswith("/"):
-        raise InvalidInput(f"storageUri: found {uri!r}, expected file:///ABSOLUTE/PATH")
+    if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+        raise InvalidInput(EXPECTED)
     return FileSource(Path(path))
 
 
@@ -34,9 +38,11 @@ class FileSource:
             if self._path.is_dir():
                 next(self._path.iterdir(), None)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"{self._path}: there is no such file or folder{self._advice()}") from None
+            raise NotFound(f"there is no such file or folder{self._advice()}") from None
         except PermissionError:
-            raise Forbidden(f"{self._path}: may not be read by this user") from None
+            raise Forbidden("may not be read by this user") from None
+        except OSError as error:
+            raise NotFound(f"cannot be read: {error.strerror}") from None
         return Snapshot(local_folder=str(self._path))
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
@@ -46,5 +52,8 @@ class FileSource:
     def _advice(self) -> str:
         parent = next(folder for folder in self._path.parents if folder.is_dir())
         missing = self._path.relative_to(parent).parts[0]
-        close = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
+        try:
+            close = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
+        except PermissionError:
+            close = ()
         return f"; in {parent} there is {', '.join(close)}" if close else f"; {parent} is there"

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from penstock.contracts.source import Changed, RemoteFile, Snapshot
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
@@ -14,14 +14,21 @@ from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError
 SCHEMES = ("http", "https")
 TIMEOUT_S = 30.0
 PIECE_BYTES = 1 << 20
+EXPECTED = "is no address of a file, expected https://HOST/…/FILE"
+_AS_IT_IS = {"accept-encoding": "identity"}
+"""A compressed answer has another length, and may have another entity tag."""
 
 
 def open_source(uri: str, environ: Mapping[str, str]) -> HttpSource:
     """Raises InvalidInput unless the URI ends in the name of a file."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidInput(EXPECTED) from None
     name = PurePosixPath(unquote(parts.path)).name
-    if not parts.hostname or not name:
-        raise InvalidInput(f"storageUri: found {_public(uri)!r}, expected {parts.scheme}://HOST/…/FILE")
+    if not host or not name:
+        raise InvalidInput(EXPECTED)
     return HttpSource(uri, name)
 
 
@@ -33,13 +40,13 @@ class HttpSource:
         self._name = name
 
     def snapshot(self) -> Snapshot:
-        """Asked for with HEAD; a server that does not know HEAD is asked for its first byte."""
-        with _client() as client, _explained(self._uri):
-            answer = client.head(self._uri)
-            if answer.status_code in (405, 501):
-                with client.stream("GET", self._uri) as answer:
+        """Asked for with HEAD; where that is refused (an address may be signed for GET alone), with a GET that is broken off."""
+        with _client() as client, _explained():
+            answer = client.head(self._uri, headers=_AS_IT_IS)
+            if 400 <= answer.status_code < 500 or answer.status_code == 501:
+                with client.stream("GET", self._uri, headers=_AS_IT_IS) as answer:
                     pass
-            _check(answer, self._uri)
+            _check(answer)
         length = answer.headers.get("content-length", "")
         encoded = answer.headers.get("content-encoding", "identity") != "identity"
         size = int(length) if length.isdecimal() and not encoded else None
@@ -47,17 +54,16 @@ class HttpSource:
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
         """From `start` on. A server without ranges sends everything, of which the beginning is dropped."""
-        headers = {"accept-encoding": "identity"}
+        headers = dict(_AS_IT_IS)
         if start:
             headers["range"] = f"bytes={start}-"
             if file.version.startswith('"'):
                 headers["if-range"] = file.version
-        with (
-            _client() as client,
-            _explained(self._uri),
-            client.stream("GET", self._uri, headers=headers) as answer,
-        ):
-            _check(answer, self._uri)
+        with _client() as client, _explained(), client.stream("GET", self._uri, headers=headers) as answer:
+            if start and answer.status_code == 416:
+                _check_end(answer, file, start)
+                return
+            _check(answer)
             if file.version and _version(answer) != file.version:
                 raise Changed
             skip = 0
@@ -79,32 +85,34 @@ def _client() -> Any:
 
 
 @contextlib.contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _explained() -> Iterator[None]:
     import httpx  # noqa: PLC0415  see above
 
     try:
         yield
     except httpx.HTTPError as error:
-        raise Unavailable(f"{_public(uri)}: {error or type(error).__name__}") from None
+        raise Unavailable(str(error) or type(error).__name__) from None
+    except (httpx.InvalidURL, UnicodeError):
+        raise InvalidInput(EXPECTED) from None
 
 
-def _check(answer: Any, uri: str) -> None:
+def _check(answer: Any) -> None:
     status = answer.status_code
     if status < 300:
         return
+    said = f"the server answered {status} {answer.reason_phrase}"
     kinds: dict[int, type[PlatformError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: NotFound}
-    if status in kinds or (400 <= status < 500 and status not in (408, 416, 425, 429)):
-        raise kinds.get(status, InvalidInput)(
-            f"{_public(uri)}: the server answered {status} {answer.reason_phrase}"
-        )
-    raise Unavailable(f"{_public(uri)}: the server answered {status} {answer.reason_phrase}")
+    if status in kinds or (400 <= status < 500 and status not in (408, 425, 429)):
+        raise kinds.get(status, InvalidInput)(said)
+    raise Unavailable(said)
+
+
+def _check_end(answer: Any, file: RemoteFile, start: int) -> None:
+    """Nothing is left after `start` if the whole is that long (RFC 9110, 15.5.17). Raises Changed if it is not."""
+    version = _version(answer)
+    if answer.headers.get("content-range", "") != f"bytes */{start}" or version not in ("", file.version):
+        raise Changed
 
 
 def _version(answer: Any) -> str:
     return str(answer.headers.get("etag") or answer.headers.get("last-modified") or "")
-
-
-def _public(uri: str) -> str:
-    """Without user, password and query, which may be secrets."""
-    parts = urlsplit(uri)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

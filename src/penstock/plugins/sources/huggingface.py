@@ -13,6 +13,8 @@ from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError
 SCHEMES = ("hf",)
 TIMEOUT_S = 30.0
 PIECE_BYTES = 1 << 20
+EXPECTED = "is no name of a model, expected hf://OWNER/MODEL or hf://OWNER/MODEL:REVISION"
+CHECK = "check the name; for a private one give HF_TOKEN in a Secret of the service account"
 _URI = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?::([\w./-]+))?/?")
 _FORMATS = (".safetensors", ".gguf", ".xml")
 
@@ -21,9 +23,7 @@ def open_source(uri: str, environ: Mapping[str, str]) -> HubSource:
     """Raises InvalidInput unless it is owner and model, and perhaps a revision."""
     match = _URI.fullmatch(uri)
     if match is None:
-        raise InvalidInput(
-            f"storageUri: found {uri!r}, expected hf://OWNER/MODEL or hf://OWNER/MODEL:REVISION"
-        )
+        raise InvalidInput(EXPECTED)
     owner, model, revision = match.groups()
     return HubSource(f"{owner}/{model}", revision or "main", environ)
 
@@ -39,7 +39,7 @@ class HubSource:
 
     def snapshot(self) -> Snapshot:
         """Files with sizes; those in large-file storage with their SHA-256. Pickled weights are left out beside safe ones."""
-        with _explained(self._repository, self._revision):
+        with _explained(self._revision):
             info = self._api().model_info(self._repository, revision=self._revision, files_metadata=True)
         siblings = info.siblings or []
         names = [sibling.rfilename for sibling in siblings]
@@ -72,13 +72,13 @@ class HubSource:
         if start:
             headers["range"] = f"bytes={start}-"
         with (
-            _explained(self._repository, file.version),
+            _explained(file.version),
             httpx.Client(follow_redirects=True, timeout=TIMEOUT_S) as client,
             client.stream("GET", url, headers=headers) as answer,
         ):
-            answer.raise_for_status()
-            if start and answer.status_code != 206:
+            if start and answer.status_code in (200, 416):
                 raise Changed  # without ranges it begins anew
+            answer.raise_for_status()
             yield from answer.iter_bytes(PIECE_BYTES)
 
     def _api(self) -> Any:
@@ -92,27 +92,31 @@ def _is_pickled(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _explained(repository: str, revision: str) -> Iterator[None]:
+def _explained(revision: str) -> Iterator[None]:
     import httpx  # noqa: PLC0415  see above
     from huggingface_hub import errors  # noqa: PLC0415  see above
 
-    where = f"hf://{repository}"
+    # The Hub's client may bring its own HTTP library, whose root error is the base of its errors.
+    library: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
+    except errors.HFValidationError:
+        raise InvalidInput(EXPECTED) from None
     except errors.GatedRepoError:
         raise Forbidden(
-            f"{where}: access is gated", hint="accept its terms on the Hub, then give HF_TOKEN in a Secret"
+            "access is gated", hint="accept its terms on the Hub, then give HF_TOKEN in a Secret"
         ) from None
     except errors.RevisionNotFoundError:
-        raise NotFound(f"{where}: there is no revision {revision!r}") from None
+        raise NotFound(f"there is no revision {revision!r}") from None
     except errors.RepositoryNotFoundError:
-        raise NotFound(
-            f"{where}: there is no such repository, or it is private",
-            hint="check the name; for a private one give HF_TOKEN in a Secret of the service account",
-        ) from None
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        kinds: dict[int, type[PlatformError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
-        raise kinds.get(status, Unavailable)(f"{where}: the Hub answered {status}") from None
-    except (httpx.HTTPError, errors.HfHubHTTPError, OSError) as error:
-        raise Unavailable(f"{where}: the Hub cannot be reached: {type(error).__name__}") from None
+        raise NotFound("there is no such repository, or it is private", hint=CHECK) from None
+    except (httpx.HTTPStatusError, errors.HfHubHTTPError) as error:
+        raise _by_status(error.response.status_code) from None
+    except (httpx.HTTPError, library, OSError) as error:
+        raise Unavailable(f"the Hub cannot be reached: {type(error).__name__}") from None
+
+
+def _by_status(status: int) -> PlatformError:
+    kinds: dict[int, type[PlatformError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
+    hint = CHECK if status in kinds else ""
+    return kinds.get(status, Unavailable)(f"the Hub answered {status}", hint=hint)

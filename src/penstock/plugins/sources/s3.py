@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
-from penstock.contracts.source import Changed, RemoteFile, Snapshot
-from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
+from penstock.contracts.source import MAX_FILES, Changed, RemoteFile, Snapshot
+from penstock.kit.errors import Forbidden, InvalidInput, NotFound, TooLarge, Unauthorized, Unavailable
 
 SCHEMES = ("s3",)
 DEFAULT_REGION = "us-east-1"
 PIECE_BYTES = 4 << 20
+EXPECTED = "is no place in a store, expected s3://BUCKET/PREFIX"
+HINT = "give credentials in a Secret of the service account; see docs/howto/model-sources.md"
 _ROLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -25,7 +29,7 @@ def open_source(uri: str, environ: Mapping[str, str]) -> S3Source:
     """Raises InvalidInput without a bucket."""
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if not bucket:
-        raise InvalidInput(f"storageUri: found {uri!r}, expected s3://BUCKET/PREFIX")
+        raise InvalidInput(EXPECTED)
     return S3Source(bucket, prefix.strip("/"), environ)
 
 
@@ -36,34 +40,54 @@ class S3Source:
         self._bucket = bucket
         self._prefix = prefix
         self._environ = environ
+        self._keys: dict[str, str] = {}
 
     def snapshot(self) -> Snapshot:
-        """Sizes and entity tags as the store lists them. Raises NotFound if there is nothing."""
-        with self._explained():
-            listed = [meta for page in self._store().list(self._prefix or None) for meta in page]
-        files = tuple(self._file(meta) for meta in listed if not meta["path"].endswith("/"))
-        if not files:
-            raise NotFound(f"s3://{self._bucket}/{self._prefix}: there are no objects")
-        return Snapshot(files=files)
+        """Sizes and entity tags as the store lists them. Raises NotFound if there is nothing, TooLarge beyond MAX_FILES."""
+        with _explained():
+            listed = _without_markers(self._listed())
+        if not listed:
+            listed = [self._single()]
+        files = {self._path(meta["path"]): meta for meta in listed}
+        self._keys = {path: meta["path"] for path, meta in files.items()}
+        return Snapshot(
+            files=tuple(
+                RemoteFile(path=path, size_bytes=meta["size"], version=meta.get("e_tag") or "")
+                for path, meta in files.items()
+            )
+        )
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
         """Asks for the very version that was listed."""
         options: dict[str, Any] = {"range": {"offset": start}} if start else {}
         if file.version:
             options["if_match"] = file.version
-        with self._explained():
-            answer = self._store().get(self._key(file), options=options)
+        with _explained():
+            answer = self._store().get(self._keys[file.path], options=options)
             for piece in answer.stream(min_chunk_size=PIECE_BYTES):
                 yield bytes(piece)
 
-    def _key(self, file: RemoteFile) -> str:
-        single = self._prefix.rpartition("/")[2] == file.path
-        return self._prefix if single else f"{self._prefix}/{file.path}".lstrip("/")
+    def _listed(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = []
+        for page in self._store().list(self._prefix or None):
+            listed += page
+            if len(listed) > MAX_FILES:
+                raise TooLarge(f"found more than {MAX_FILES} objects, expected those of one model")
+        return listed
 
-    def _file(self, meta: Mapping[str, Any]) -> RemoteFile:
-        key: str = meta["path"]
-        path = key.rpartition("/")[2] if key == self._prefix else key.removeprefix(self._prefix).lstrip("/")
-        return RemoteFile(path=path, size_bytes=meta["size"], version=meta.get("e_tag") or "")
+    def _single(self) -> dict[str, Any]:
+        """What a listing leaves out: it gives what is below the prefix, not the object of that very name."""
+        if not self._prefix:
+            raise NotFound("there are no objects")
+        try:
+            with _explained():
+                meta: dict[str, Any] = self._store().head(self._prefix)
+        except NotFound as error:
+            raise NotFound("there are no objects", hint=error.hint) from None
+        return meta
+
+    def _path(self, key: str) -> str:
+        return key.rpartition("/")[2] if key == self._prefix else key.removeprefix(self._prefix).lstrip("/")
 
     def _store(self) -> Any:
         from obstore.store import S3Store  # noqa: PLC0415  a local model should start without it
@@ -84,31 +108,35 @@ class S3Source:
             config["skip_signature"] = True
         insecure = env.get("S3_VERIFY_SSL", "1").lower() in _OFF
         client: Any = {"allow_http": endpoint.startswith("http://"), "allow_invalid_certificates": insecure}
-        return S3Store(self._bucket, config=config, client_options=client)
+        retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+        return S3Store(self._bucket, config=config, client_options=client, retry_config=retry)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        from obstore import exceptions  # noqa: PLC0415  see above
 
-        where = f"s3://{self._bucket}/{self._prefix}"
-        kinds: dict[type[Exception], type[PlatformError]] = {
-            exceptions.NotFoundError: NotFound,
-            exceptions.PermissionDeniedError: Forbidden,
-            exceptions.UnauthenticatedError: Unauthorized,
-        }
-        try:
-            yield
-        except exceptions.PreconditionError:
-            raise Changed from None
-        except tuple(kinds) as error:
-            said = {
-                NotFound: "there is no such bucket or object",
-                Forbidden: "may not be read with these credentials",
-            }
-            kind = kinds[type(error)]
-            hint = "give credentials in a Secret of the service account; see docs/howto/model-sources.md"
-            raise kind(f"{where}: {said.get(kind, 'credentials are missing or wrong')}", hint=hint) from None
-        except (exceptions.BaseError, OSError) as error:
-            raise Unavailable(
-                f"{where}: the store does not answer as it should: {type(error).__name__}"
-            ) from None
+def _without_markers(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the empty objects by which consoles show a folder; the store's `folder/` is listed as `folder`."""
+    folders = {
+        str(parent) for meta in listed if meta["size"] for parent in PurePosixPath(meta["path"]).parents
+    }
+    return [meta for meta in listed if meta["size"] or meta["path"] not in folders]
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    from obstore import exceptions  # noqa: PLC0415  see above
+
+    try:
+        yield
+    except exceptions.PreconditionError:
+        raise Changed from None
+    except (exceptions.NotFoundError, FileNotFoundError):
+        raise NotFound("there is no such bucket or object", hint=HINT) from None
+    except (exceptions.PermissionDeniedError, PermissionError):
+        raise Forbidden("may not be read with these credentials", hint=HINT) from None
+    except exceptions.UnauthenticatedError:
+        raise Unauthorized("credentials are missing or wrong", hint=HINT) from None
+    except ValueError:
+        raise InvalidInput(EXPECTED) from None
+    except (exceptions.BaseError, OSError) as error:
+        if "<Code>NoSuchBucket</Code>" in str(error):  # the one place where the kind of the error is not told
+            raise NotFound("there is no such bucket", hint=HINT) from None
+        raise Unavailable(f"the store does not answer as it should: {type(error).__name__}") from None
