@@ -70,10 +70,9 @@ class BlockMirror:
         """A request starts: its prompt's blocks are in use from now on. Returns events and the hashes to give to `end`."""
         hashes = block_hashes(tokens)
         self._expected.update(number for number in hashes if number not in self._cached)
-        events = self._store(hashes, tokens)
         for number in hashes:
             self._used[number] = self._used.get(number, 0) + 1
-        return events, hashes
+        return self._store(hashes, tokens), hashes
 
     def computed(self, held: Iterable[int]) -> None:
         """Its first token is there, so its prompt's blocks are."""

@@ -86,6 +86,15 @@ def test_a_conversion_that_fails_leaves_nothing_behind(model: Path, tmp_path: Pa
     assert [path.suffix for path in left] == [".lock"]
 
 
+def test_what_a_killed_conversion_left_is_cleared(model: Path, tmp_path: Path) -> None:
+    made = loadable(model, tmp_path / "cache")
+    made.rename(made.with_name(f".making-{made.name}"))
+    (made.with_name(f".making-{made.name}") / IR).write_text("half")
+    assert loadable(model, tmp_path / "cache") == made
+    assert (made / IR).stat().st_size > 1000
+    assert {path.suffix for path in made.parent.iterdir()} == {"", ".lock"}
+
+
 def test_a_cache_that_is_no_folder_is_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(Unavailable, match="cannot be used as a cache") as refused:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import safetensors
 from hypothesis import given
 from hypothesis import strategies as st
-
-from checkpoints import safetensors
 
 from penstock.engine.convert.safetensors import Weights, weight_files
 from penstock.kit.errors import InvalidInput, NotFound, PlatformError
