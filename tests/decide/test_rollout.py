@@ -164,7 +164,10 @@ def test_numbers_in_quotes_become_numbers_in_the_deployment() -> None:
         annotations={"serving.kserve.io/deploymentMode": "Standard"}, **args(1, deploymentStrategy=strategy)
     )
     story.step()
-    update = story.deployments["iris-predictor-00001"].spec.strategy.rolling_update
+    strategy_made = story.deployments["iris-predictor-00001"].spec.strategy
+    assert strategy_made is not None
+    update = strategy_made.rolling_update
+    assert update is not None
     assert (update.max_surge, update.max_unavailable) == (0, "25%")
 
 

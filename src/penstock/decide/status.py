@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.decide.rollout import is_ready, is_stopped
+from penstock.decide.rollout import REVISION_LABEL, is_ready, is_stopped
 from penstock.decide.storage import INITIALIZER
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.annotations import mode_of
@@ -114,22 +114,30 @@ def _component_condition(component: Observed, stopped: bool) -> Condition:
 
 
 def _why_not_ready(component: Observed) -> tuple[str, str]:
-    newest = component.rollout.latest_created_revision
-    for pod in component.pods:
-        if pod.metadata.labels.get("penstock.dev/revision") != newest:
-            continue
+    for pod in _newest_pods(component):
         stuck = _stuck(pod)
         if stuck is not None:
             return _words(stuck[0], stuck[1], pod)
         placed = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
         if placed is not None and placed.status == "False":
             return placed.reason, placed.message
+    newest = component.rollout.latest_created_revision
     for deployment in component.deployments:
         for condition in deployment.status.conditions:
             late = condition.reason == "ProgressDeadlineExceeded"
             if deployment.metadata.name == newest and (condition.type == "ReplicaFailure" or late):
                 return condition.reason, condition.message
     return "", ""
+
+
+def _newest_pods(component: Observed) -> list[Pod]:
+    """Those of the newest revision; how a pod that is being deleted ends says nothing."""
+    newest = component.rollout.latest_created_revision
+    return [
+        pod
+        for pod in component.pods
+        if pod.metadata.labels.get(REVISION_LABEL) == newest and pod.metadata.deletion_timestamp is None
+    ]
 
 
 def _stuck(pod: Pod) -> tuple[ContainerStatus, str] | None:
@@ -162,7 +170,7 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
     known = before.last_failure_info if before else None
     newest = predictor.rollout.latest_created_revision
     current = newest == predictor.rollout.latest_ready_revision
-    pods = [p for p in predictor.pods if p.metadata.labels.get("penstock.dev/revision") == newest]
+    pods = _newest_pods(predictor)
     failed = [(pod, stuck) for pod in pods if (stuck := _stuck(pod)) is not None]
     ready_pods = sum(
         any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions) for pod in predictor.pods
