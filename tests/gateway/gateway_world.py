@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, ServiceRoute
+from penstock.contracts.exchange import DemandReport, Endpoint, RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
 
@@ -90,6 +90,63 @@ def service(*engines: Engine, **fields: Any) -> ServiceRoute:
         "revisions": (revision,),
     }
     return ServiceRoute(**{**given, **fields})
+
+
+async def until(condition: Callable[[], object], *, within_s: float = 5.0) -> None:
+    """Look again and again, for as long as it may take on a busy machine."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+class ControlPlane:
+    """The other end of the feed: sends what it is told to, and notes the reports. Use within `async with`."""
+
+    def __init__(self, folder: Path, greeting: bytes | RouteTable = b"") -> None:
+        """`greeting` is sent to each gateway that connects."""
+        self.socket = folder / "feed.sock"
+        self.greeting = greeting
+        self.reports: list[DemandReport] = []
+        self.connections = 0
+        self._gateways: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def __aenter__(self) -> ControlPlane:
+        self._server = await asyncio.start_unix_server(self._accept, self.socket)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """As a process that dies: the listener and all connections are gone."""
+        self._server.close()
+        self.socket.unlink(missing_ok=True)
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        for writer in self._gateways.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._gateways)
+
+    def send(self, message: bytes | RouteTable) -> None:
+        for writer in self._gateways.values():
+            writer.write(_line(message))
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.write(_line(self.greeting))
+        task = asyncio.create_task(self._receive(reader))
+        self._gateways[task] = writer
+        task.add_done_callback(lambda _: (self._gateways.pop(task, None), writer.close()))
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                self.reports.append(msgspec.json.decode(line, type=DemandReport))
+
+
+def _line(message: bytes | RouteTable) -> bytes:
+    return message if isinstance(message, bytes) else msgspec.json.encode(message) + b"\n"
 
 
 class Gateway:

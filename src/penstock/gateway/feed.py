@@ -17,22 +17,26 @@ import msgspec
 from penstock.contracts.exchange import DemandReport, RouteTable
 from penstock.kit.backoff import delay_s
 from penstock.kit.clock import Clock
+from penstock.kit.tasks import end
 
 MAX_LINE_BYTES = 16 << 20
+"""A longer table breaks the line."""
 REPORT_EVERY_S = 1.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
+UNREADABLE = (OSError, ValueError, RecursionError)
+"""Of a line or file that is no RouteTable: msgspec's errors are ValueErrors, nesting without end is the last."""
 logger = logging.getLogger(__name__)
 
 
 class Feed:
-    """Connects again for ever; `apply` gets each table, `report` makes each report."""
+    """Connects again for ever; `apply` gets each table and says whether it took it, `report` makes each report."""
 
     def __init__(
         self,
         socket: Path,
         state: Path,
         clock: Clock,
-        apply: Callable[[RouteTable], None],
+        apply: Callable[[RouteTable], bool],
         report: Callable[[float], DemandReport],
     ) -> None:
         """`report` is given the seconds since the last one."""
@@ -42,6 +46,8 @@ class Feed:
         self._apply = apply
         self._report = report
         self._urgent = asyncio.Event()
+        self._reported_at = clock.monotonic()
+        self._tables = 0
 
     def wake(self) -> None:
         """Report now, not at the next second."""
@@ -53,52 +59,74 @@ class Feed:
             table = msgspec.json.decode(self._state.read_bytes(), type=RouteTable)
         except FileNotFoundError:
             return False
-        except (OSError, msgspec.DecodeError) as error:
+        except UNREADABLE as error:
             logger.warning("the kept route table %s cannot be used: %s", self._state, error)
             return False
-        self._apply(table)
-        return True
+        return self._apply(table)
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures = 0
+        failures, away = 0, False
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(self._socket, limit=MAX_LINE_BYTES)
-            except OSError:
-                failures += 1
+            except OSError as error:
+                if not away:
+                    logger.warning("the control plane cannot be reached at %s: %s", self._socket, error)
+                failures, away = failures + 1, True
             else:
-                failures = 1
-                await self._converse(reader, writer)
+                logger.info("the control plane is connected")
+                away = False
+                failures = 1 if await self._converse(reader, writer) else failures + 1
             await self._clock.sleep(delay_s(failures, base_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S))
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reporting = asyncio.create_task(self._send(writer))
-        decoder = msgspec.json.Decoder(RouteTable)
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Both directions, until either ends; whether a table came."""
+        before = self._tables
+        directions = (
+            asyncio.create_task(self._receive(reader), name="the control plane's tables"),
+            asyncio.create_task(self._send(writer), name="the gateway's reports"),
+        )
         try:
-            while line := await reader.readline():
-                table = decoder.decode(line)
-                self._apply(table)
-                await asyncio.to_thread(self._keep, line)
-        except (OSError, ValueError, msgspec.DecodeError) as error:
-            logger.warning("the control plane's line broke: %s", error)
+            ended, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                if reason := task.result():
+                    logger.warning("the control plane's line broke: %s", reason)
         finally:
-            reporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await reporting
-            writer.close()
+            await end(directions)
+            writer.transport.abort()
+        return self._tables > before
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
-        last = self._clock.monotonic()
+    async def _receive(self, reader: asyncio.StreamReader) -> str:
+        """Take tables until the connection ends; why it ended, "" where the control plane left."""
+        decoder = msgspec.json.Decoder(RouteTable)
+        while True:
+            try:
+                line = await reader.readline()
+                if not line:
+                    return ""
+                table = decoder.decode(line)
+            except UNREADABLE as error:
+                return str(error)
+            self._tables += 1
+            if self._apply(table):
+                await asyncio.to_thread(self._keep, line)
+
+    async def _send(self, writer: asyncio.StreamWriter) -> str:
+        """Report each second until the connection ends; why it ended. A window also spans the time without a connection."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_EVERY_S):
                     await self._urgent.wait()
             self._urgent.clear()
             now = self._clock.monotonic()
-            writer.write(msgspec.json.encode(self._report(now - last)) + b"\n")
-            last = now
-            await writer.drain()
+            report = self._report(now - self._reported_at)
+            self._reported_at = now
+            writer.write(msgspec.json.encode(report) + b"\n")
+            try:
+                await writer.drain()
+            except OSError as error:
+                return str(error)
 
     def _keep(self, line: bytes) -> None:
         temporary = self._state.with_suffix(".new")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from penstock.contracts.exchange import DemandReport, RouteTable, ServiceDemand
@@ -14,6 +15,7 @@ from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock
 
 Id = tuple[str, str]
+logger = logging.getLogger(__name__)
 
 
 class State:
@@ -44,10 +46,15 @@ class State:
         """Whether the gateway is about to end."""
         return self.server is not None and self.server.draining
 
-    def apply(self, table: RouteTable) -> None:
-        """Serve from `table` from now on; an older one than the present is ignored."""
-        if self.loaded and table.version <= self.names.table.version:
-            return
+    def apply(self, table: RouteTable) -> bool:
+        """Serve from `table` from now on; whether it was taken: one not newer than the present is ignored."""
+        present = self.names.table.version
+        if self.loaded and table.version <= present:
+            if table.version < present:
+                logger.warning(
+                    "the route table %d is ignored: the one in force is newer, %d", table.version, present
+                )
+            return False
         self.names = Names(table)
         self.loaded = True
         self.endpoints.keep(table)
@@ -55,6 +62,7 @@ class State:
             {(e.address, e.port) for s in table.services for r in s.revisions for e in r.endpoints}
         )
         self.activator.changed()
+        return True
 
     def begin(self, key: Id) -> None:
         """A request of this service is under way."""
@@ -89,9 +97,10 @@ class State:
             )
             for key in keys
         )
-        for key in [key for key, count in self.in_flight.items() if not count]:
-            del self.in_flight[key]
-            self._changed_at.pop(key, None)
+        for key in keys:
+            if not self.in_flight.get(key):
+                self.in_flight.pop(key, None)
+                self._changed_at.pop(key, None)
         return DemandReport(
             gateway=self.name,
             at=self.clock.now(),

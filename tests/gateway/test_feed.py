@@ -1,0 +1,226 @@
+"""The gateway's side of the exchange, against a control plane on a real socket that comes, goes and misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from gateway_world import ControlPlane, service, until
+
+from penstock.contracts.exchange import RouteTable
+from penstock.gateway import feed as feed_module
+from penstock.gateway.feed import Feed
+from penstock.gateway.state import State
+from penstock.kit.clock import SystemClock
+from penstock.kit.tasks import end
+
+
+def table(version: int, *names: str) -> RouteTable:
+    return RouteTable(version=version, services=tuple(service(name=name) for name in names))
+
+
+class Side:
+    """The gateway's state and feed, as `gateway.server.serve` joins them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kept = folder / "route-table.json"
+        clock = SystemClock()
+        self.state = State(clock, "gateway-1", 10)
+        self.feed = Feed(folder / "feed.sock", self.kept, clock, self.state.apply, self.state.report)
+        self.state.on_wake = self.feed.wake
+
+    @property
+    def version(self) -> int:
+        return self.state.names.table.version
+
+    @property
+    def kept_version(self) -> int:
+        return (
+            msgspec.json.decode(self.kept.read_bytes(), type=RouteTable).version if self.kept.exists() else 0
+        )
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        running = asyncio.create_task(self.feed.run())
+        try:
+            yield
+            assert not running.done(), "the feed lives on, whatever comes"
+        finally:
+            await end([running])
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Side:
+    return Side(tmp_path)
+
+
+async def test_the_table_that_is_sent_is_served_and_kept_and_serves_again_without_a_control_plane(
+    tmp_path: Path, side: Side
+) -> None:
+    assert side.feed.load() is False
+    async with ControlPlane(tmp_path, table(5, "a")) as control, side.connected():
+        await until(lambda: side.kept_version == 5)
+        assert side.state.names.service("a").name == "a"
+        control.send(table(6, "a", "b"))
+        await until(lambda: side.kept_version == 6)
+    later = Side(tmp_path)
+    assert later.feed.load() is True
+    assert (later.version, [s.name for s in later.state.names.table.services]) == (6, ["a", "b"])
+    assert not list(tmp_path.glob("*.new")), "nothing half written stays"
+
+
+async def test_an_older_table_is_neither_served_nor_kept_and_that_is_said(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ControlPlane(tmp_path, table(5, "new")) as control, side.connected():
+        await until(lambda: side.kept_version == 5)
+        control.send(table(4, "old"))
+        await until(lambda: "the route table 4 is ignored: the one in force is newer, 5" in caplog.text)
+        control.send(table(5, "again"))
+        control.send(table(7, "newest"))
+        await until(lambda: side.kept_version == 7)
+    assert [s.name for s in side.state.names.table.services] == ["newest"]
+    assert "again" not in side.kept.read_text()
+
+
+async def test_the_gateway_serves_on_while_the_control_plane_is_away_and_finds_the_next_one(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with side.connected():
+        await until(lambda: "cannot be reached" in caplog.text)
+        async with ControlPlane(tmp_path, table(1, "a")):
+            await until(lambda: side.version == 1)
+        await asyncio.sleep(0.15)
+        assert side.state.names.service("a").name == "a"
+        async with ControlPlane(tmp_path, table(2, "b")) as control:
+            await until(lambda: side.version == 2)
+            await control.hang_up()
+            await until(lambda: control.connections == 2)
+    assert caplog.text.count("cannot be reached") == 2, "once for each time away, not for each try"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{\n",
+        b"no json\n",
+        b'{"services":[]}\n',
+        b'{"version":1,"services":[{"namespace":"\xff"}]}\n',
+        b'{"version":1,"unknown":' + b"[" * 60_000 + b"\n",
+    ],
+    ids=["cut", "no-json", "no-version", "no-utf-8", "nested"],
+)
+async def test_a_broken_line_is_noted_and_the_gateway_connects_again(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    async with ControlPlane(tmp_path, line) as control, side.connected():
+        await until(lambda: control.connections == 1)
+        control.greeting = table(3, "a")
+        await until(lambda: side.version == 3)
+    assert "the control plane's line broke: " in caplog.text
+
+
+async def test_a_table_beyond_the_bound_breaks_the_line(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "MAX_LINE_BYTES", 1000)
+    async with ControlPlane(tmp_path, b" " * 5000 + b"\n") as control, side.connected():
+        await until(lambda: control.connections == 1)
+        control.greeting = table(3, "a")
+        await until(lambda: side.version == 3)
+    assert "line broke" in caplog.text
+
+
+async def test_a_control_plane_that_only_breaks_lines_is_asked_less_and_less_often(
+    tmp_path: Path, side: Side
+) -> None:
+    async with ControlPlane(tmp_path, b"broken\n") as control, side.connected():
+        await asyncio.sleep(0.6)
+        assert 2 <= control.connections <= 4, "after 0, 0.1, 0.3 and 0.7 s"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b"",
+        b'{"version": 3, "servi',
+        b'{"version":1,"services":[{"namespace":"\xff"}]}',
+        b'{"version":1,"unknown":' + b"[" * 60_000,
+    ],
+    ids=["empty", "cut", "no-utf-8", "nested"],
+)
+async def test_a_kept_table_that_is_broken_is_noted_and_the_next_one_is_taken(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture, kept: bytes
+) -> None:
+    side.kept.write_bytes(kept)
+    assert side.feed.load() is False
+    assert not side.state.loaded
+    assert f"the kept route table {side.kept} cannot be used" in caplog.text
+    async with ControlPlane(tmp_path, table(1, "a")), side.connected():
+        await until(lambda: side.kept.read_bytes() != kept)
+    assert (side.version, side.kept_version) == (1, 1)
+
+
+async def test_a_table_that_cannot_be_kept_is_served_all_the_same(
+    tmp_path: Path, side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    side.kept.mkdir()
+    async with ControlPlane(tmp_path, table(1, "a")), side.connected():
+        await until(lambda: "could not be kept" in caplog.text)
+    assert side.version == 1
+
+
+async def test_a_report_goes_out_each_second_and_says_what_is_served(tmp_path: Path, side: Side) -> None:
+    async with ControlPlane(tmp_path, table(5, "m")) as control, side.connected():
+        side.state.begin(("default", "m"))
+        await until(lambda: len(control.reports) == 2)
+        side.state.end(("default", "m"), failed=False)
+    for report in control.reports:
+        assert 0.9 < report.window_s < 1.5
+        assert (report.gateway, report.table_version) == ("gateway-1", 5)
+    demands = [report.services[0] for report in control.reports]
+    assert [d.requests for d in demands] == [1, 0], "each is counted in one report"
+    assert demands[1].in_flight == pytest.approx(1.0, rel=0.05)
+
+
+async def test_a_wake_is_reported_at_once_also_when_it_came_before_the_connection(
+    tmp_path: Path, side: Side
+) -> None:
+    side.feed.wake()
+    async with ControlPlane(tmp_path) as control, side.connected():
+        await until(lambda: len(control.reports) == 1, within_s=0.9)
+        side.feed.wake()
+        await until(lambda: len(control.reports) == 2, within_s=0.9)
+
+
+async def test_what_ran_while_the_control_plane_was_away_is_an_average_over_all_of_that_time(
+    tmp_path: Path, side: Side
+) -> None:
+    async with side.connected():
+        side.state.begin(("default", "m"))
+        await asyncio.sleep(0.5)
+        side.feed.wake()
+        async with ControlPlane(tmp_path) as control:
+            await until(lambda: control.reports)
+        side.state.end(("default", "m"), failed=False)
+    report = control.reports[0]
+    assert report.window_s >= 0.5
+    assert report.services[0].in_flight == pytest.approx(1.0, rel=0.05), "one request ran, no more"
+
+
+def test_a_report_forgets_what_is_over() -> None:
+    state = State(SystemClock(), "g", 10)
+    state.activator.waiting["default", "m"] = 1
+    assert state.report(1.0).services[0].wake is True
+    del state.activator.waiting["default", "m"]
+    state.begin(("default", "n"))
+    state.end(("default", "n"), failed=True)
+    assert (state.report(1.0).services[0].requests, state.total_in_flight) == (1, 0)
+    assert state.report(1.0).services == ()
+    assert not any(
+        vars(state)[name] for name in ("_area", "_requests", "_failures", "_changed_at", "in_flight")
+    )
