@@ -59,23 +59,18 @@ def pod(revision: str = FIRST, *, deleted: bool = False, **status: Any) -> Pod:
     return msgspec.convert({"metadata": metadata, "status": status}, Pod)
 
 
-def container(name: str, last: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ready": False,
-        "restartCount": 0,
-        "image": "i",
-        "state": state,
-        "lastState": {"terminated": last} if last else {},
-    }
+def container(name: str, last: dict[str, Any] | None, **state: Any) -> list[dict[str, Any]]:
+    last_state = {"terminated": last} if last else {}
+    fixed = {"name": name, "ready": False, "restartCount": 0, "image": "i"}
+    return [{**fixed, "state": state, "lastState": last_state}]
 
 
-def serving(state: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"containerStatuses": [container("kserve-container", **(state or {}))]}
+def serving(last: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
+    return {"containerStatuses": container("main", last, **state)}
 
 
 def fetching(last: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
-    return {"initContainerStatuses": [container("storage-initializer", last, **state)]}
+    return {"initContainerStatuses": container("storage-initializer", last, **state)}
 
 
 READY: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -208,72 +203,44 @@ def test_a_component_is_ready_while_a_revision_with_traffic_is(part: Observed, e
 
 
 CRASH = {"exitCode": 3, "message": " no memory \n"}
+UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
+
+
+def waits(reason: str, message: str = "") -> dict[str, str]:
+    return {"reason": reason, "message": message}
 
 
 @pytest.mark.parametrize(
     ("how", "reason", "message"),
     [
         (
-            {
-                "containerStatuses": [
-                    container("c", CRASH, waiting={"reason": "CrashLoopBackOff", "message": "back-off"})
-                ]
-            },
+            serving(CRASH, waiting=waits("CrashLoopBackOff", "back-off")),
             "CrashLoopBackOff",
-            f"container c does not stay up: back-off; exit code 3; no memory; {LOOK} c",
+            f"container main does not stay up: back-off; exit code 3; no memory; {LOOK} main",
         ),
         (
-            {"containerStatuses": [container("c", terminated={"exitCode": 3, "message": " no memory \n"})]},
+            serving(terminated=CRASH),
             "Error",
-            f"container c does not stay up: no memory; {LOOK} c",
+            f"container main does not stay up: no memory; {LOOK} main",
         ),
         (
-            {"containerStatuses": [container("c", terminated={"exitCode": 137})]},
+            serving(terminated={"exitCode": 137}),
             "Error",
-            f"container c does not stay up: exit code 137; {LOOK} c",
+            f"container main does not stay up: exit code 137; {LOOK} main",
         ),
-        (
-            {
-                "containerStatuses": [
-                    container("c", waiting={"reason": "ErrImageNeverPull", "message": "no program"})
-                ]
-            },
-            "ErrImageNeverPull",
-            "no program",
-        ),
-        (
-            {
-                "containerStatuses": [
-                    container("c", waiting={"reason": "CreateContainerError", "message": "no room"})
-                ]
-            },
-            "CreateContainerError",
-            "no room",
-        ),
+        (serving(waiting=waits("ErrImageNeverPull", "no program")), "ErrImageNeverPull", "no program"),
+        (serving(waiting=waits("CreateContainerError", "no room")), "CreateContainerError", "no room"),
         (
             fetching(terminated={"exitCode": 1, "message": "404"}),
             "ModelLoadFailed",
             f"the model could not be fetched: 404; {LOOK} storage-initializer",
         ),
         (
-            fetching(CRASH, waiting={"reason": "CrashLoopBackOff"}),
+            fetching(CRASH, waiting=waits("CrashLoopBackOff")),
             "ModelLoadFailed",
             f"the model could not be fetched: exit code 3; no memory; {LOOK} storage-initializer",
         ),
-        (
-            {
-                "conditions": [
-                    {
-                        "type": "PodScheduled",
-                        "status": "False",
-                        "reason": "Unschedulable",
-                        "message": "no GPU",
-                    }
-                ]
-            },
-            "Unschedulable",
-            "no GPU",
-        ),
+        ({"conditions": [UNPLACED]}, "Unschedulable", "no GPU"),
     ],
     ids=[
         "loops",
@@ -293,15 +260,15 @@ def test_why_it_does_not_start(how: dict[str, Any], reason: str, message: str) -
 
 @pytest.mark.parametrize("reason", STUCK_REASONS)
 def test_each_reason_to_be_stuck_makes_it_not_ready(reason: str) -> None:
-    assert ready_of(status_of(starting(pod(**serving({"waiting": {"reason": reason}}))))).reason == reason
+    assert ready_of(status_of(starting(pod(**serving(waiting={"reason": reason}))))).reason == reason
 
 
 @pytest.mark.parametrize(
     "how",
     [
-        serving({"waiting": {"reason": "ContainerCreating"}}),
-        serving({"running": {}}),
-        serving({"terminated": {"exitCode": 0}}),
+        serving(waiting={"reason": "ContainerCreating"}),
+        serving(running={}),
+        serving(terminated={"exitCode": 0}),
         fetching(terminated={"exitCode": 0}),
         {"conditions": [{"type": "PodScheduled", "status": "True"}]},
     ],
@@ -315,7 +282,7 @@ def test_what_only_takes_time_is_no_failure(how: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [pod(SECOND, **serving({"terminated": CRASH})), pod(deleted=True, **serving({"terminated": CRASH}))],
+    [pod(SECOND, **serving(terminated=CRASH)), pod(deleted=True, **serving(terminated=CRASH))],
     ids=["another revision's", "being deleted"],
 )
 def test_the_end_of_a_pod_that_is_not_wanted_any_more_is_no_failure(other: Pod) -> None:
@@ -326,19 +293,19 @@ def test_the_end_of_a_pod_that_is_not_wanted_any_more_is_no_failure(other: Pod) 
 
 
 @pytest.mark.parametrize(
-    ("condition", "reason"),
+    ("type_", "status", "reason", "tells"),
     [
-        (
-            Condition(type="Progressing", status="False", reason="ProgressDeadlineExceeded", message="m"),
-            "ProgressDeadlineExceeded",
-        ),
-        (Condition(type="ReplicaFailure", status="True", reason="FailedCreate", message="m"), "FailedCreate"),
-        (Condition(type="Progressing", status="True", reason="ReplicaSetUpdated", message="m"), ""),
+        ("Progressing", "False", "ProgressDeadlineExceeded", True),
+        ("ReplicaFailure", "True", "FailedCreate", True),
+        ("Progressing", "True", "ReplicaSetUpdated", False),
     ],
     ids=["too late", "no pods", "goes on"],
 )
-def test_what_the_deployment_says_of_the_newest_revision(condition: Condition, reason: str) -> None:
-    assert ready_of(status_of(starting(condition=condition))).reason == reason
+def test_what_the_deployment_says_of_the_newest_revision(
+    type_: str, status: str, reason: str, tells: bool
+) -> None:
+    condition = Condition(type=type_, status=status, reason=reason, message="m")
+    assert ready_of(status_of(starting(condition=condition))).reason == (reason if tells else "")
 
 
 def failure_info(reason: str, message: str, **more: Any) -> FailureInfo:
@@ -350,11 +317,11 @@ def failure_info(reason: str, message: str, **more: Any) -> FailureInfo:
     [
         (starting(), ("InProgress", ("", "Pending"), 0, 0)),
         (starting(pod(**fetching(running={}))), ("InProgress", ("", "Loading"), 0, 0)),
-        (starting(pod(**serving({"running": {}}))), ("InProgress", ("", "Pending"), 0, 0)),
+        (starting(pod(**serving(running={}))), ("InProgress", ("", "Pending"), 0, 0)),
         (starting(pod(**fetching(terminated=CRASH))), ("BlockedByFailedLoad", ("", "FailedToLoad"), 1, 0)),
         (observed(pod(**READY)), ("UpToDate", ("Loaded", "Loaded"), 0, 1)),
         (
-            observed(pod(**READY), pod(SECOND, **serving({"running": {}})), created=SECOND),
+            observed(pod(**READY), pod(SECOND, **serving(running={})), created=SECOND),
             ("InProgress", ("Loaded", "Pending"), 0, 1),
         ),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,10 +61,9 @@ class Feed:
 
     async def serve(self, path: Path, stop: asyncio.Event) -> None:
         """Listen until `stop`. A socket that an earlier process left behind is replaced."""
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        server = await asyncio.start_unix_server(self._accept, path, limit=MAX_LINE_BYTES)
+        listener = await asyncio.to_thread(_listener, path)
+        server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
         try:
-            await asyncio.to_thread(path.chmod, 0o600)
             await stop.wait()
         finally:
             server.close()
@@ -145,6 +145,19 @@ class RouteController:
         await self._clock.sleep(COALESCE_S)
         await self._feed.publish(service_routes(self._cache.list(InferenceService), self._cache.list(Pod)))
         return None
+
+
+def _listener(path: Path) -> socket.socket:
+    """Bound, and closed to other users before anybody can connect."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _all(obj: Resource) -> Iterable[Key]:
