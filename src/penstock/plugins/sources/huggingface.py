@@ -40,7 +40,7 @@ class HubSource:
     def snapshot(self) -> Snapshot:
         """Files with sizes; those in large-file storage with their SHA-256. Pickled weights are left out beside safe ones."""
         with _explained(self._revision):
-            info = self._api().model_info(self._repository, revision=self._revision, files_metadata=True)
+            info = self._api().model_info(self._repository, revision=self._revision, files_metadata=True, timeout=TIMEOUT_S)
         siblings = info.siblings or []
         names = [sibling.rfilename for sibling in siblings]
         safe = any(name.endswith(_FORMATS) for name in names)
