@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from penstock.contracts.exchange import ServiceRoute
-from penstock.decide.admission import admit_request
+from penstock.decide.admission import Admission, admit_request
 from penstock.decide.routing import route
 from penstock.gateway import body, paths
 from penstock.gateway.activator import MAX_WAITING
@@ -91,23 +91,31 @@ class Pipeline:
 
     async def _admit(self, call: Call, service: ServiceRoute) -> ServiceRoute:
         state, key = self._state, (service.namespace, service.name)
-        admission = admit_request(
-            service,
-            has_endpoint=route(service, call.id, state.endpoints.in_flight) is not None,
-            in_flight=state.total_in_flight,
-            max_in_flight=state.max_in_flight,
-            waiting=state.activator.waiting.get(key, 0),
-            max_waiting=MAX_WAITING,
+        admission = self._judge(
+            call, service, in_flight=state.total_in_flight, waiting=state.activator.waiting.get(key, 0)
         )
+        if admission.outcome == "wait":
+            service = await state.activator.wait(
+                lambda: state.names.service("/".join(key)),
+                lambda found: self._judge(call, found).outcome != "wait",
+            )
+            admission = self._judge(call, service)
         if admission.outcome == "run":
             return service
-        if admission.outcome == "wait":
-            return await state.activator.wait(
-                lambda: state.names.service("/".join(key)), lambda s: route(s, call.id, {}) is not None
-            )
         state.telemetry.refused.add(admission.outcome)
         kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
         raise kind(admission.message, code=admission.outcome, retry_after_s=admission.retry_after_s)
+
+    def _judge(self, call: Call, service: ServiceRoute, *, in_flight: int = 0, waiting: int = 0) -> Admission:
+        """Without counts: for a request that has its place already, which it keeps however full the gateway is."""
+        return admit_request(
+            service,
+            has_endpoint=route(service, call.id, self._state.endpoints.in_flight) is not None,
+            in_flight=in_flight,
+            max_in_flight=self._state.max_in_flight,
+            waiting=waiting,
+            max_waiting=MAX_WAITING,
+        )
 
     def _send_local(self, call: Call) -> None:
         status, content_type, payload = answer(call.target, self._state)
