@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from penstock.contracts.exchange import ServiceRoute
-from penstock.kit.errors import Unavailable
+from penstock.kit.errors import NotFound, Unavailable
 
 Id = tuple[str, str]
 MAX_WAITING = 1000
@@ -15,10 +15,10 @@ RETRY_AFTER_S = 5.0
 
 
 class Activator:
-    """Requests wait here until the RouteTable brings an endpoint."""
+    """Requests wait here until the RouteTable says what becomes of their service."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """`wake` is called when a service that sleeps is first asked for."""
+        """`wake` is called when the first request begins to wait for a service."""
         self._wake = wake
         self._news = asyncio.Event()
         self.waiting: dict[Id, int] = {}
@@ -29,11 +29,12 @@ class Activator:
         self._news = asyncio.Event()
 
     async def wait(
-        self, find: Callable[[], ServiceRoute], ready: Callable[[ServiceRoute], bool]
+        self, find: Callable[[], ServiceRoute], settled: Callable[[ServiceRoute], bool]
     ) -> ServiceRoute:
-        """Until the service has an endpoint, or can no longer get one. Raises Unavailable when `hold_s` has passed.
+        """Until the service is `settled`: it has an endpoint, or cannot get one.
 
-        `find` gives the service as the table in force has it, and raises if it is gone.
+        `find` gives the service as the table in force has it, and raises NotFound if it is gone. Raises NotFound when it
+        goes meanwhile, Unavailable when `hold_s` has passed.
         """
         service = find()
         key = (service.namespace, service.name)
@@ -42,9 +43,15 @@ class Activator:
             self._wake()
         try:
             async with asyncio.timeout(service.hold_s):
-                while not ready(service) and service.phase != "Failed":
+                while not settled(service):
                     await self._news.wait()
                     service = find()
+        except NotFound:
+            raise NotFound(
+                f"{key[0]}/{key[1]} was deleted while the request waited for it to start",
+                code="model_not_found",
+                hint="see /v1/models for what is served",
+            ) from None
         except TimeoutError:
             raise Unavailable(
                 f"{key[0]}/{key[1]} did not become ready within {service.hold_s:g} s: {service.message or service.phase}",

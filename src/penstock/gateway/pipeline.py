@@ -102,7 +102,6 @@ class Pipeline:
             admission = self._judge(call, service)
         if admission.outcome == "run":
             return service
-        state.telemetry.refused.add(admission.outcome)
         kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
         raise kind(admission.message, code=admission.outcome, retry_after_s=admission.retry_after_s)
 

@@ -1,0 +1,235 @@
+"""Requests for a service that has no endpoint yet: they wake it, wait, and each gets an answer that says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_world import ControlPlane, Engine, Gateway, post, service, until
+
+from penstock.contracts.exchange import RouteTable, ServiceRoute
+from penstock.gateway import pipeline
+from penstock.gateway.activator import Activator
+from penstock.kit.errors import NotFound, Unavailable
+
+STARTING = service(phase="Starting", message="its pods are starting", revisions=())
+ASLEEP = service(phase="Sleeping", revisions=())
+KEY = ("default", "m")
+
+
+async def started(name: str = "e") -> Engine:
+    engine = Engine(name)
+    await engine.start()
+    return engine
+
+
+async def ask(gateway: Gateway, path: str = "/v1/chat/completions", model: str = "m") -> httpx.Response:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=10) as client:
+        return await client.post(path, json={"model": model})
+
+
+def waiting(control: ControlPlane) -> int:
+    """As the last report says; it is sent each second, and when the first request begins to wait."""
+    return sum(s.waiting for s in control.reports[-1].services) if control.reports else 0
+
+
+async def counted(gateway: Gateway, name: str, reason: str) -> float:
+    text = (await gateway.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).decode()
+    found = re.search(rf'^penstock_gateway_{name}{{reason="{reason}"}} (\S+)$', text, re.MULTILINE)
+    assert found, text
+    return float(found[1])
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    return dict(answer.json()["error"])
+
+
+@pytest.mark.parametrize("without_endpoint", [STARTING, ASLEEP], ids=["starting", "asleep"])
+async def test_a_request_wakes_the_service_at_once_and_is_answered_as_soon_as_an_endpoint_is_there(
+    tmp_path: Path, without_endpoint: ServiceRoute
+) -> None:
+    engine = await started()
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, without_endpoint) as gateway:
+        await until(lambda: control.reports)
+        before, began = len(control.reports), time.monotonic()
+        asking = asyncio.create_task(ask(gateway))
+        await until(lambda: any(s.wake for r in control.reports[before:] for s in r.services))
+        assert time.monotonic() - began < 0.5, "at once, not at the next second"
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        told = time.monotonic()
+        control.send(RouteTable(version=2, services=(service(engine),)))
+        answer = await asking
+        assert time.monotonic() - told < 0.5
+        assert (answer.status_code, answer.headers["x-penstock-endpoint"]) == (200, "e")
+
+
+async def test_all_that_wait_are_answered_and_a_table_that_changes_something_else_lets_them_wait_on(
+    tmp_path: Path,
+) -> None:
+    engine = await started()
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, STARTING) as gateway:
+        asking = [asyncio.create_task(ask(gateway)) for _ in range(40)]
+        await until(lambda: waiting(control) == 40)
+        control.send(RouteTable(version=2, services=(STARTING, service(engine, name="other"))))
+        assert (await ask(gateway, model="other")).status_code == 200
+        assert not any(task.done() for task in asking)
+        control.send(RouteTable(version=3, services=(service(engine),)))
+        assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}
+        assert len(engine.requests) == 41
+        await until(lambda: waiting(control) == 0)
+
+
+async def test_the_waiting_room_is_bounded_and_who_finds_it_full_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_WAITING", 3)
+    engine = await started()
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, STARTING) as gateway:
+        asking = [asyncio.create_task(ask(gateway)) for _ in range(5)]
+        await until(lambda: sum(task.done() for task in asking) == 2)
+        refused = [task.result() for task in asking if task.done()]
+        assert {(a.status_code, error_of(a)["code"]) for a in refused} == {(429, "queue_full")}
+        assert "3 requests already wait for default/m" in error_of(refused[0])["message"]
+        assert int(refused[0].headers["retry-after"]) >= 1
+        assert await counted(gateway, "refused_total", "queue_full") == 2
+        control.send(RouteTable(version=2, services=(service(engine),)))
+        answers = await asyncio.gather(*asking)
+        assert [a.status_code for a in answers].count(200) == 3, "those that had their place keep it"
+
+
+@pytest.mark.parametrize(
+    ("then", "status", "code", "message"),
+    [
+        ((), 404, "model_not_found", "default/m was deleted while the request waited"),
+        (
+            (service(phase="Failed", message="no such folder", revisions=()),),
+            503,
+            "failed",
+            "default/m cannot serve: no such folder",
+        ),
+        (
+            (service(phase="Sleeping", message="the service is stopped", revisions=()),),
+            503,
+            "stopped",
+            "default/m does not serve: the service is stopped",
+        ),
+    ],
+    ids=["deleted", "failed", "stopped"],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/serving/default/m/v1/chat/completions"])
+async def test_who_waits_in_vain_is_told_why_at_once(
+    tmp_path: Path, then: tuple[ServiceRoute, ...], status: int, code: str, message: str, path: str
+) -> None:
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, STARTING) as gateway:
+        asking = asyncio.create_task(ask(gateway, path))
+        await until(lambda: waiting(control) == 1)
+        control.send(RouteTable(version=2, services=then))
+        answer = await asking
+        assert (answer.status_code, error_of(answer)["code"]) == (status, code)
+        assert message in error_of(answer)["message"]
+
+
+async def test_a_client_that_goes_away_while_it_waits_is_forgotten(tmp_path: Path) -> None:
+    engine = await started()
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, STARTING) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(post())
+        await until(lambda: waiting(control) == 1)
+        writer.close()
+        await until(lambda: waiting(control) == 0)
+        control.send(RouteTable(version=2, services=(service(engine),)))
+        assert (await ask(gateway)).status_code == 200
+        assert len(engine.requests) == 1, "the engine never hears of the request that was given up"
+
+
+async def test_the_deadline_names_the_phase_in_force_and_the_waiting_room_is_empty_again(
+    tmp_path: Path,
+) -> None:
+    starting = service(phase="Starting", message="the model is copied", revisions=(), hold_s=0.2)
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, ASLEEP) as gateway:
+        await until(lambda: control.connections)
+        control.send(RouteTable(version=2, services=(service(phase="Sleeping", revisions=(), hold_s=0.2),)))
+        asking = asyncio.create_task(ask(gateway))
+        await until(lambda: waiting(control) == 1)
+        control.send(RouteTable(version=3, services=(starting,)))
+        answer = await asking
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready_in_time")
+        assert "within 0.2 s: the model is copied" in error_of(answer)["message"]
+        assert answer.headers["retry-after"] == "5"
+        await until(lambda: waiting(control) == 0)
+
+
+class Room:
+    """An activator over one service, whose table is an attribute."""
+
+    def __init__(self) -> None:
+        self.wakes = 0
+        self.service: ServiceRoute | None = STARTING
+        self.activator = Activator(self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def find(self) -> ServiceRoute:
+        if self.service is None:
+            raise NotFound("gone")
+        return self.service
+
+    async def wait(self) -> ServiceRoute:
+        return await self.activator.wait(self.find, lambda s: s.phase != "Starting")
+
+    def now(self, service: ServiceRoute | None) -> None:
+        self.service = service
+        self.activator.changed()
+
+
+async def test_a_thousand_wake_once_and_a_later_one_wakes_again() -> None:
+    room = Room()
+    crowd = [asyncio.create_task(room.wait()) for _ in range(1000)]
+    await asyncio.sleep(0)
+    assert (room.wakes, room.activator.waiting) == (1, {KEY: 1000})
+    room.now(service(phase="Ready"))
+    assert {s.phase for s in await asyncio.gather(*crowd)} == {"Ready"}
+    assert room.activator.waiting == {}
+    room.now(STARTING)
+    late = asyncio.create_task(room.wait())
+    await asyncio.sleep(0)
+    assert room.wakes == 2
+    late.cancel()
+    await asyncio.gather(late, return_exceptions=True)
+    assert room.activator.waiting == {}
+
+
+async def test_news_that_come_twice_before_anyone_looks_are_seen_as_they_stand_last() -> None:
+    room = Room()
+    one = asyncio.create_task(room.wait())
+    await asyncio.sleep(0)
+    room.now(service(phase="Ready"))
+    room.now(STARTING)
+    await asyncio.sleep(0.01)
+    assert not one.done()
+    room.now(None)
+    with pytest.raises(NotFound):
+        await one
+    assert room.activator.waiting == {}
+
+
+@pytest.mark.looptime
+async def test_the_wait_ends_at_hold_s_and_not_before_however_often_the_table_changes() -> None:
+    room = Room()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    one = asyncio.create_task(room.wait())
+    for _ in range(11):
+        await asyncio.sleep(10)
+        room.now(STARTING)
+    assert not one.done()
+    with pytest.raises(Unavailable, match="within 120 s: its pods are starting"):
+        await one
+    assert loop.time() - began == pytest.approx(120)
