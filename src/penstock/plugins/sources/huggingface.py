@@ -40,7 +40,9 @@ class HubSource:
     def snapshot(self) -> Snapshot:
         """Files with sizes; those in large-file storage with their SHA-256. Pickled weights are left out beside safe ones."""
         with _explained(self._revision):
-            info = self._api().model_info(self._repository, revision=self._revision, files_metadata=True, timeout=TIMEOUT_S)
+            info = self._api().model_info(
+                self._repository, revision=self._revision, files_metadata=True, timeout=TIMEOUT_S
+            )
         siblings = info.siblings or []
         names = [sibling.rfilename for sibling in siblings]
         safe = any(name.endswith(_FORMATS) for name in names)
@@ -108,15 +110,19 @@ def _explained(revision: str) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise NotFound(f"there is no revision {revision!r}") from None
-    except errors.RepositoryNotFoundError:
-        raise NotFound("there is no such repository, or it is private", hint=CHECK) from None
     except (httpx.HTTPStatusError, errors.HfHubHTTPError) as error:
         raise _by_status(error.response.status_code) from None
+    except ValueError:
+        raise Unavailable("the Hub's answer is no listing") from None
     except (httpx.HTTPError, library, OSError) as error:
         raise Unavailable(f"the Hub cannot be reached: {type(error).__name__}") from None
 
 
 def _by_status(status: int) -> PlatformError:
-    kinds: dict[int, type[PlatformError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
-    hint = CHECK if status in kinds else ""
-    return kinds.get(status, Unavailable)(f"the Hub answered {status}", hint=hint)
+    """The Hub answers 401 without a token also for what is not there, and 404 with one also for what is private."""
+    said = f"the Hub answered {status}"
+    if status in (401, 404):
+        return {401: Unauthorized, 404: NotFound}[status](
+            f"{said}: there is no such repository, or it is private", hint=CHECK
+        )
+    return Forbidden(said, hint=CHECK) if status == 403 else Unavailable(said)

@@ -1,0 +1,227 @@
+"""Models of a Hub; the one here is small, on loopback, and answers as the real one does where the source asks."""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from penstock.contracts.source import Changed, RemoteFile
+from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
+from penstock.plugins.sources.huggingface import HubSource, open_source
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = os.urandom(300_000)
+FILES = {
+    "config.json": b"{}",
+    "onnx/model.onnx": b"onnx",
+    "model.safetensors": WEIGHTS,
+    "pytorch_model.bin": b"pickle",
+    ".gitattributes": b"",
+}
+TOKEN = "hf_" + "a1" * 17
+
+
+class Hub(ThreadingHTTPServer):
+    """`refusals`: path's beginning → status and error code. Large files are behind a redirect, as on the real Hub."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.files = dict(FILES)
+        self.refusals: dict[str, tuple[int, str]] = {}
+        self.ranges = True
+        self.asked: list[tuple[str, str]] = []
+
+    def open(self, uri: str, token: str = "") -> HubSource:
+        return open_source(uri, {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": token})
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        path = unquote(url.path)
+        self.server.asked.append((path, self.headers.get("authorization", "")))
+        for beginning, (status, code) in self.server.refusals.items():
+            if path.startswith(beginning):
+                self._send(status, b"", {"x-error-code": code} if code else {})
+                return
+        if path in ("/api/models/owner/bert/revision/main", "/api/models/owner/bert/revision/v1"):
+            assert url.query in ("blobs=True", "blobs=true")
+            self._send(200, json.dumps(self._info()).encode(), {"content-type": "application/json"})
+        elif path.startswith("/api/"):
+            code = "RevisionNotFound" if path.startswith("/api/models/owner/bert/") else "RepoNotFound"
+            self._send(404, b"", {"x-error-code": code})
+        elif path.startswith(resolved := f"/owner/bert/resolve/{COMMIT}/"):
+            self._file(path.removeprefix(resolved), redirect=path.endswith(".safetensors"))
+        elif path.startswith("/blobs/"):
+            self._file(path.removeprefix("/blobs/"))
+        else:
+            self._send(404, b"", {"x-error-code": "EntryNotFound"})
+
+    def _info(self) -> dict[str, object]:
+        siblings = []
+        for name, content in self.server.files.items():
+            sibling: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": "0" * 40}
+            if name.endswith((".safetensors", ".bin")):
+                digest = hashlib.sha256(content).hexdigest()
+                sibling["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+            siblings.append(sibling)
+        return {"id": "owner/bert", "modelId": "owner/bert", "sha": COMMIT, "siblings": siblings}
+
+    def _file(self, name: str, redirect: bool = False) -> None:
+        content = self.server.files[name]
+        if redirect:
+            self._send(302, b"", {"location": f"{self.server.endpoint}/blobs/{name}"})
+            return
+        asked = self.headers.get("range", "")
+        if asked and self.server.ranges:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self._send(206, content[start:], {"content-range": span})
+        else:
+            self._send(200, content)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def test_files_are_of_one_commit_with_sizes_and_digests_and_without_pickles(hub: Hub) -> None:
+    files = hub.open("hf://owner/bert").snapshot().files
+    assert {file.path for file in files} == {"config.json", "onnx/model.onnx", "model.safetensors"}
+    assert {file.version for file in files} == {COMMIT}
+    digest = hashlib.sha256(WEIGHTS).hexdigest()
+    assert (
+        RemoteFile(path="model.safetensors", size_bytes=len(WEIGHTS), version=COMMIT, sha256=digest) in files
+    )
+
+
+def test_pickled_weights_are_kept_where_there_are_no_others(hub: Hub) -> None:
+    del hub.files["model.safetensors"]
+    assert "pytorch_model.bin" in {file.path for file in hub.open("hf://owner/bert").snapshot().files}
+
+
+@pytest.mark.parametrize("start", [0, 1, 299_999])
+def test_a_file_is_read_from_any_byte_on_through_redirects(hub: Hub, start: int) -> None:
+    source = hub.open("hf://owner/bert:v1")
+    weights = next(file for file in source.snapshot().files if file.path == "model.safetensors")
+    assert b"".join(source.read(weights, start)) == WEIGHTS[start:]
+
+
+def test_without_ranges_a_file_begins_anew(hub: Hub) -> None:
+    hub.ranges = False
+    source = hub.open("hf://owner/bert")
+    weights = next(file for file in source.snapshot().files if file.path == "model.safetensors")
+    with pytest.raises(Changed):
+        list(source.read(weights, 1))
+    assert b"".join(source.read(weights, 0)) == WEIGHTS
+
+
+def test_the_token_goes_along_with_every_request(hub: Hub) -> None:
+    source = hub.open("hf://owner/bert", TOKEN)
+    config = next(file for file in source.snapshot().files if file.path == "config.json")
+    list(source.read(config, 0))
+    assert [authorization for _, authorization in hub.asked] == [f"Bearer {TOKEN}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (401, "", Unauthorized, "no such repository, or it is private"),
+        (401, "RepoNotFound", Unauthorized, "no such repository, or it is private"),
+        (403, "", Forbidden, "answered 403"),
+        (403, "GatedRepo", Forbidden, "access is gated"),
+        (404, "RepoNotFound", NotFound, "no such repository"),
+        (404, "RevisionNotFound", NotFound, "no revision 'main'"),
+        (404, "", NotFound, "answered 404"),
+        (400, "", Unavailable, "answered 400"),
+        (429, "", Unavailable, "answered 429"),
+        (500, "", Unavailable, "answered 500"),
+    ],
+)
+def test_a_refusal_of_the_listing_means_what_it_says(
+    hub: Hub, status: int, code: str, kind: type[PlatformError], said: str
+) -> None:
+    hub.refusals = {"/api/": (status, code)}
+    with pytest.raises(kind, match=said):
+        hub.open("hf://owner/bert").snapshot()
+
+
+def test_no_error_tells_the_token(hub: Hub) -> None:
+    hub.refusals = {"/api/": (401, "")}
+    with pytest.raises(Unauthorized) as caught:
+        hub.open("hf://owner/bert", TOKEN).snapshot()
+    assert TOKEN not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (403, Forbidden), (404, NotFound), (429, Unavailable), (500, Unavailable)],
+)
+def test_a_refusal_of_a_file_means_what_it_says(hub: Hub, status: int, kind: type[PlatformError]) -> None:
+    source = hub.open("hf://owner/bert")
+    file = source.snapshot().files[0]
+    hub.refusals = {"/owner/": (status, "")}
+    with pytest.raises(kind, match=f"the Hub answered {status}"):
+        list(source.read(file, 0))
+
+
+def test_a_revision_or_a_repository_that_is_none_is_not_found(hub: Hub) -> None:
+    with pytest.raises(NotFound, match="there is no revision 'v2'"):
+        hub.open("hf://owner/bert:v2").snapshot()
+    with pytest.raises(NotFound, match="there is no such repository"):
+        hub.open("hf://owner/bart").snapshot()
+
+
+def test_a_hub_that_is_not_there_can_be_tried_again() -> None:
+    source = open_source("hf://owner/bert", {"HF_ENDPOINT": "http://127.0.0.1:9"})
+    with pytest.raises(Unavailable, match="the Hub cannot be reached"):
+        source.snapshot()
+    with pytest.raises(Unavailable, match="the Hub cannot be reached"):
+        list(source.read(RemoteFile(path="config.json", version="main"), 0))
+
+
+def test_an_answer_that_is_no_listing_can_be_asked_for_again(hub: Hub) -> None:
+    hub.refusals = {"/api/": (200, "")}
+    with pytest.raises(Unavailable, match="is no listing"):
+        hub.open("hf://owner/bert").snapshot()
+
+
+@pytest.mark.parametrize("uri", ["hf://", "hf://bert", "hf://owner/bert/main", "hf://owner/bert:"])
+def test_what_is_no_owner_and_model_is_none(uri: str) -> None:
+    with pytest.raises(InvalidInput, match="expected hf://OWNER/MODEL"):
+        open_source(uri, {})
+
+
+@pytest.mark.parametrize("uri", ["hf://-o/m--x", "hf://owner/a..b", "hf://../.."])
+def test_a_name_that_no_repository_can_have_is_invalid_input(hub: Hub, uri: str) -> None:
+    with pytest.raises(InvalidInput, match="expected hf://OWNER/MODEL"):
+        hub.open(uri).snapshot()
+    assert hub.asked == []
