@@ -170,7 +170,7 @@ def _child_command(arguments: argparse.Namespace, text: Text) -> list[str]:
         "max_num_batched_tokens": arguments.max_num_batched_tokens,
         "max_num_seqs": arguments.max_num_seqs,
         "threads": arguments.threads,
-        "eos": text.eos[0],
+        "eos": ",".join(map(str, text.eos)),
     }
     return [f"--{name}={value}" for name, value in named.items()]
 

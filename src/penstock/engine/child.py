@@ -6,8 +6,11 @@ It is a process of its own because `step()` holds the interpreter's lock: the HT
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import secrets
 import select
+import signal
 import socket
 import sys
 import types
@@ -42,14 +45,14 @@ def silence_telemetry() -> None:
 class Runner:
     """One pipeline and the requests in it."""
 
-    def __init__(self, pipeline: Any, genai: Any, ov: Any, eos: int) -> None:
-        """`eos` ends an answer unless a request ignores it."""
+    def __init__(self, pipeline: Any, genai: Any, ov: Any, eos: list[int], blocks: int) -> None:
+        """Each of `eos` ends an answer unless a request ignores them; `blocks` of the KV pool."""
         self._pipeline = pipeline
         self._genai = genai
         self._ov = ov
         self._eos = eos
         self._handles: dict[int, Any] = {}
-        self._gate = LeaderGate()
+        self._gate = LeaderGate(blocks)
         self._failed: list[Update] = []
         self._with_logprobs: set[int] = set()
         self._dropped = False
@@ -134,8 +137,8 @@ class Runner:
     def _config(self, s: Sampling) -> Any:
         config = self._genai.GenerationConfig(
             max_new_tokens=s.max_tokens,
-            eos_token_id=self._eos,
-            stop_token_ids={self._eos},
+            eos_token_id=self._eos[0],
+            stop_token_ids=set(self._eos),
             ignore_eos=s.ignore_eos,
         )
         config.do_sample = s.temperature > 0
@@ -144,7 +147,7 @@ class Runner:
             "top_p": s.top_p if s.temperature > 0 else None,
             "top_k": s.top_k if s.temperature > 0 else None,
             "min_p": s.min_p if s.temperature > 0 else None,
-            "rng_seed": s.seed,
+            "rng_seed": s.seed if s.seed is not None else secrets.randbits(63),
             "presence_penalty": s.presence_penalty,
             "frequency_penalty": s.frequency_penalty,
             "repetition_penalty": s.repetition_penalty,
@@ -194,17 +197,25 @@ def load(arguments: argparse.Namespace) -> tuple[Runner, Loaded]:
     }
     pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", properties)
     structured = path.is_dir() and (path / "openvino_tokenizer.xml").exists()
-    return Runner(pipeline, genai, ov, arguments.eos), Loaded(arguments.kv_blocks, structured)
+    return Runner(pipeline, genai, ov, arguments.eos, arguments.kv_blocks), Loaded(
+        arguments.kv_blocks, structured
+    )
 
 
 def main() -> None:
     """Run until the socket closes."""
     parser = argparse.ArgumentParser()
-    for name in ("fd", "kv_blocks", "max_num_batched_tokens", "max_num_seqs", "threads", "eos"):
+    for name in ("fd", "kv_blocks", "max_num_batched_tokens", "max_num_seqs", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--eos", type=lambda text: [int(n) for n in text.split(",")], required=True)
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--cache_dir", required=True)
     arguments = parser.parse_args()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the parent ends this process, once its answers are complete
+        signal.signal(number, signal.SIG_IGN)
     link = socket.socket(fileno=arguments.fd)
     try:
         runner, loaded = load(arguments)
@@ -216,7 +227,8 @@ def main() -> None:
         link.sendall(encode(Failed(f"the model cannot be loaded: {str(error).strip().splitlines()[-1]}")))
         os._exit(2)
     link.sendall(encode(loaded))
-    _serve(link, runner)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+        _serve(link, runner)
     os._exit(0)  # the library's own clean-up complains about requests that are still there
 
 

@@ -2,14 +2,15 @@
 
 The library finds cached prefixes only when a request is added, and does not say how much it found. So requests that arrive
 together with the same new prefix would each compute it: all but one are held until the first has done so (`LeaderGate`). And
-what is cached is mirrored here (`BlockMirror`), from the same rules: whole blocks, each hash chained on the one before, least
-recently used blocks go first.
+what is cached is mirrored here (`BlockMirror`), from the same rules: blocks of 32 tokens, each hash chained on the one before.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,10 +26,13 @@ def block_hashes(tokens: Sequence[int]) -> list[int]:
     hashes: list[int] = []
     parent = 0
     for start in range(0, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
-        block = msgspec.msgpack.encode([parent, list(tokens[start : start + BLOCK_TOKENS])])
-        parent = xxhash.xxh3_64_intdigest(block)
+        parent = _block_hash(parent, tokens[start : start + BLOCK_TOKENS])
         hashes.append(parent)
     return hashes
+
+
+def _block_hash(parent: int, tokens: Sequence[int]) -> int:
+    return xxhash.xxh3_64_intdigest(msgspec.msgpack.encode([parent, list(tokens)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,86 +52,134 @@ class Removed:
 
 
 class BlockMirror:
-    """What the library's prefix cache holds. Blocks in use are not evicted; finished ones stay, least recently used out."""
+    """What the library's prefix cache holds, by its own rules.
+
+    A block is stamped when it is taken: first the pool's unused ones in their order, later by overwriting the idle block with the
+    oldest stamp; and again when a prompt finds it idle. Within one prompt heads are stamped before tails. A last block that is
+    not full takes room too: it stands here under a negative number, and nobody is told of it.
+    """
 
     def __init__(self, blocks: int) -> None:
         """`blocks` is the size of the KV pool."""
         self._capacity = blocks
-        self._cached: OrderedDict[int, None] = OrderedDict()
+        self._stamps: dict[int, int] = {}
         self._used: dict[int, int] = {}
         self._expected: set[int] = set()
+        self._clock = itertools.count()
+
+    @property
+    def blocks(self) -> frozenset[int]:
+        """The whole blocks that are cached."""
+        return frozenset(number for number in self._stamps if number >= 0)
 
     def cached_tokens(self, tokens: Sequence[int]) -> int:
         """How many leading tokens would be found; at least one token is always computed."""
         found = 0
         for number in block_hashes(tokens):
-            if number not in self._cached:
+            if number not in self._stamps:
                 break
             found += 1
         return min(found * BLOCK_TOKENS, len(tokens) - 1)
 
     def begin(self, tokens: Sequence[int]) -> tuple[list[Stored | Removed], list[int]]:
-        """A request starts: its prompt's blocks are in use from now on. Returns events and the hashes to give to `end`."""
-        hashes = block_hashes(tokens)
-        self._expected.update(number for number in hashes if number not in self._cached)
-        for number in hashes:
-            self._used[number] = self._used.get(number, 0) + 1
-        return self._store(hashes, tokens), hashes
+        """A request starts: its prompt's blocks are in use from now on. Returns events and what to give to `end`."""
+        numbers = _with_tail(tokens)
+        missing = {number for number in numbers if number not in self._stamps}
+        self._expected |= missing
+        self._take(numbers)
+        return [*_stored(numbers, missing, tokens), *self._evict()], numbers
 
     def computed(self, held: Iterable[int]) -> None:
         """Its first token is there, so its prompt's blocks are."""
         self._expected.difference_update(held)
 
     def end(self, held: Sequence[int], tokens: Sequence[int]) -> list[Stored | Removed]:
-        """It ended with `tokens` in all (prompt and answer): whole blocks stay cached."""
-        self._release(held)
-        return self._store(block_hashes(tokens), tokens)
+        """It ended with `tokens` in all (prompt and answer): its blocks stay cached."""
+        self.computed(held)
+        numbers = _with_tail(tokens)
+        missing = {number for number in numbers if number not in self._stamps}
+        before, held = frozenset(held), list(held)
+        grown = [number for number in numbers if number not in before]
+        if grown and held[-1] < 0 and self._used[held[-1]] == 1:
+            self._fill(held.pop(), grown[0])
+        self._take(grown)
+        events = [*_stored(numbers, missing, tokens), *self._evict()]
+        self._release([*held, *grown])
+        return [*events, *self._evict()]
 
     def abandon(self, held: Sequence[int]) -> list[Stored | Removed]:
         """It ended before its first token: what nobody else computes is not cached after all."""
         self._release(held)
-        gone = tuple(number for number in held if number in self._expected and number not in self._used)
-        self._expected.difference_update(gone)
-        for number in gone:
-            del self._cached[number]
-        return [Removed(gone)] if gone else []
+        gone = [number for number in held if number in self._expected and number not in self._used]
+        return [*self._drop(gone), *self._evict()]
 
-    def _release(self, held: Iterable[int]) -> None:
-        for number in held:
-            left = self._used[number] - 1
-            if left:
-                self._used[number] = left
-            else:
+    def _take(self, numbers: Iterable[int]) -> None:
+        """Use these blocks, found or new."""
+        for number in numbers:
+            if number not in self._stamps and len(self._stamps) < self._capacity:
+                self._stamps[number] = len(self._stamps) - self._capacity
+            elif number not in self._used:
+                self._stamps[number] = next(self._clock)
+            self._used[number] = self._used.get(number, 0) + 1
+
+    def _fill(self, tail: int, number: int) -> None:
+        """The answer went on in the prompt's last block, which so became `number`."""
+        stamp = self._stamps.pop(tail)
+        del self._used[tail]
+        if number not in self._used:
+            self._stamps[number] = stamp
+            self._used[number] = 0
+
+    def _release(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._used[number] -= 1
+            if not self._used[number]:
                 del self._used[number]
 
-    def _store(self, hashes: list[int], tokens: Sequence[int]) -> list[Stored | Removed]:
-        events: list[Stored | Removed] = []
-        fresh = [i for i, number in enumerate(hashes) if number not in self._cached]
-        if fresh:
-            first = fresh[0]
-            self._cached.update(dict.fromkeys(hashes[first:]))
-            span = tuple(tokens[first * BLOCK_TOKENS : len(hashes) * BLOCK_TOKENS])
-            events.append(Stored(tuple(hashes[first:]), hashes[first - 1] if first else None, span))
-        for number in reversed(hashes):  # heads are touched last, so that shared beginnings live longest
-            self._cached.move_to_end(number)
-        removed = self._evict()
-        return [*events, Removed(removed)] if removed else events
-
-    def _evict(self) -> tuple[int, ...]:
-        surplus = len(self._cached) - self._capacity
+    def _evict(self) -> list[Removed]:
+        surplus = len(self._stamps) - self._capacity
         if surplus <= 0:
-            return ()
-        idle = [number for number in self._cached if number not in self._used][:surplus]
-        for number in idle:
-            del self._cached[number]
-        return tuple(idle)
+            return []
+        idle = (number for number in self._stamps if number not in self._used)
+        return self._drop(heapq.nsmallest(surplus, idle, key=self._stamps.__getitem__))
+
+    def _drop(self, numbers: Sequence[int]) -> list[Removed]:
+        self._expected.difference_update(numbers)
+        for number in numbers:
+            del self._stamps[number]
+        whole = tuple(number for number in numbers if number >= 0)
+        return [Removed(whole)] if whole else []
+
+
+def _with_tail(tokens: Sequence[int]) -> list[int]:
+    """The blocks of a sequence; a last one that is not full has a negative number."""
+    numbers = block_hashes(tokens)
+    rest = list(tokens[len(numbers) * BLOCK_TOKENS :])
+    if rest:
+        numbers.append(-1 - _block_hash(numbers[-1] if numbers else 0, rest))
+    return numbers
+
+
+def _stored(numbers: Sequence[int], missing: Container[int], tokens: Sequence[int]) -> list[Stored]:
+    """One event for each run of whole blocks that were missing."""
+    events: list[Stored] = []
+    for new, run in itertools.groupby(
+        range(len(numbers)), lambda i: numbers[i] >= 0 and numbers[i] in missing
+    ):
+        if new:
+            places = list(run)
+            first, end = places[0], places[-1] + 1
+            span = tuple(tokens[first * BLOCK_TOKENS : end * BLOCK_TOKENS])
+            events.append(Stored(tuple(numbers[first:end]), numbers[first - 1] if first else None, span))
+    return events
 
 
 class LeaderGate:
     """Holds requests whose next block is being computed by another."""
 
-    def __init__(self) -> None:
-        """Nothing is under way."""
+    def __init__(self, blocks: int) -> None:
+        """Of `blocks`, the size of the KV pool, it is remembered that they were computed; the oldest may be gone from it."""
+        self._remembered = blocks
         self._leaders: dict[int, int] = {}
         self._led: dict[int, list[int]] = {}
         self._known: OrderedDict[int, None] = OrderedDict()
@@ -155,7 +207,7 @@ class LeaderGate:
         for block in self._led.pop(number, ()):
             self._leaders.pop(block, None)
             self._known[block] = None
-        while len(self._known) > MAX_KNOWN:
+        while len(self._known) > self._remembered:
             self._known.popitem(last=False)
 
     def forget(self, number: int) -> None:
@@ -172,7 +224,3 @@ class LeaderGate:
                 del self._held[number]
                 free.append(message)
         return free
-
-
-MAX_KNOWN = 65_536
-"""Blocks whose computation is remembered; forgetting one costs only a moment's wait."""
