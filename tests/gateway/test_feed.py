@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from gateway_world import ControlPlane, service, until
+from gateway_world import ControlPlane, Gateway, service, until
 
 from penstock.contracts.exchange import RouteTable
 from penstock.gateway import feed as feed_module
@@ -210,6 +210,24 @@ async def test_what_ran_while_the_control_plane_was_away_is_an_average_over_all_
     report = control.reports[0]
     assert report.window_s >= 0.5
     assert report.services[0].in_flight == pytest.approx(1.0, rel=0.05), "one request ran, no more"
+
+
+async def test_a_fault_in_the_gateway_itself_is_logged_and_does_not_end_its_feed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [RuntimeError("a fault of ours")]
+    apply = State.apply
+
+    def fail_once(state: State, given: RouteTable) -> bool:
+        if given.version == 2 and faults:
+            raise faults.pop()
+        return apply(state, given)
+
+    monkeypatch.setattr(State, "apply", fail_once)
+    async with ControlPlane(tmp_path, table(2, "a")) as control, Gateway(tmp_path):
+        await until(lambda: control.reports and control.reports[-1].table_version == 2)
+    assert control.connections == 2
+    assert "a fault of ours" in caplog.text
 
 
 def test_a_report_forgets_what_is_over() -> None:

@@ -19,6 +19,7 @@ from penstock.gateway.wire.message import Limits
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock, SystemClock
 from penstock.kit.errors import InvalidInput, Unavailable
+from penstock.kit.tasks import end, supervise
 
 BACKLOG = 2048
 LAST_WORDS_S = 1.0
@@ -52,7 +53,10 @@ async def serve(
     state.on_wake = feed.wake
     feed.load()
     listener = await _listen(settings, server)
-    tasks = [asyncio.create_task(feed.run()), asyncio.create_task(server.sweep())]
+    tasks = [
+        asyncio.create_task(supervise("the gateway's feed", feed.run)),
+        asyncio.create_task(supervise("the gateway's sweep of idle connections", server.sweep)),
+    ]
     on_ready()
     try:
         await stop.wait()
@@ -62,10 +66,7 @@ async def serve(
             for connection in tuple(server.connections):
                 connection.cut()
             await server.drain(LAST_WORDS_S)
-        for task in tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(tasks)
         state.pool.close()
 
 
