@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -16,17 +15,18 @@ from pathlib import Path
 import uvloop
 
 from penstock.engine.api import Api
+from penstock.engine.child import silence_telemetry
 from penstock.engine.convert.config import read_config
-from penstock.engine.http import Connection
+from penstock.engine.convert.encoder_config import is_encoder
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror
 from penstock.engine.runner import Engine
+from penstock.engine.serving import serve_until_stopped
 from penstock.engine.text import Text
 from penstock.engine.wishes import Bounds
-from penstock.kit.errors import NotFound, PlatformError, Unavailable
+from penstock.kit.errors import NotFound, PlatformError
 
-DRAIN_S = 20.0
 CANNOT_SERVE = 2
 CRASHED = 3
 logger = logging.getLogger("penstock.engine")
@@ -68,6 +68,14 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
 async def serve(arguments: argparse.Namespace) -> None:
     """Until SIGTERM; then running requests may end. Raises PlatformError if the model cannot be served."""
     folder: Path = arguments.model_dir
+    if (folder / "config.json").exists() and is_encoder(folder):
+        await _embed(arguments)
+    else:
+        await _generate(arguments)
+
+
+async def _generate(arguments: argparse.Namespace) -> None:
+    folder: Path = arguments.model_dir
     text = _text(folder)
     context = _context_tokens(folder)
     publisher = (
@@ -79,22 +87,10 @@ async def serve(arguments: argparse.Namespace) -> None:
     engine = Engine(_child_command(arguments, text), metrics, BlockMirror(arguments.kv_blocks), publisher)
     bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size)
     api = Api(engine, text, bounds, int(time.time()))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    live: set[Connection] = set()
     running = asyncio.create_task(engine.run())
     telling = asyncio.create_task(_tell(arguments, engine))
     try:
-        server = await _listen(arguments, api, live)
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await asyncio.sleep(0)
-            running.result()
-        logger.info("stopping: %d requests are running", engine.running)
-        await _drain(server, api, live)
+        await serve_until_stopped(api, arguments.host, arguments.http_port, running)
     finally:
         telling.cancel()
         running.cancel()
@@ -105,21 +101,24 @@ async def serve(arguments: argparse.Namespace) -> None:
             publisher.close()
 
 
+async def _embed(arguments: argparse.Namespace) -> None:
+    silence_telemetry()
+    from penstock.engine.embeddings import Embedder, EmbeddingApi  # noqa: PLC0415  only where it is needed
+
+    logger.info("loading %s from %s", arguments.model_name, arguments.model_dir)
+    embedder = Embedder(arguments.model_dir, _cache_dir(arguments), arguments.threads)
+    metrics = Metrics(arguments.model_name, 0, BLOCK_TOKENS)
+    api = EmbeddingApi(embedder, metrics, arguments.model_name, int(time.time()))
+    logger.info("serving %s at http://%s:%d", arguments.model_name, arguments.host, arguments.http_port)
+    await serve_until_stopped(api, arguments.host, arguments.http_port)
+
+
 def _text(folder: Path) -> Text:
     if not folder.is_dir():
         raise NotFound(
             f"--model_dir: {folder} is no folder", code="missing_model", hint="give the folder of the model"
         )
     return Text(folder)
-
-
-async def _listen(arguments: argparse.Namespace, api: Api, live: set[Connection]) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_server(lambda: Connection(api, live), arguments.host, arguments.http_port)
-    except OSError as error:
-        where = f"{arguments.host}:{arguments.http_port}"
-        raise Unavailable(f"cannot listen on {where}: {error.strerror}", code="cannot_listen") from None
 
 
 async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
@@ -131,19 +130,6 @@ async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
     logger.info("serving %s at %s after %.1f s", arguments.model_name, where, time.monotonic() - began)
 
 
-async def _drain(server: asyncio.Server, api: Api, live: set[Connection]) -> None:
-    """No new connections; idle ones close; running requests get their time."""
-    api.draining = True
-    server.close()
-    deadline = asyncio.get_running_loop().time() + DRAIN_S
-    while live and asyncio.get_running_loop().time() < deadline:
-        for connection in tuple(live):
-            connection.closing = True
-            if connection.idle:
-                connection.close()
-        await asyncio.sleep(0.02)
-
-
 def _context_tokens(folder: Path) -> int:
     """What config.json says; without one (GGUF) the library's own limit for its tokenizer."""
     if (folder / "config.json").exists():
@@ -151,12 +137,12 @@ def _context_tokens(folder: Path) -> int:
     return 8192
 
 
+def _cache_dir(arguments: argparse.Namespace) -> Path:
+    named = arguments.cache_dir or os.environ.get("PENSTOCK_CACHE_DIR")
+    return Path(named) if named else Path(tempfile.gettempdir()) / "penstock-cache"
+
+
 def _child_command(arguments: argparse.Namespace, text: Text) -> list[str]:
-    cache = (
-        arguments.cache_dir
-        or os.environ.get("PENSTOCK_CACHE_DIR")
-        or Path(tempfile.gettempdir()) / "penstock-cache"
-    )
     if not text.eos:
         raise NotFound(
             "the model names no end-of-sequence token",
@@ -165,7 +151,7 @@ def _child_command(arguments: argparse.Namespace, text: Text) -> list[str]:
         )
     named = {
         "model_dir": arguments.model_dir,
-        "cache_dir": cache,
+        "cache_dir": _cache_dir(arguments),
         "kv_blocks": arguments.kv_blocks,
         "max_num_batched_tokens": arguments.max_num_batched_tokens,
         "max_num_seqs": arguments.max_num_seqs,

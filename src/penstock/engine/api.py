@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-import orjson
 
 from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
 from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
 from penstock.engine.text import Text
-from penstock.engine.wishes import Bounds, Wish, read_wish
+from penstock.engine.wishes import Bounds, Wish, read_object, read_wish
 from penstock.kit.errors import InvalidInput, NotFound, Unavailable
 
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -57,7 +56,7 @@ class Api:
             case ("GET" | "HEAD", "/metrics"):
                 exchange.send(200, self._engine.metrics.text(), PROMETHEUS)
             case ("POST", "/tokenize"):
-                ids = self._text.encode(str(_json(exchange.body).get("prompt", "")))
+                ids = self._text.encode(str(read_object(exchange.body).get("prompt", "")))
                 exchange.send(
                     200, {"tokens": ids, "count": len(ids), "max_model_len": self._bounds.context_tokens}
                 )
@@ -87,7 +86,7 @@ class Api:
         if self.draining:
             exchange.keeps_alive = False
             raise Unavailable("the engine is draining", code="draining", retry_after_s=1.0)
-        wish = read_wish(_json(exchange.body), self._text, self._limits(), chat=chat)
+        wish = read_wish(read_object(exchange.body), self._text, self._limits(), chat=chat)
         generations: list[Generation] = []
         try:
             for prompt in wish.prompts:
@@ -198,18 +197,6 @@ class Api:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", code="invalid_json") from None
-    if not isinstance(document, dict):
-        raise InvalidInput(
-            f"the body: found {type(document).__name__}, expected a JSON object", code="invalid_json"
-        )
-    return document
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:

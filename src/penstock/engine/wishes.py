@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from penstock.engine.frames import Sampling
 from penstock.engine.prefixes import BLOCK_TOKENS
 from penstock.engine.text import Text
@@ -50,7 +52,7 @@ class Wish:
 def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
     """Raises InvalidInput whose code and message say which field, what was found, and what is expected."""
     _check_model(body, bounds)
-    prompts, echo = (_chat_prompt(body, text), ()) if chat else _prompts(body, text, bounds)
+    prompts, echo = (_chat_prompt(body, text, bounds), ()) if chat else _prompts(body, text, bounds)
     tokens = _tokens(body, prompts, bounds, chat=chat)
     stream = _flag(body, "stream")
     options = body.get("stream_options") or {}
@@ -65,6 +67,19 @@ def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
         tools=bool(body.get("tools")) and body.get("tool_choice") != "none",
         echo=echo,
     )
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A request's body. Raises InvalidInput unless it is a JSON object."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(document, dict):
+        raise InvalidInput(
+            f"the body: found {type(document).__name__}, expected a JSON object", code="invalid_json"
+        )
+    return document
 
 
 def wrong(field: str, found: Any, expected: str, code: str = "invalid_value") -> InvalidInput:
@@ -87,13 +102,14 @@ def _check_model(body: Any, bounds: Bounds) -> None:
         )
 
 
-def _chat_prompt(body: dict[str, Any], text: Text) -> tuple[list[int], ...]:
+def _chat_prompt(body: dict[str, Any], text: Text, bounds: Bounds) -> tuple[list[int], ...]:
     if "messages" not in body:
         return ()
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
         raise wrong("messages", messages, "a list of at least one message")
-    return (text.encode(text.render([_message(i, m) for i, m in enumerate(messages)], body.get("tools"))),)
+    prompt = text.render([_message(i, m) for i, m in enumerate(messages)], body.get("tools"))
+    return (_encode(prompt, text, bounds, special=False),)
 
 
 def _message(index: int, message: Any) -> dict[str, Any]:
@@ -128,7 +144,7 @@ def _prompts(
     prompts = []
     for index, item in enumerate(prompt):
         if isinstance(item, str):
-            prompts.append(text.encode(item, special=True))
+            prompts.append(_encode(item, text, bounds, special=True))
         elif isinstance(item, list) and all(type(n) is int and 0 <= n < bounds.vocabulary for n in item):
             prompts.append(item)
         else:
@@ -137,17 +153,35 @@ def _prompts(
     return tuple(prompts), echoed if _flag(body, "echo") else ()
 
 
+def _encode(prompt: str, text: Text, bounds: Bounds, *, special: bool) -> list[int]:
+    """What cannot fit by its length alone is not tokenized: that would hold up everybody's answers."""
+    least = len(prompt) // text.longest_token
+    limit, reason = _limit(bounds)
+    if least > limit:
+        raise InvalidInput(
+            f"This model's maximum {reason} is {limit} tokens. However, your prompt of {len(prompt)} characters "
+            f"has at least {least} tokens. Please reduce it.",
+            code="context_length_exceeded",
+        )
+    return text.encode(prompt, special=special)
+
+
+def _limit(bounds: Bounds) -> tuple[int, str]:
+    """The most tokens that a prompt and its answer may have, and what sets that limit."""
+    pool_tokens = (bounds.kv_blocks - MARGIN_BLOCKS) * BLOCK_TOKENS
+    limit = min(bounds.context_tokens, pool_tokens)
+    return limit, "context length" if limit == bounds.context_tokens else "KV cache"
+
+
 def _tokens(body: dict[str, Any], prompts: tuple[list[int], ...], bounds: Bounds, *, chat: bool) -> int:
     if not prompts:
         raise wrong("messages" if chat else "prompt", None, "a value")
     if not all(prompts):
         raise InvalidInput("the prompt is empty: it has no tokens", code="empty_prompt")
     longest = max(map(len, prompts))
-    pool_tokens = (bounds.kv_blocks - MARGIN_BLOCKS) * BLOCK_TOKENS
-    limit = min(bounds.context_tokens, pool_tokens)
+    limit, reason = _limit(bounds)
     asked = _number(body, "max_completion_tokens", int, 1, None) or _number(body, "max_tokens", int, 1, None)
     if longest >= limit or longest + (asked or 1) > limit:
-        reason = "context length" if limit == bounds.context_tokens else "KV cache"
         raise InvalidInput(
             f"This model's maximum {reason} is {limit} tokens. However, you requested {longest + (asked or 1)} tokens "
             f"({longest} in the prompt, {asked or 1} in the completion). Please reduce either.",

@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blake3 import blake3
@@ -36,34 +36,56 @@ def loadable(folder: Path, cache: Path) -> Path:
     if ggufs and not (folder / "config.json").exists():
         return ggufs[0]
     read_config(folder)
+    return _converted(folder, cache, _build_decoder)
+
+
+def loadable_encoder(folder: Path, cache: Path) -> Path:
+    """The same for a model that makes embeddings: a folder with IR."""
+    return folder if (folder / IR).exists() else _converted(folder, cache, _build_encoder)
+
+
+def _converted(folder: Path, cache: Path, build: Callable[[Path, Path], None]) -> Path:
     target = cache / "openvino" / _key(folder)
     with _locked(target):
         if not (target / IR).exists():
-            _convert(folder, target)
+            _convert(folder, target, build)
     return target
 
 
 def _key(folder: Path) -> str:
     digest = blake3(FORMAT.encode())
-    for path in (folder / "config.json", folder / "tokenizer.json", *weight_files(folder)):
+    beside = ("config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
+    for path in (*(folder / name for name in beside), *weight_files(folder)):
         if path.exists():
             digest.update(path.name.encode())
             digest.update_mmap(path)
     return digest.hexdigest(length=16)
 
 
-def _convert(folder: Path, target: Path) -> None:
+def _build_decoder(folder: Path, target: Path) -> None:
     import openvino as ov  # noqa: PLC0415  a model that was converted before needs none of it
 
     from penstock.engine.convert.graph import build_model  # noqa: PLC0415
 
+    ov.save_model(build_model(read_config(folder), Weights(folder)), target / IR, compress_to_fp16=False)
+    _add_tokenizer(folder, target)
+
+
+def _build_encoder(folder: Path, target: Path) -> None:
+    import openvino as ov  # noqa: PLC0415  see above
+
+    from penstock.engine.convert.encoder import build_encoder  # noqa: PLC0415
+    from penstock.engine.convert.encoder_config import read_encoder  # noqa: PLC0415
+
+    ov.save_model(build_encoder(read_encoder(folder), Weights(folder)), target / IR, compress_to_fp16=True)
+
+
+def _convert(folder: Path, target: Path, build: Callable[[Path, Path], None]) -> None:
     temporary = target.parent / f".making-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
     try:
         temporary.mkdir()
-        model = build_model(read_config(folder), Weights(folder))
-        ov.save_model(model, temporary / IR, compress_to_fp16=False)
-        _add_tokenizer(folder, temporary)
+        build(folder, temporary)
         os.replace(temporary, target)  # noqa: PTH105  the atomic one
     except OSError as error:
         raise Unavailable(

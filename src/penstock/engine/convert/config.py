@@ -37,7 +37,7 @@ class ModelConfig:
 
 def read_config(folder: Path) -> ModelConfig:
     """Raises NotFound, or InvalidInput that names the field or the architecture."""
-    document = _document(folder)
+    document = read_document(folder)
     names = document.get("architectures")
     architecture = str(names[0]) if isinstance(names, list) and names else "none"
     if architecture not in ARCHITECTURES:
@@ -57,12 +57,13 @@ def read_config(folder: Path) -> ModelConfig:
 def context_tokens(folder: Path) -> int | None:
     """How many tokens the model sees at once, whatever its architecture; None if nothing says it."""
     try:
-        return _count(_document(folder), "max_position_embeddings")
+        return count(read_document(folder), "max_position_embeddings")
     except PlatformError:
         return None
 
 
-def _document(folder: Path) -> dict[str, Any]:
+def read_document(folder: Path) -> dict[str, Any]:
+    """config.json as it is. Raises NotFound, InvalidInput."""
     path = folder / "config.json"
     try:
         document = json.loads(path.read_text())
@@ -75,7 +76,7 @@ def _document(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _count(document: dict[str, Any], field: str, default: int | None = None) -> int:
+def count(document: dict[str, Any], field: str, default: int | None = None) -> int:
     """A positive integer of the document."""
     value = document.get(field)
     value = default if value is None else value
@@ -88,21 +89,21 @@ def _count(document: dict[str, Any], field: str, default: int | None = None) -> 
 
 
 def _config(document: dict[str, Any], architecture: str) -> ModelConfig:
-    heads, hidden = _count(document, "num_attention_heads"), _count(document, "hidden_size")
+    heads, hidden = count(document, "num_attention_heads"), count(document, "hidden_size")
     _refuse_what_the_graph_lacks(document, architecture)
     rope = _rope(document)
     bias = bool(document.get("attention_bias", False))
     theta = document.get("rope_theta") or rope.get("rope_theta") or 10000.0
     return ModelConfig(
         architecture=architecture,
-        vocab_size=_count(document, "vocab_size"),
+        vocab_size=count(document, "vocab_size"),
         hidden_size=hidden,
-        intermediate_size=_count(document, "intermediate_size"),
-        layers=_count(document, "num_hidden_layers"),
+        intermediate_size=count(document, "intermediate_size"),
+        layers=count(document, "num_hidden_layers"),
         heads=heads,
-        kv_heads=_count(document, "num_key_value_heads", heads),
-        head_dim=_count(document, "head_dim", hidden // heads),
-        context_tokens=_count(document, "max_position_embeddings"),
+        kv_heads=count(document, "num_key_value_heads", heads),
+        head_dim=count(document, "head_dim", hidden // heads),
+        context_tokens=count(document, "max_position_embeddings"),
         eps=float(document.get("rms_norm_eps", 1e-6)),
         rope_theta=float(theta),
         rope_scaling=rope if rope and _rope_kind(rope) == "llama3" else None,
