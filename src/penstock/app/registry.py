@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 import penstock.plugins.sources
-from penstock.contracts.source import ModelSource, public
+from penstock.contracts.source import ModelSource
 from penstock.kit.errors import InvalidInput, nearest
 
 
@@ -26,7 +26,7 @@ def open_source(uri: str, environ: Mapping[str, str]) -> ModelSource:
     if not separator or scheme not in known:
         close = nearest(scheme, sorted(known), 1)
         raise InvalidInput(
-            f"found the scheme {public(scheme)!r}, expected one of {', '.join(f'{name}://' for name in known)} or pvc://",
+            f"has no known scheme, expected one of {', '.join(f'{name}://' for name in known)} or pvc://",
             code="unknown_scheme",
             hint=f"did you mean {close[0]}://?" if close and close[0] != scheme else "",
         )
