@@ -66,9 +66,9 @@ def test_replicas_that_start_together_share_one_conversion(
     conversions: list[Path] = []
     convert = cached._convert
 
-    def counted(folder: Path, target: Path) -> None:
+    def counted(folder: Path, target: Path, build: Any) -> None:
         conversions.append(target)
-        convert(folder, target)
+        convert(folder, target, build)
 
     monkeypatch.setattr(cached, "_convert", counted)
     with ThreadPoolExecutor(4) as pool:
