@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import stat
@@ -304,3 +305,29 @@ async def test_a_stop_ends_every_connection_and_leaves_nothing_behind(
         await asyncio.open_unix_connection(line.path)
     assert complaints == []
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("turns", [0, 2, 3, 4, 5, 6, 7])  # at 1 asyncio has accepted it and told nobody yet
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_stop_at_any_moment_of_a_connection_leaves_nothing_behind(
+    line: Line, leaves: bool, turns: int
+) -> None:
+    first = await line.connect()
+    await first.report("first", 1)
+    await line.requests(("first", 1))
+    before = asyncio.all_tasks()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(line.path))
+        if leaves:
+            first.writer.transport.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        line.stop.set()
+        await line.serving
+        for _ in range(8):
+            await asyncio.sleep(0)
+        other.settimeout(PATIENCE_S)
+        with contextlib.suppress(ConnectionResetError):  # it was never accepted
+            assert await asyncio.to_thread(other.recv, 1) == b""
+    assert asyncio.all_tasks() <= before
+    gc.collect()  # tells of connections that nobody closed

@@ -37,6 +37,7 @@ class Feed:
         self._table = RouteTable(version=int(clock.now() * 1000))
         self._published = False
         self._changed = asyncio.Condition()
+        self._listening = False
         self._connected: set[asyncio.Task[None]] = set()
         self._demand: dict[asyncio.StreamReader, DemandReport] = {}
 
@@ -62,22 +63,29 @@ class Feed:
     async def serve(self, path: Path, stop: asyncio.Event) -> None:
         """Listen until `stop`. A socket that an earlier process left behind is replaced."""
         listener = await asyncio.to_thread(_listener, path)
+        self._listening = True
         server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
         try:
             await stop.wait()
         finally:
+            self._listening = False
             server.close()
             await end(self._connected)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """No coroutine: asyncio would make the task itself, and on Python 3.11 complain when it is cancelled."""
+        """No coroutine: asyncio would make the task itself, and on Python 3.11 complain when it is cancelled.
+
+        The connection is closed when its task is done, which also holds for a task that is cancelled before it starts.
+        """
         if len(self._connected) >= MAX_GATEWAYS:
             logger.warning("a gateway was refused: %d are connected", MAX_GATEWAYS)
+        if not self._listening or len(self._connected) >= MAX_GATEWAYS:
             writer.close()
             return
         task = asyncio.create_task(self._converse(reader, writer), name="a gateway's connection")
         self._connected.add(task)
         task.add_done_callback(self._connected.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Both directions, until either ends: a gateway that cannot be told the routes connects again."""
@@ -92,7 +100,6 @@ class Feed:
                     logger.warning("a gateway is disconnected: %s", reason)
         finally:
             await end(directions)
-            writer.transport.abort()
 
     async def _receive(self, reader: asyncio.StreamReader) -> str:
         """Keep each report until the connection ends; why it ended, "" where the gateway left."""
