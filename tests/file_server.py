@@ -83,8 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if self.server.sizes or status >= 300:
             self.send_header("content-length", str(len(body)))
-        else:
-            self.send_header("connection", "close")
+        self.send_header("connection", "close")
         if status < 300 and self.server.versions:
             self.send_header("etag", etag(version_of or body))
         for name, value in more or []:
