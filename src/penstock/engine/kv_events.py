@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.engine.prefixes import BLOCK_TOKENS, Removed, Stored
+from penstock.kit.errors import Unavailable
 
 BUFFERED = 10_000
 HIGH_WATER = 100_000
@@ -21,17 +23,23 @@ class Publisher:
     """Publishes on `endpoint` (PUB, binds); answers replays on `replay_endpoint` (ROUTER, binds) when one is given."""
 
     def __init__(self, endpoint: str, replay_endpoint: str | None = None) -> None:
-        """Raises OSError if an endpoint cannot be bound."""
+        """Raises Unavailable if an endpoint cannot be bound."""
         import zmq  # noqa: PLC0415  only engines that publish need it
 
         self._zmq = zmq
         context: Any = zmq.Context.instance()
         self._socket = context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
-        self._socket.bind(endpoint)
         self._replay = context.socket(zmq.ROUTER) if replay_endpoint else None
-        if self._replay is not None:
-            self._replay.bind(replay_endpoint)
+        for socket, where in ((self._socket, endpoint), (self._replay, replay_endpoint)):
+            try:
+                if socket is not None:
+                    socket.bind(where)
+            except zmq.ZMQError as error:
+                self.close()
+                raise Unavailable(
+                    f"cannot publish KV events at {where}: {error.strerror}", code="cannot_publish"
+                ) from None
         self._sent: deque[tuple[int, bytes]] = deque(maxlen=BUFFERED)
         self._next = 0
 
@@ -48,17 +56,20 @@ class Publisher:
     def answer_replays(self) -> None:
         """Serve those who ask for what they missed; never waits."""
         while self._replay is not None and self._replay.poll(0):
-            who, _, start = self._replay.recv_multipart()
-            wanted = int.from_bytes(start, "big")
+            who, *rest = self._replay.recv_multipart()
+            if len(rest) != 2 or rest[0] or len(rest[1]) != 8:
+                continue  # not the question of a replay
+            wanted = int.from_bytes(rest[1], "big")
             for number, payload in self._sent:
                 if number >= wanted:
                     self._replay.send_multipart([who, b"", struct.pack(">Q", number), payload])
             self._replay.send_multipart([who, b"", END, b""])
 
-    @property
-    def replay_fd(self) -> int | None:
-        """For the event loop."""
-        return None if self._replay is None else int(self._replay.getsockopt(self._zmq.FD))
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer replays from now on. The descriptor tells of a change only once, so it is looked at after sending too."""
+        if self._replay is not None:
+            loop.add_reader(self._replay.getsockopt(self._zmq.FD), self.answer_replays)
+            loop.call_soon(self.answer_replays)
 
     def close(self) -> None:
         """Let go of the endpoints."""

@@ -87,7 +87,8 @@ class BlockMirror:
         missing = {number for number in numbers if number not in self._stamps}
         self._expected |= missing
         self._take(numbers)
-        return [*_stored(numbers, missing, tokens), *self._evict()], numbers
+        events: list[Stored | Removed] = [*_stored(numbers, missing, tokens), *self._evict()]
+        return events, numbers
 
     def computed(self, held: Iterable[int]) -> None:
         """Its first token is there, so its prompt's blocks are."""

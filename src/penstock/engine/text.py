@@ -15,6 +15,17 @@ from tokenizers.decoders import DecodeStream
 
 from penstock.kit.errors import InvalidInput, NotFound
 
+_TEMPLATE_FAULTS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""A template is a small program: with messages that it does not expect it fails as programs do."""
+
 
 class Text:
     """The tokenizer and chat template of one model folder."""
@@ -30,7 +41,9 @@ class Text:
             raise InvalidInput(f"tokenizer.json is damaged: {error}", code="corrupt_tokenizer") from None
         settings = _json(folder / "tokenizer_config.json")
         self._names = {key: _content(settings.get(key)) for key in ("bos_token", "eos_token", "pad_token")}
-        self.size = self._tokenizer.get_vocab_size()
+        vocabulary = self._tokenizer.get_vocab()
+        self.size = max(vocabulary.values(), default=-1) + 1
+        self.longest_token = max(map(len, vocabulary), default=1)
         self.eos = self._eos(folder)
         self._template = self._compile(folder, settings)
 
@@ -59,7 +72,7 @@ class Text:
             prompt: str = self._template.render(
                 messages=messages, tools=tools or None, add_generation_prompt=True, **self._names
             )
-        except TemplateError as error:
+        except _TEMPLATE_FAULTS as error:
             raise InvalidInput(
                 f"'messages': the chat template refuses them: {error}", code="invalid_messages"
             ) from None

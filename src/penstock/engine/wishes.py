@@ -272,7 +272,7 @@ def _number(
         return None
     allowed = (int,) if kind is int else (int, float)
     bad = isinstance(value, bool) or not isinstance(value, allowed)
-    if bad or value < least or (most is not None and value > most):
+    if bad or not least <= value or (most is not None and value > most):  # so NaN is refused too
         what = "an integer" if kind is int else "a number"
         raise wrong(
             name,
