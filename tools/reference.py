@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 import click
 from prometheus_client import Counter, Histogram
@@ -16,6 +17,7 @@ from penstock.app.runtimes import shipped_runtimes
 from penstock.app.settings import rows
 from penstock.cli.main import Commands, command_names
 from penstock.controlplane import controller
+from penstock.decide.admission import Outcome
 from penstock.engine.metrics import Metrics
 from penstock.gateway import paths
 from penstock.gateway.telemetry import Telemetry
@@ -100,7 +102,11 @@ def gateway() -> str:
         ("`/serving/NAMESPACE/NAME/…`", "anything that the service's engine answers"),
         ("Host `NAME.NAMESPACE.…` or `NAME-NAMESPACE.…`", "anything that the service's engine answers"),
     ]
-    found = sorted({item for path in refusing() for item in refusals(path)})
+    refused = [("queue_full", 429), ("gateway_full", 429), ("stopped", 503), ("failed", 503)]
+    assert {code for code, _ in refused} == set(get_args(Outcome)) - {"run", "wait"}, (
+        "say the status of the new outcome"
+    )
+    found = sorted({*refused, *(item for path in refusing() for item in refusals(path))})
     return (
         "# Gateway\n\n## Paths\n\n" + table(("path", "meaning"), [*local, *passed]) + "\n`model` may be `NAME`, `NAMESPACE/NAME` or "
         "an alias (annotation `penstock.dev/aliases`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "
