@@ -145,6 +145,7 @@ def test_a_bad_archive_is_told_and_nothing_of_it_is_left(
         (OSError(errno.ENAMETOOLONG, "File name too long", "/x/y"), 2, "name is too long"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), 1, "/x/y: Read-only file system"),
         (ZeroDivisionError("a\nb"), 1, "ZeroDivisionError: a b"),
+        (ZeroDivisionError("Bearer hunter2hunter2"), 1, "Bearer [redacted]"),
     ],
 )
 def test_what_nobody_expected_is_still_one_line_and_a_code(

@@ -2,13 +2,23 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from penstock.contracts.source import Changed, Snapshot
-from penstock.kit.errors import Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
+from penstock.kit.errors import (
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PlatformError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from penstock.plugins.sources import s3 as module
 from penstock.plugins.sources.s3 import S3Source, open_source
 
@@ -126,7 +136,52 @@ def test_nothing_there_is_not_found(store: Store, uri: str) -> None:
         store.open(uri).snapshot()
 
 
-def test_a_refusal_is_forbidden(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+class Refusal(BaseHTTPRequestHandler):
+    """A store that answers nothing else; `moto` refuses reads, but never listings."""
+
+    status, body = 500, b""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (301, "PermanentRedirect", InvalidInput, "in another region"),
+        (400, "ExpiredToken", Unauthorized, "credentials are missing or wrong"),
+        (401, "", Unauthorized, "credentials are missing or wrong"),
+        (403, "InvalidAccessKeyId", Forbidden, "may not be read with these credentials"),
+        (404, "NoSuchBucket", NotFound, "there is no such bucket"),
+        (400, "Strange", Unavailable, r"does not answer as it should: Strange \(400\)"),
+        (400, "", Unavailable, r"does not answer as it should: GenericError \(400\)"),
+    ],
+)
+def test_a_refused_listing_means_what_it_says(
+    status: int, code: str, kind: type[PlatformError], said: str
+) -> None:
+    handler = type(
+        "Refusing", (Refusal,), {"status": status, "body": f"<Error><Code>{code}</Code></Error>".encode()}
+    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    with pytest.raises(kind, match=said) as caught:
+        Store(f"http://127.0.0.1:{server.server_address[1]}").open("s3://bkt/models").snapshot()
+    assert "hunter2" not in caught.value.message + caught.value.hint
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def test_a_refused_read_is_forbidden(store: Store) -> None:
     policy = '{"Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::*"}]}'
     store.client.create_bucket(Bucket="closed")
     store.client.put_object(Bucket="closed", Key="model.bin", Body=b"x")
@@ -136,7 +191,20 @@ def test_a_refusal_is_forbidden(store: Store, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(Forbidden, match="may not be read") as caught:
         list(source.read(file, 0))
     assert "Secret of the service account" in caught.value.hint
-    store.client.delete_bucket_policy(Bucket="closed")
+
+
+@pytest.mark.parametrize(("builtin", "kind"), [(FileNotFoundError, NotFound), (PermissionError, Forbidden)])
+def test_errors_that_the_library_takes_from_python_mean_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, builtin: type[OSError], kind: type[PlatformError]
+) -> None:
+    source = store.open("s3://bkt/one/model.bin")
+
+    def fail() -> None:
+        raise builtin
+
+    monkeypatch.setattr(source, "_store", fail)
+    with pytest.raises(kind):
+        source.snapshot()
 
 
 def test_more_objects_than_a_model_has_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 from penstock.contracts.source import MAX_FILES, Changed, RemoteFile, Snapshot
-from penstock.kit.errors import Forbidden, InvalidInput, NotFound, TooLarge, Unauthorized, Unavailable
+from penstock.kit.errors import (
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PlatformError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 
 SCHEMES = ("s3",)
 DEFAULT_REGION = "us-east-1"
 PIECE_BYTES = 4 << 20
 EXPECTED = "is no place in a store, expected s3://BUCKET/PREFIX"
 HINT = "give credentials in a Secret of the service account; see docs/howto/model-sources.md"
+_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w{1,64})</Code>")
+_BAD_TOKENS = ("ExpiredToken", "InvalidToken")
 _ROLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -129,14 +140,29 @@ def _explained() -> Iterator[None]:
     except exceptions.PreconditionError:
         raise Changed from None
     except (exceptions.NotFoundError, FileNotFoundError):
-        raise NotFound("there is no such bucket or object", hint=HINT) from None
+        raise _by_status(404) from None
     except (exceptions.PermissionDeniedError, PermissionError):
-        raise Forbidden("may not be read with these credentials", hint=HINT) from None
+        raise _by_status(403) from None
     except exceptions.UnauthenticatedError:
-        raise Unauthorized("credentials are missing or wrong", hint=HINT) from None
+        raise _by_status(401) from None
     except ValueError:
         raise InvalidInput(EXPECTED) from None
     except (exceptions.BaseError, OSError) as error:
-        if "<Code>NoSuchBucket</Code>" in str(error):  # the one place where the kind of the error is not told
-            raise NotFound("there is no such bucket", hint=HINT) from None
-        raise Unavailable(f"the store does not answer as it should: {type(error).__name__}") from None
+        # A refused listing comes as a general error, so that only its text tells the answer.
+        said = str(error)
+        status, code = _STATUS.search(said), _CODE.search(said)
+        number = 301 if "redirect without LOCATION" in said else int(status[1]) if status else 0
+        raise _by_status(number, code[1] if code else type(error).__name__) from None
+
+
+def _by_status(status: int, code: str = "") -> PlatformError:
+    """`code` is the store's own word for what is wrong, in one word."""
+    if status == 401 or code in _BAD_TOKENS:
+        return Unauthorized("credentials are missing or wrong", hint=HINT)
+    if status == 403:
+        return Forbidden("may not be read with these credentials", hint=HINT)
+    if status == 404:
+        return NotFound("there is no such bucket or object", hint=HINT)
+    if status == 301:
+        return InvalidInput("the bucket is in another region", hint="set AWS_DEFAULT_REGION in the Secret")
+    return Unavailable(f"the store does not answer as it should: {code}{f' ({status})' if status else ''}")
