@@ -16,7 +16,8 @@ import uvloop
 
 from penstock.engine.api import Api
 from penstock.engine.child import silence_telemetry
-from penstock.engine.convert.config import read_config
+from penstock.engine.convert.cache import IR
+from penstock.engine.convert.config import context_tokens, read_config
 from penstock.engine.convert.encoder_config import is_encoder
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
@@ -29,6 +30,8 @@ from penstock.kit.errors import NotFound, PlatformError
 
 CANNOT_SERVE = 2
 CRASHED = 3
+UNSAID_CONTEXT_TOKENS = 8192
+"""What a model is taken to see at once if nothing says it, as of most GGUF files."""
 logger = logging.getLogger("penstock.engine")
 
 
@@ -87,6 +90,8 @@ async def _generate(arguments: argparse.Namespace) -> None:
     engine = Engine(_child_command(arguments, text), metrics, BlockMirror(arguments.kv_blocks), publisher)
     bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size)
     api = Api(engine, text, bounds, int(time.time()))
+    if publisher is not None:
+        publisher.listen(asyncio.get_running_loop())
     running = asyncio.create_task(engine.run())
     telling = asyncio.create_task(_tell(arguments, engine))
     try:
@@ -131,10 +136,10 @@ async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
 
 
 def _context_tokens(folder: Path) -> int:
-    """What config.json says; without one (GGUF) the library's own limit for its tokenizer."""
-    if (folder / "config.json").exists():
-        return read_config(folder).context_tokens
-    return 8192
+    """What config.json says, whatever the architecture of a model that is OpenVINO IR already; without one a guess."""
+    if (folder / IR).exists() or not (folder / "config.json").exists():
+        return context_tokens(folder) or UNSAID_CONTEXT_TOKENS
+    return read_config(folder).context_tokens
 
 
 def _cache_dir(arguments: argparse.Namespace) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -15,7 +16,7 @@ from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
 from penstock.engine.text import Text
-from penstock.engine.wishes import Bounds, Wish, read_object, read_wish
+from penstock.engine.wishes import Bounds, Wish, check_model, read_object, read_wish
 from penstock.kit.errors import InvalidInput, NotFound, Unavailable
 
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -49,6 +50,9 @@ class Api:
                 )
             case ("GET" | "HEAD", "/v1/models"):
                 exchange.send(200, {"object": "list", "data": [self._model()]})
+            case ("GET" | "HEAD", one) if one.startswith("/v1/models/"):
+                check_model(unquote(one.removeprefix("/v1/models/")), self._bounds)
+                exchange.send(200, self._model())
             case ("GET" | "HEAD", "/health" | "/v2/health/live" | "/healthz"):
                 exchange.send(200, b"ok\n", b"text/plain")
             case ("GET" | "HEAD", "/health/ready" | "/v2/health/ready"):

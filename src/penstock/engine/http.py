@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -15,11 +16,12 @@ from typing import Any
 import httptools
 import orjson
 
-from penstock.kit.errors import PlatformError
+from penstock.kit.errors import InvalidInput, PlatformError, TooLarge
 
 MAX_BODY_BYTES = 64 << 20
 MAX_HEAD_BYTES = 64 << 10
 MAX_PIPELINED = 16
+LINGER_S = 1.0
 Handler = Callable[["Exchange"], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
@@ -39,10 +41,19 @@ class Exchange:
         self.started = False
         self.ended = False
 
-    def send(self, status: int, payload: Any, content_type: bytes = b"application/json") -> None:
+    def send(
+        self,
+        status: int,
+        payload: Any,
+        content_type: bytes = b"application/json",
+        retry_after_s: float | None = None,
+    ) -> None:
         """A whole answer; anything but bytes is written as JSON."""
         body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
-        self._head(status, content_type, b"content-length: %d\r\n" % len(body))
+        fields = b"content-length: %d\r\n" % len(body)
+        if retry_after_s is not None:
+            fields += b"retry-after: %d\r\n" % math.ceil(retry_after_s)
+        self._head(status, content_type, fields)
         if self.method != "HEAD":
             self._connection.write(body)
         self.ended = True
@@ -89,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.writable = asyncio.Event()
         self.closing = False
+        self._refused = False
+        self._too_large: TooLarge | None = None
         self._reset()
 
     @property
@@ -130,12 +143,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._refused:
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            status = 413 if self._too_large else 400
-            self.write(b"HTTP/1.1 %d Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
-            self.close()
+            self._refuse(self._too_large or InvalidInput("this is no HTTP/1.1", code="invalid_http"))
+
+    def _refuse(self, error: PlatformError) -> None:
+        """Nothing more is read as a request. What still comes is let in for a moment, or its sender would miss the answer."""
+        self.closing = self._refused = True
+        if self._task is None:
+            refuse(Exchange(self, "POST", "", b"", self._request_id, keep=False), error)
+        asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     def on_url(self, url: bytes) -> None:
         """See httptools."""
@@ -145,17 +165,29 @@ class Connection(asyncio.Protocol):
         """See httptools."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._too_large = True
-            raise ValueError("the head is too large")
-        if name.lower() == b"x-request-id":
-            self._request_id = value
+            self._exceeds("head", MAX_HEAD_BYTES)
+        match name.lower():
+            case b"x-request-id":
+                self._request_id = value
+            case b"content-length" if value.isdigit() and int(value) > MAX_BODY_BYTES:
+                self._exceeds("body", MAX_BODY_BYTES)
+            case b"expect":
+                self._asks = value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        if self._asks and self._task is None:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """See httptools."""
         self._body += data
         if len(self._body) > MAX_BODY_BYTES:
-            self._too_large = True
-            raise ValueError("the body is too large")
+            self._exceeds("body", MAX_BODY_BYTES)
+
+    def _exceeds(self, part: str, limit: int) -> None:
+        self._too_large = TooLarge(f"the request's {part} has more than {limit} bytes")
+        raise self._too_large
 
     def on_message_complete(self) -> None:
         """See httptools."""
@@ -192,7 +224,7 @@ class Connection(asyncio.Protocol):
         self._body = bytearray()
         self._head_bytes = 0
         self._request_id = b""
-        self._too_large = False
+        self._asks = False
 
 
 def refuse(exchange: Exchange, error: PlatformError) -> None:
@@ -202,7 +234,7 @@ def refuse(exchange: Exchange, error: PlatformError) -> None:
     kind = kinds.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     payload = {"error": {"message": text, "type": kind, "param": None, "code": error.code}}
     if not exchange.started:
-        exchange.send(error.status, payload)
+        exchange.send(error.status, payload, retry_after_s=error.retry_after_s)
     elif not exchange.ended:
         exchange.event(payload)
         exchange.end_events()

@@ -87,8 +87,8 @@ class BlockMirror:
         missing = {number for number in numbers if number not in self._stamps}
         self._expected |= missing
         self._take(numbers)
-        events: list[Stored | Removed] = [*_stored(numbers, missing, tokens), *self._evict()]
-        return events, numbers
+        stored = _stored(numbers, missing, tokens)
+        return [*stored, *self._evict()], numbers
 
     def computed(self, held: Iterable[int]) -> None:
         """Its first token is there, so its prompt's blocks are."""
@@ -104,9 +104,9 @@ class BlockMirror:
         if grown and held[-1] < 0 and self._used[held[-1]] == 1:
             self._fill(held.pop(), grown[0])
         self._take(grown)
-        events = [*_stored(numbers, missing, tokens), *self._evict()]
+        stored, evicted = _stored(numbers, missing, tokens), self._evict()
         self._release([*held, *grown])
-        return [*events, *self._evict()]
+        return [*stored, *evicted, *self._evict()]
 
     def abandon(self, held: Sequence[int]) -> list[Stored | Removed]:
         """It ended before its first token: what nobody else computes is not cached after all."""

@@ -51,7 +51,11 @@ class Wish:
 
 def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
     """Raises InvalidInput whose code and message say which field, what was found, and what is expected."""
-    _check_model(body, bounds)
+    if not isinstance(body, dict):
+        raise InvalidInput(
+            f"the body: found {type(body).__name__}, expected a JSON object", code="invalid_json"
+        )
+    check_model(body.get("model", bounds.model), bounds)
     prompts, echo = (_chat_prompt(body, text, bounds), ()) if chat else _prompts(body, text, bounds)
     tokens = _tokens(body, prompts, bounds, chat=chat)
     stream = _flag(body, "stream")
@@ -88,12 +92,8 @@ def wrong(field: str, found: Any, expected: str, code: str = "invalid_value") ->
     return InvalidInput(f"'{field}': found {shown[:100]}, expected {expected}", code=code)
 
 
-def _check_model(body: Any, bounds: Bounds) -> None:
-    if not isinstance(body, dict):
-        raise InvalidInput(
-            f"the body: found {type(body).__name__}, expected a JSON object", code="invalid_json"
-        )
-    model = body.get("model", bounds.model)
+def check_model(model: Any, bounds: Bounds) -> None:
+    """Raises NotFound for any but the one that this engine serves."""
     if model != bounds.model:
         raise NotFound(
             f"the model {model!r} does not exist here",
