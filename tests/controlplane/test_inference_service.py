@@ -192,6 +192,30 @@ async def test_a_model_that_cannot_be_fetched_says_how_to_see_why() -> None:
         assert any(line.startswith("ModelLoadFailed") for line in await world.events())
 
 
+async def test_a_removed_transformer_goes_and_its_numbers_are_not_used_again() -> None:
+    code = {"containers": [{"name": "kserve-container", "image": "mine", "command": ["true"]}]}
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await world.patch(InferenceService, "iris", {"spec": {"transformer": code}})
+        await asyncio.sleep(30)
+        assert [r.name for r in world.feed.table.services] == ["iris", "iris-predictor"]
+        assert condition(await world.service(), "TransformerReady").status == "True"
+        await world.patch(InferenceService, "iris", {"spec": {"transformer": None}})
+        await asyncio.sleep(30)
+        assert [p.metadata.labels["component"] for p in await world.pods()] == ["predictor"]
+        assert world.shares() == {"1": (100, 1)}
+        service = await world.service()
+        assert condition(service, "TransformerReady") is None
+        assert condition(service, "Ready").status == "True"
+        assert service.status.components["transformer"].traffic == ()
+        assert "RevisionDeleted: iris-transformer-00001" in await world.events()
+        await world.patch(InferenceService, "iris", {"spec": {"transformer": code}})
+        await asyncio.sleep(30)
+        assert {d.metadata.name for d in (await world.cluster.list(Deployment)).items} == {
+            "iris-predictor-00001", "iris-transformer-00002"
+        }  # fmt: skip
+
+
 async def test_a_deleted_service_takes_everything_with_it() -> None:
     async with ServiceWorld() as world:
         await world.cluster.create(iris())

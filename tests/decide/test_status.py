@@ -11,6 +11,7 @@ from worlds import NOW, offers, runtime, service, stored
 
 from penstock.decide.plan import Surroundings, plan_service
 from penstock.decide.status import STUCK_REASONS, Observed, service_status
+from penstock.decide.workload import ComponentName
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.meta import Condition
 from penstock.resources.pod import Pod
@@ -29,6 +30,7 @@ from penstock.resources.workload import Deployment
 
 URL = "http://127.0.0.1:8080/serving/default/iris"
 FIRST, SECOND = "iris-predictor-00001", "iris-predictor-00002"
+OWN_CODE = {"containers": [{"name": "kserve-container", "image": "mine"}]}
 AT = rfc3339(NOW)
 LOOK = "see: kubectl logs -n default p -c"
 
@@ -78,7 +80,7 @@ READY: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True"}]}
 
 def observed(
     *pods: Pod,
-    name: str = "predictor",
+    name: ComponentName = "predictor",
     ready: bool = True,
     created: str = FIRST,
     serves: str = FIRST,
@@ -153,7 +155,7 @@ def test_everything_about_a_service_that_serves() -> None:
     )
 
 
-def part(name: str, status: str) -> Observed:
+def part(name: ComponentName, status: str) -> Observed:
     """A component whose condition has this status."""
     if status == "False":
         return observed(name=name, failure_reason=f"{name} fails", failure="why")
@@ -164,7 +166,8 @@ def part(name: str, status: str) -> Observed:
     ("predictor", "transformer"), list(itertools.product(("True", "Unknown", "False"), repeat=2))
 )
 def test_ready_is_the_worst_of_its_components_and_of_the_ingress(predictor: str, transformer: str) -> None:
-    status = status_of(part("predictor", predictor), part("transformer", transformer))
+    known = service(transformer=OWN_CODE)
+    status = status_of(part("predictor", predictor), part("transformer", transformer), known=known)
     seen = conditions(status)
     assert (seen.pop("PredictorReady"), seen.pop("TransformerReady")) == (predictor, transformer)
     worst = min(predictor, transformer, key=("False", "Unknown", "True").index)
@@ -172,6 +175,13 @@ def test_ready_is_the_worst_of_its_components_and_of_the_ingress(predictor: str,
     if worst == "False":
         failing = "predictor" if predictor == "False" else "transformer"
         assert (ready_of(status).reason, ready_of(status).message) == (f"{failing} fails", "why")
+
+
+def test_of_a_component_that_was_removed_only_the_last_revision_is_told() -> None:
+    gone = Observed("transformer", ComponentStatus(latest_created_revision="iris-transformer-00003"), (), ())
+    status = status_of(observed(pod(**READY)), gone)
+    assert conditions(status) == {"IngressReady": "True", "PredictorReady": "True", "Ready": "True"}
+    assert status.components["transformer"] == gone.rollout
 
 
 def test_a_stopped_service_says_so() -> None:

@@ -16,15 +16,22 @@ NOW = 1_750_000_000.0
 
 
 def service(
-    name: str = "iris", *, annotations: dict[str, str] | None = None, **predictor: Any
+    name: str = "iris",
+    *,
+    annotations: dict[str, str] | None = None,
+    transformer: dict[str, Any] | None = None,
+    **predictor: Any,
 ) -> InferenceService:
-    """A stored service; by default it has a huggingface model."""
+    """A stored service; by default it has a huggingface model, and no transformer."""
     default = {"model": {"modelFormat": {"name": "huggingface"}, "storageUri": "hf://a/b"}}
     document = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {"name": name, "namespace": "default", "annotations": annotations or {}},
-        "spec": {"predictor": {**default, **predictor}},
+        "spec": {
+            "predictor": {**default, **predictor},
+            **({"transformer": transformer} if transformer else {}),
+        },
     }
     admitted = admit(document).object
     assert isinstance(admitted, InferenceService)

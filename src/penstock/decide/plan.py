@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstock.decide.rollout import Rollout, plan_rollout
+from penstock.decide.rollout import Rollout, plan_removal, plan_rollout
 from penstock.decide.runtime import Choice, choose_runtime
 from penstock.decide.workload import SERVICE_LABEL, ComponentName, Workload, build_workload, component_of
 from penstock.resources.pod import EnvVar
@@ -32,7 +32,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class ComponentPlan:
-    """One component, decided. `deployments` are its present revisions."""
+    """One component, decided. `deployments` are its present revisions; one that was removed has an empty workload."""
 
     name: ComponentName
     workload: Workload
@@ -42,7 +42,7 @@ class ComponentPlan:
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """The runtime, and every component that the service has."""
+    """The runtime, and every component that the service has or had."""
 
     choice: Choice
     components: tuple[ComponentPlan, ...]
@@ -53,8 +53,8 @@ def plan_service(service: InferenceService, known: Surroundings, now: float) -> 
     choice = Choice()
     if service.spec.predictor.model is not None:
         choice = choose_runtime(service, known.runtimes, known.cluster_runtimes)
-    names = tuple(name for name in COMPONENTS if component_of(service, name) is not None)
-    return ServicePlan(choice, tuple(_component(service, name, choice, known, now) for name in names))
+    parts = (_component(service, name, choice, known, now) for name in COMPONENTS)
+    return ServicePlan(choice, tuple(part for part in parts if part is not None))
 
 
 def component_selector(service: InferenceService, name: str) -> dict[str, str]:
@@ -69,13 +69,17 @@ def service_url(service: InferenceService, gateway_addr: str) -> str:
 
 def _component(
     service: InferenceService, name: ComponentName, choice: Choice, known: Surroundings, now: float
-) -> ComponentPlan:
+) -> ComponentPlan | None:
+    """None for what the service has not, and never had."""
     component = component_of(service, name)
-    assert component is not None, "only components that exist are planned"
-    workload = _workload(service, name, choice, known)
     own = tuple(d for d in known.deployments if _is_part(d, service, name))
-    rollout = plan_rollout(service, name, component, workload.template, own, now)
-    return ComponentPlan(name, workload, rollout, own)
+    if component is not None:
+        workload = _workload(service, name, choice, known)
+        rollout = plan_rollout(service, name, component, workload.template, own, now)
+        return ComponentPlan(name, workload, rollout, own)
+    if own or name in service.status.components:
+        return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
+    return None
 
 
 def _workload(

@@ -53,7 +53,7 @@ def plan_rollout(
     ordered = sorted(deployments, key=lambda d: _number(d.metadata.name))
     before = service.status.components.get(name, ComponentStatus())
     if is_stopped(service):
-        return _stopped(ordered, before)
+        return _withdrawn(ordered, before, "the service is stopped")
     create, current = _current(service, name, component, template, ordered, before)
     status = _traffic(component, before, current, ordered)
     used = {target.revision_name for target in status.traffic} | {current}
@@ -72,22 +72,26 @@ def plan_rollout(
     )
 
 
+def plan_removal(service: InferenceService, name: str, deployments: tuple[Deployment, ...]) -> Rollout:
+    """For a component that the service no longer has; its highest number stays in the status, should it come back."""
+    ordered = sorted(deployments, key=lambda d: _number(d.metadata.name))
+    before = service.status.components.get(name, ComponentStatus())
+    return _withdrawn(ordered, before, f"the service has no {name} any more")
+
+
 def is_stopped(service: InferenceService) -> bool:
     """Whether the user wants no pods at all."""
     return service.metadata.annotations.get(STOP) == "true"
 
 
-def _stopped(ordered: list[Deployment], before: ComponentStatus) -> Rollout:
+def _withdrawn(ordered: list[Deployment], before: ComponentStatus, why: str) -> Rollout:
     """Everything goes, once the status holds the highest number: a restart in between does not use it again."""
-    names = tuple(deployment.metadata.name for deployment in ordered)
-    highest = max((*names, before.latest_created_revision), key=_number)
+    highest = _highest(ordered, before)
+    status = ComponentStatus(latest_created_revision=highest)
     if highest != before.latest_created_revision:
-        return Rollout(status=ComponentStatus(latest_created_revision=highest), again_s=0.0)
-    return Rollout(
-        delete=names,
-        status=ComponentStatus(latest_created_revision=highest),
-        reasons=tuple(f"{name} goes, the service is stopped" for name in names),
-    )
+        return Rollout(status=status, again_s=0.0)
+    names = tuple(deployment.metadata.name for deployment in ordered)
+    return Rollout(delete=names, status=status, reasons=tuple(f"{name} goes, {why}" for name in names))
 
 
 def _current(
@@ -202,10 +206,15 @@ def _next_name(
     service: InferenceService, name: str, deployments: list[Deployment], before: ComponentStatus
 ) -> str:
     """Numbers are never used again, also when the revision that had one is gone."""
+    return f"{service.metadata.name}-{name}-{_number(_highest(deployments, before)) + 1:05d}"
+
+
+def _highest(deployments: list[Deployment], before: ComponentStatus) -> str:
+    """The revision with the highest number of all that are known, "" if there never was one."""
     names = [d.metadata.name for d in deployments]
     names += [before.latest_created_revision, before.latest_ready_revision]
     names += [before.latest_rolledout_revision, before.previous_rolledout_revision]
-    return f"{service.metadata.name}-{name}-{max(map(_number, names)) + 1:05d}"
+    return max(names, key=_number)
 
 
 def _number(revision: str) -> int:

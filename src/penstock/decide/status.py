@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.decide.rollout import REVISION_LABEL, is_ready, is_stopped
 from penstock.decide.storage import INITIALIZER
+from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.annotations import mode_of
 from penstock.resources.meta import Condition
@@ -46,7 +47,7 @@ STUCK_REASONS = (
 class Observed:
     """One component: its new rollout status, revisions, pods, and why its pods cannot be made ("" if they can)."""
 
-    name: str
+    name: ComponentName
     rollout: ComponentStatus
     deployments: tuple[Deployment, ...]
     pods: tuple[Pod, ...]
@@ -63,12 +64,13 @@ def service_status(
     cluster_runtime_name: str,
     now: float,
 ) -> InferenceServiceStatus:
-    """The whole status; times of conditions change only when their status does.
+    """The whole status; times of conditions change only when their status does. A component that was removed only keeps its entry.
 
     The gateway takes every service in at once, so IngressReady follows the components, and Ready is the same for both.
     """
     stopped = is_stopped(service)
-    parts = [_component_condition(component, stopped) for component in observed]
+    present = [component for component in observed if component_of(service, component.name) is not None]
+    parts = [_component_condition(component, stopped) for component in present]
     worst = min(parts, key=lambda condition: ("False", "Unknown", "True").index(condition.status))
     ready = worst.status == "True"
     conditions = [
@@ -77,10 +79,11 @@ def service_status(
         Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message),
         *((Condition(type="Stopped", status="True"),) if stopped else ()),
     ]
-    components = {
-        component.name: msgspec.structs.replace(component.rollout, url=url) for component in observed
+    components: dict[str, ComponentStatus] = {
+        component.name: msgspec.structs.replace(component.rollout, url=url if component in present else None)
+        for component in observed
     }
-    predictor = next(component for component in observed if component.name == "predictor")
+    predictor = next(component for component in present if component.name == "predictor")
     return InferenceServiceStatus(
         observed_generation=service.metadata.generation,
         conditions=tuple(
