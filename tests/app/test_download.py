@@ -124,6 +124,18 @@ def test_a_damaged_part_is_fetched_anew(tmp_path: Path) -> None:
     assert source.starts == [3000, 0]
 
 
+@pytest.mark.parametrize(("version", "start"), [("", 0), ("v1", 3000)])
+def test_bytes_of_an_earlier_try_are_used_only_if_their_version_is_known(
+    tmp_path: Path, version: str, start: int
+) -> None:
+    files = (RemoteFile(path="a", size_bytes=len(CONTENT), version=version),)
+    with pytest.raises(NotFound):
+        downloaded(Source({"a": CONTENT}, [3000, NotFound("x")]), tmp_path, files)
+    source = Source({"a": CONTENT})
+    assert downloaded(source, tmp_path, files) == source.contents
+    assert source.starts == [start]
+
+
 def test_a_source_that_does_not_end_is_stopped_at_the_size_it_said(tmp_path: Path) -> None:
     files = (RemoteFile(path="a", size_bytes=2500),)
     with pytest.raises(Corrupt, match="a: found more than 2500 bytes"):

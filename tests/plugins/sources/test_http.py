@@ -55,6 +55,13 @@ def test_a_server_that_says_no_size_leaves_it_open(server: FileServer) -> None:
     assert b"".join(source.read(file, 0)) == CONTENT
 
 
+def test_a_server_that_names_no_version_leaves_it_open(server: FileServer) -> None:
+    server.versions = False
+    source, file = opened(server)
+    assert file.version == ""
+    assert b"".join(source.read(file, 1000)) == CONTENT[1000:]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("start", [0, 1000])
 def test_another_version_is_never_continued(server: FileServer, start: int, ranges: bool) -> None:

@@ -215,7 +215,7 @@ def test_more_objects_than_a_model_has_are_refused(store: Store, monkeypatch: py
 
 def test_a_store_that_is_not_there_can_be_tried_again_and_keeps_its_secrets() -> None:
     source = open_source("s3://bkt/x", {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Unavailable, match="the store cannot be reached") as caught:
         source.snapshot()
     assert "hunter2" not in caught.value.message
 

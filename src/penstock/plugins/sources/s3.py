@@ -165,4 +165,6 @@ def _by_status(status: int, code: str = "") -> PlatformError:
         return NotFound("there is no such bucket or object", hint=HINT)
     if status == 301:
         return InvalidInput("the bucket is in another region", hint="set AWS_DEFAULT_REGION in the Secret")
-    return Unavailable(f"the store does not answer as it should: {code}{f' ({status})' if status else ''}")
+    if not status:
+        return Unavailable(f"the store cannot be reached: {code}")
+    return Unavailable(f"the store does not answer as it should: {code} ({status})")
