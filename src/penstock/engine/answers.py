@@ -8,7 +8,8 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 from penstock.engine.runner import Engine, Generation
 from penstock.engine.text import Stops, Text
@@ -17,26 +18,36 @@ from penstock.engine.wishes import Wish
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
+class Logprob(NamedTuple):
+    """A token that was chosen, and where its text begins in the answer's, in characters."""
+
+    token: str
+    value: float
+    offset: int
+
+
 @dataclass(slots=True)
 class Piece:
     """New text of one choice; `finish` is OpenAI's reason or ""."""
 
     text: str = ""
     finish: str = ""
-    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
 
 
 async def pieces(
-    engine: Engine, generation: Generation, text: Text, wish: Wish
+    engine: Engine, generation: Generation, text: Text, wish: Wish, start: int = 0
 ) -> AsyncGenerator[Piece, None]:
-    """The answer's text as it comes: special tokens left out, cut exactly before a stop string."""
-    decode, stops = text.decoder(), Stops(wish.stops)
+    """The answer's text as it comes: special tokens left out, cut exactly before a stop string. It is counted from `start`."""
+    decode, stops, offset = text.decoder(), Stops(wish.stops), start
     async for update in engine.updates(generation):
-        shown = "".join(stops.push(decode(token)) for token in update.tokens)
-        piece = Piece(shown)
-        if update.logprobs:
-            named = zip(update.tokens, update.logprobs, strict=True)
-            piece.logprobs = [(text.piece(token), value) for token, value in named]
+        piece = Piece()
+        for token, value in zip_longest(update.tokens, update.logprobs):
+            if value is not None:
+                piece.logprobs.append(Logprob(text.piece(token), value, offset))
+            shown = decode(token)
+            offset += len(shown)
+            piece.text += stops.push(shown)
         if stops.stopped:
             engine.cancel(generation)
             piece.finish = "stop"
@@ -87,14 +98,14 @@ class Answer:
         return self._object([], "chunk") | {"usage": usage}
 
     def whole(
-        self, choices: list[tuple[str, str, list[tuple[str, float]]]], usage: dict[str, Any], tools: bool
+        self, choices: list[tuple[str, str, list[Logprob]]], usage: dict[str, Any], tools: bool
     ) -> dict[str, Any]:
         """The complete object; each choice is text, finish reason and logprobs."""
         shaped = [self._choice(i, *choice, tools=tools) for i, choice in enumerate(choices)]
         return self._object(shaped, "") | {"usage": usage}
 
     def _choice(
-        self, index: int, text: str, finish: str, logprobs: list[tuple[str, float]], *, tools: bool
+        self, index: int, text: str, finish: str, logprobs: list[Logprob], *, tools: bool
     ) -> dict[str, Any]:
         shared = {"index": index, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
         if not self.chat:
@@ -120,17 +131,17 @@ class Answer:
             "choices": choices,
         }
 
-    def _logprobs(self, found: list[tuple[str, float]]) -> dict[str, Any] | None:
+    def _logprobs(self, found: list[Logprob]) -> dict[str, Any] | None:
         if not found:
             return None
         if self.chat:
             rows = [
                 {"token": token, "logprob": value, "bytes": list(token.encode()), "top_logprobs": []}
-                for token, value in found
+                for token, value, _ in found
             ]
             return {"content": rows, "refusal": None}
-        tokens, values = [token for token, _ in found], [value for _, value in found]
-        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+        tokens, values, offsets = map(list, zip(*found, strict=True))
+        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": offsets}
 
 
 def usage_of(generations: list[Generation]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
+from penstock.engine.answers import Answer, Logprob, Piece, pieces, tool_calls, usage_of
 from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
@@ -20,7 +20,7 @@ from penstock.engine.wishes import Bounds, Wish, check_model, read_object, read_
 from penstock.kit.errors import InvalidInput, NotFound, Unavailable
 
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
-Choice = tuple[str, str, list[tuple[str, float]]]
+Choice = tuple[str, str, list[Logprob]]
 
 
 class Api:
@@ -105,12 +105,16 @@ class Api:
             for generation in generations:
                 self._engine.cancel(generation)
 
+    def _pieces(self, index: int, generation: Generation, wish: Wish) -> AsyncGenerator[Piece, None]:
+        return pieces(self._engine, generation, self._text, wish, len(_echo(wish, index)))
+
     async def _whole(self, exchange: Exchange, wish: Wish, generations: list[Generation]) -> None:
         answer = Answer(self._bounds.model, wish.chat)
         choices: list[Choice] = []
         for index, generation in enumerate(generations):
-            parts, logprobs, finish = [_echo(wish, index)], [], ""
-            async with aclosing(pieces(self._engine, generation, self._text, wish)) as found:
+            parts, finish = [_echo(wish, index)], ""
+            logprobs: list[Logprob] = []
+            async with aclosing(self._pieces(index, generation, wish)) as found:
                 async for piece in found:
                     parts.append(piece.text)
                     logprobs.extend(piece.logprobs)
@@ -172,7 +176,7 @@ class Api:
     ) -> AsyncGenerator[tuple[int, Piece], None]:
         """The pieces of all choices as they come."""
         if len(generations) == 1:
-            async with aclosing(pieces(self._engine, generations[0], self._text, wish)) as found:
+            async with aclosing(self._pieces(0, generations[0], wish)) as found:
                 async for piece in found:
                     yield 0, piece
             return
@@ -180,7 +184,7 @@ class Api:
 
         async def follow(index: int, generation: Generation) -> None:
             try:
-                async with aclosing(pieces(self._engine, generation, self._text, wish)) as found:
+                async with aclosing(self._pieces(index, generation, wish)) as found:
                     async for piece in found:
                         queue.put_nowait((index, piece))
                 queue.put_nowait((index, None))

@@ -95,8 +95,9 @@ class Runner:
             if update.tokens or update.finish:
                 updates.append(update)
         self._release()
-        metrics = self._pipeline.get_metrics()
-        return Step(updates, len(self._handles), metrics.cache_usage / 100.0)
+        # the library's number is from before the last requests gave their blocks back
+        usage = self._pipeline.get_metrics().cache_usage / 100.0 if self._handles else 0.0
+        return Step(updates, len(self._handles), usage)
 
     def _advance(self) -> None:
         """A schema is compiled in its request's first step; one that cannot be fails its own request, not the engine."""

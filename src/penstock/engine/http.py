@@ -155,6 +155,8 @@ class Connection(asyncio.Protocol):
         self.closing = self._refused = True
         if self._task is None:
             refuse(Exchange(self, "POST", "", b"", self._request_id, keep=False), error)
+            if self._transport is not None:
+                self._transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     def on_url(self, url: bytes) -> None:
