@@ -143,10 +143,13 @@ def test_a_source_that_does_not_end_is_stopped_at_the_size_it_said(tmp_path: Pat
     assert not list((tmp_path / "parts").iterdir())
 
 
-def test_a_change_begins_the_file_anew_and_then_ends_the_snapshot(tmp_path: Path) -> None:
+def test_a_change_begins_the_file_anew_and_then_ends_the_snapshot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = Source({"a": CONTENT}, [3000, Changed()])
     assert downloaded(source, tmp_path) == source.contents
     assert source.starts == [0, 3000, 0]
+    assert "a: cannot be continued; fetching it anew" in capsys.readouterr().out
     with pytest.raises(Changed):
         downloaded(Source({"b": CONTENT}, [Changed(), Changed()]), tmp_path)
 

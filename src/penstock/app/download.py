@@ -120,7 +120,8 @@ class _Download:
                 if begun_anew:
                     raise
                 begun_anew = True
-                print(f"{error or f'{self._file.path}: cannot be continued'}; fetching it anew", flush=True)
+                reason = str(error) or f"{self._file.path}: cannot be continued"
+                print(f"{reason}; fetching it anew", flush=True)
             else:
                 self._target.parent.mkdir(parents=True, exist_ok=True)
                 self._part.replace(self._target)
