@@ -14,7 +14,9 @@ from penstock.decide.storage import (
     INITIALIZER_IMAGE,
     MODELS,
     VOLUME,
+    Fetcher,
     Source,
+    choose_fetcher,
     common_folder,
     sources_of,
     with_models,
@@ -47,12 +49,13 @@ def placed(*sources: tuple[str, str], **how: Any) -> PodSpec:
     pod = PodSpec(
         containers=(container(), Container(name="other")), init_containers=(Container(name="own-init"),)
     )
-    return with_models(pod, MAIN, tuple(Source(*source) for source in sources), **how)
+    fetcher = how.pop("fetcher", Fetcher())
+    return with_models(pod, MAIN, tuple(Source(*source) for source in sources), fetcher.container, **how)
 
 
-def image_for(*uris: str, containers: tuple[ClusterStorageContainer, ...]) -> str:
-    sources = [(uri, f"/mnt/models/{number}") for number, uri in enumerate(uris)]
-    return placed(*sources, containers=containers).init_containers[0].image
+def chosen(*uris: str, containers: tuple[ClusterStorageContainer, ...], named: str | None = None) -> Fetcher:
+    sources = tuple(Source(uri, f"/mnt/models/{number}") for number, uri in enumerate(uris))
+    return choose_fetcher(sources, containers, named)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_where_the_files_come_from(
 
 def test_without_sources_the_pod_stays_as_it_is() -> None:
     pod = PodSpec(containers=(container(STORAGE_URI="kept"),))
-    assert with_models(pod, MAIN, ()) is pod
+    assert with_models(pod, MAIN, (), Fetcher().container) is pod
 
 
 @pytest.mark.parametrize("read_only", [True, False])
@@ -147,7 +150,8 @@ def test_claims_and_fetched_sources_go_together() -> None:
 
 def test_storage_uri_of_a_custom_container_tells_where_the_files_are() -> None:
     pod = PodSpec(containers=(container(STORAGE_URI="s3://b/m", OTHER="kept"),))
-    [main] = with_models(pod, MAIN, sources_of(None, (), pod.containers[0])).containers
+    sources = sources_of(None, (), pod.containers[0])
+    [main] = with_models(pod, MAIN, sources, Fetcher().container).containers
     assert {e.name: e.value for e in main.env} == {"STORAGE_URI": MODELS, "OTHER": "kept"}
 
 
@@ -209,13 +213,52 @@ def test_storage_uri_of_a_custom_container_tells_where_the_files_are() -> None:
 def test_which_storage_container_brings_it(
     name: str, containers: tuple[ClusterStorageContainer, ...], uris: tuple[str, ...], expected: str
 ) -> None:
-    assert image_for(*uris, containers=containers) == expected, name
+    assert chosen(*uris, containers=containers).container.image == expected, name
+
+
+OWN = bringer("own", {"prefix": "gs://"})
+MINE = bringer("mine", {"prefix": "mine://"})
+
+
+@pytest.mark.parametrize("uri", ["gs://m", "mine://m", "hf://a/b", "of-no-kind"])
+def test_the_storage_container_that_is_named_brings_any_uri(uri: str) -> None:
+    assert chosen(uri, containers=(OWN, MINE), named="mine") == Fetcher(MINE.spec.container)
+
+
+@pytest.mark.parametrize(
+    ("name", "containers", "uris", "why"),
+    [
+        ("mime", (OWN, MINE), ("gs://m",), "is not found (there is mine)"),
+        ("other", (OWN, MINE), ("gs://m",), "is not found (there is mine, own)"),
+        ("mine", (), ("gs://m",), "is not found (there is none)"),
+        ("off", (OWN, bringer("off", disabled=True)), ("gs://m",), "is disabled"),
+        (
+            "job",
+            (bringer("job", workloadType="localModelDownloadJob"),),
+            ("gs://m",),
+            "is for localModelDownloadJob, not for pods (workloadType initContainer)",
+        ),
+        ("mine", (MINE,), ("a://m", "b://m"), "brings one source, not 2 (supportsMultiModelDownload)"),
+    ],
+)
+def test_one_that_is_named_and_cannot_bring_it_is_a_failure_and_no_other_takes_its_place(
+    name: str, containers: tuple[ClusterStorageContainer, ...], uris: tuple[str, ...], why: str
+) -> None:
+    failure = chosen(*uris, containers=containers, named=name).failure
+    assert failure == f"storageContainerName: ClusterStorageContainer {name!r} {why}"
+
+
+def test_nobody_is_asked_for_when_nothing_is_to_be_fetched() -> None:
+    assert chosen("pvc://claim", containers=(), named="mine") == Fetcher()
+    assert chosen(containers=(), named="mine") == Fetcher()
+    one_claim = chosen("pvc://claim", "mine://m", containers=(MINE,), named="mine")
+    assert one_claim.container.image == "mine", "a claim is no second source to bring"
 
 
 def test_a_storage_container_keeps_its_environment_and_gets_our_name_and_arguments() -> None:
     pod = placed(
         ("gs://m", MODELS),
-        containers=(bringer("own", {"prefix": "gs://"}),),
+        fetcher=chosen("gs://m", containers=(bringer("own", {"prefix": "gs://"}),)),
         secret_env=(EnvVar(name="KEY", value="k"),),
     )
     first = pod.init_containers[0]

@@ -70,21 +70,47 @@ def test_a_claim_is_mounted_without_fetching() -> None:
     assert pod.volumes[0].persistent_volume_claim.claim_name == "claim"
 
 
+def bringer(**container: Any) -> ClusterStorageContainer:
+    spec = {
+        "container": {"name": "x", "image": "mine", **container},
+        "supportedUriFormats": [{"prefix": "gs://"}],
+    }
+    return msgspec.convert({"metadata": {"name": "own"}, "spec": spec}, ClusterStorageContainer)
+
+
 def test_a_storage_container_of_the_cluster_takes_the_uris_that_it_names() -> None:
-    own = msgspec.convert(
-        {
-            "apiVersion": "serving.kserve.io/v1alpha1",
-            "kind": "ClusterStorageContainer",
-            "metadata": {"name": "own"},
-            "spec": {
-                "container": {"name": "x", "image": "mine"},
-                "supportedUriFormats": [{"prefix": "gs://"}],
-            },
-        },
-        ClusterStorageContainer,
-    )
+    own = bringer()
     assert pod_of(asked(storageUri="gs://m"), storage_containers=(own,)).init_containers[0].image == "mine"
     assert pod_of(asked(), storage_containers=(own,)).init_containers[0].image != "mine"
+
+
+def naming(container: str) -> Any:
+    """A service with a scheme of its own, which this storage container shall bring."""
+    model = {"modelFormat": {"name": "huggingface"}, "storageUri": "corp://m"}
+    return service(model=model, storageContainerName=container)
+
+
+def test_the_storage_container_that_the_predictor_names_brings_its_model() -> None:
+    [fetch] = pod_of(naming("own"), storage_containers=(bringer(),)).init_containers
+    assert (fetch.image, fetch.args) == ("mine", ("corp://m", "/mnt/models"))
+
+
+def test_a_name_that_no_storage_container_has_is_told_with_the_nearest() -> None:
+    built = build_workload(naming("onw"), "predictor", RUNTIME, storage_containers=(bringer(),))
+    assert built.template is None
+    assert built.failure == (
+        "predictor.storageContainerName: ClusterStorageContainer 'onw' is not found (there is own)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("brings", "runs"),
+    [({}, ["{python}", "-m", "penstock.app.fetch"]), ({"command": ["corp-fetch"]}, None)],
+)
+def test_our_fetcher_stands_in_for_an_image_and_never_for_a_command(brings: Any, runs: Any) -> None:
+    built = build_workload(naming("own"), "predictor", RUNTIME, storage_containers=(bringer(**brings),))
+    commands = json.loads(built.template.metadata.annotations.get("penstock.dev/local-commands", "{}"))
+    assert commands.get("storage-initializer") == runs
 
 
 def test_a_probe_without_a_port_means_the_containers_own() -> None:

@@ -1,7 +1,8 @@
 """How do the model's files get into the pod?
 
 As in KServe: an init container `storage-initializer` with `[uri, path …]` fills an emptyDir that the serving container sees
-read-only at /mnt/models; `pvc://` is mounted directly. A container with env STORAGE_URI asks for the same.
+read-only at /mnt/models; `pvc://` is mounted directly. A container with env STORAGE_URI asks for the same. The init container
+is a ClusterStorageContainer's: the one that the service names, else the first whose formats take the URIs, else our own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from penstock.kit.errors import nearest
 from penstock.resources.pod import (
     Container,
     EmptyDirVolumeSource,
@@ -28,6 +30,7 @@ MODELS = "/mnt/models"
 VOLUME = "kserve-provision-location"
 INITIALIZER = "storage-initializer"
 INITIALIZER_IMAGE = "penstock/storage-initializer:latest"
+OWN_CONTAINER = Container(name=INITIALIZER, image=INITIALIZER_IMAGE)
 STORAGE_URI = "STORAGE_URI"
 
 
@@ -37,6 +40,14 @@ class Source:
 
     uri: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """The container that brings the files, or the `failure` that the one which was asked for cannot."""
+
+    container: Container = OWN_CONTAINER
+    failure: str = ""
 
 
 def sources_of(
@@ -51,19 +62,41 @@ def sources_of(
     return (Source(named, MODELS),) if named else ()
 
 
+def choose_fetcher(
+    sources: tuple[Source, ...], containers: tuple[ClusterStorageContainer, ...], named: str | None = None
+) -> Fetcher:
+    """A container that is `named` may bring any URI; it counts only when there is something to fetch."""
+    fetched = tuple(source for source in sources if not _is_claim(source))
+    if not fetched:
+        return Fetcher()
+    if not named:
+        fitting = (c for c in containers if not _refusal(c, fetched) and _takes(c, fetched))
+        return next((Fetcher(c.spec.container) for c in fitting), Fetcher())
+    chosen = next((c for c in containers if c.metadata.name == named), None)
+    if chosen is None:
+        names = [c.metadata.name for c in containers]
+        known = ", ".join(nearest(named, names) or sorted(names)) or "none"
+        why = f"is not found (there is {known})"
+    else:
+        why = _refusal(chosen, fetched)
+    if chosen is None or why:
+        return Fetcher(failure=f"storageContainerName: ClusterStorageContainer {named!r} {why}")
+    return Fetcher(chosen.spec.container)
+
+
 def with_models(
     pod: PodSpec,
     main: str,
     sources: tuple[Source, ...],
-    containers: tuple[ClusterStorageContainer, ...] = (),
+    fetcher: Container,
     *,
     read_only: bool = True,
     secret_env: tuple[EnvVar, ...] = (),
 ) -> PodSpec:
-    """The pod with its models; `main` names the container that needs them, `secret_env` carries credentials."""
+    """The pod with its models; `main` names the container that needs them, `fetcher` fills their volume, `secret_env` carries credentials."""
     if not sources:
         return pod
-    claims = tuple(source for source in sources if source.uri.startswith("pvc://"))
+    claims = tuple(source for source in sources if _is_claim(source))
     fetched = tuple(source for source in sources if source not in claims)
     mounts: list[VolumeMount] = []
     volumes: list[Volume] = []
@@ -81,7 +114,7 @@ def with_models(
         root = common_folder(tuple(source.path for source in fetched))
         volumes.append(Volume(name=VOLUME, empty_dir=EmptyDirVolumeSource()))
         mounts.append(VolumeMount(name=VOLUME, mount_path=root, read_only=read_only))
-        initializers = (_initializer(fetched, root, containers, secret_env),)
+        initializers = (_initializer(fetched, root, fetcher, secret_env),)
     serving = tuple(_mounted(c, tuple(mounts)) if c.name == main else c for c in pod.containers)
     return msgspec.structs.replace(
         pod,
@@ -96,14 +129,13 @@ def common_folder(paths: tuple[str, ...]) -> str:
     return paths[0] if len(set(paths)) == 1 else posixpath.commonpath(paths)
 
 
+def _is_claim(source: Source) -> bool:
+    return source.uri.startswith("pvc://")
+
+
 def _initializer(
-    sources: tuple[Source, ...],
-    root: str,
-    containers: tuple[ClusterStorageContainer, ...],
-    secret_env: tuple[EnvVar, ...],
+    sources: tuple[Source, ...], root: str, base: Container, secret_env: tuple[EnvVar, ...]
 ) -> Container:
-    chosen = next((c for c in containers if not c.disabled and _takes(c, sources)), None)
-    base = chosen.spec.container if chosen else Container(name=INITIALIZER, image=INITIALIZER_IMAGE)
     args = tuple(part for source in sources for part in (source.uri, source.path))
     return msgspec.structs.replace(
         base,
@@ -115,13 +147,20 @@ def _initializer(
     )
 
 
-def _takes(container: ClusterStorageContainer, sources: tuple[Source, ...]) -> bool:
+def _refusal(container: ClusterStorageContainer, sources: tuple[Source, ...]) -> str:
+    """Why it fills no pod's volume, whatever the URIs, or ""."""
     spec = container.spec
-    usable = spec.workload_type in ("", "initContainer")
-    enough = len(sources) == 1 or spec.supports_multi_model_download is True
-    return (
-        usable and enough and all(any(_names(f, s.uri) for f in spec.supported_uri_formats) for s in sources)
-    )
+    if container.disabled:
+        return "is disabled"
+    if spec.workload_type not in ("", "initContainer"):
+        return f"is for {spec.workload_type}, not for pods (workloadType initContainer)"
+    if len(sources) > 1 and not spec.supports_multi_model_download:
+        return f"brings one source, not {len(sources)} (supportsMultiModelDownload)"
+    return ""
+
+
+def _takes(container: ClusterStorageContainer, sources: tuple[Source, ...]) -> bool:
+    return all(any(_names(f, s.uri) for f in container.spec.supported_uri_formats) for s in sources)
 
 
 def _names(format_: SupportedUriFormat, uri: str) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
-from penstock.decide.storage import INITIALIZER, sources_of, with_models
+from penstock.decide.storage import INITIALIZER, Source, choose_fetcher, sources_of, with_models
 from penstock.kit.patch import strategic_merge
 from penstock.resources.meta import Labels, ObjectMeta
 from penstock.resources.pod import (
@@ -28,7 +28,7 @@ from penstock.resources.pod import (
     TCPSocketAction,
 )
 from penstock.resources.runtime import ClusterStorageContainer
-from penstock.resources.serving import Component, FrameworkSpec, InferenceService
+from penstock.resources.serving import Component, FrameworkSpec, InferenceService, PredictorSpec
 
 ComponentName = Literal["predictor", "transformer", "explainer"]
 DEFAULT_PORT = 8080
@@ -92,17 +92,13 @@ def build_workload(
         pod, containers=tuple(_completed(c, c is main, service, name, predictor_host) for c in pod.containers)
     )
     main = main_container(pod)
-    model = _model(component)
-    sources = sources_of(model.storage_uri if model else None, component.storage_uris, main)
+    sources = _sources(component, main)
+    fetcher = choose_fetcher(sources, storage_containers, _storage_container_name(component))
+    if fetcher.failure:
+        return Workload(failure=f"{name}.{fetcher.failure}")
     annotations = _annotations(service, component, runtime)
-    pod = with_models(
-        pod,
-        main.name,
-        sources,
-        storage_containers,
-        read_only=annotations.get(READ_ONLY) != "false",
-        secret_env=secret_env,
-    )
+    read_only = annotations.get(READ_ONLY) != "false"
+    pod = with_models(pod, main.name, sources, fetcher.container, read_only=read_only, secret_env=secret_env)
     try:
         annotations |= _host_annotations(runtime, pod, main.name)
     except ValueError:
@@ -136,6 +132,16 @@ def served_name(pod: PodSpec) -> str:
 def _model(component: Component) -> FrameworkSpec | None:
     model: FrameworkSpec | None = getattr(component, "model", None)
     return model
+
+
+def _sources(component: Component, main: Container) -> tuple[Source, ...]:
+    model = _model(component)
+    return sources_of(model.storage_uri if model else None, component.storage_uris, main)
+
+
+def _storage_container_name(component: Component) -> str | None:
+    """Only predictors may name one."""
+    return component.storage_container_name if isinstance(component, PredictorSpec) else None
 
 
 def _pod(service: InferenceService, component: Component, runtime: Runtime | None) -> PodSpec:
@@ -251,10 +257,13 @@ def _annotations(service: InferenceService, component: Component, runtime: Runti
 
 
 def _host_annotations(runtime: Runtime | None, pod: PodSpec, main: str) -> Labels:
-    """How one machine starts what a cluster would start from an image (read by the kubelet). Raises ValueError."""
+    """How one machine starts what a cluster would start from an image (read by the kubelet). Raises ValueError.
+
+    Our fetcher stands in for a storage container's image, never for the command that one brings itself.
+    """
     commands: dict[str, Any] = {}
     hints: dict[str, str] = {}
-    if any(container.name == INITIALIZER for container in pod.init_containers):
+    if any(container.name == INITIALIZER and not container.command for container in pod.init_containers):
         commands[INITIALIZER] = list(FETCH_COMMAND)
     if runtime is not None:
         given = {**runtime.spec.annotations, **runtime.metadata.annotations}
