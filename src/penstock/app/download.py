@@ -56,9 +56,8 @@ def download(source: ModelSource, files: tuple[RemoteFile, ...], folder: Path, p
     grow = {file.path: parts / stable_hash(file.path) for file in files}
     missing = [file for file in files if not targets[file.path].exists()]
     for file in missing:
-        if not (
-            file.version or file.sha256
-        ):  # nothing tells whether an earlier try's bytes are of the same content
+        if not (file.version or file.sha256):
+            # Nothing tells whether an earlier try's bytes are of the same content.
             grow[file.path].unlink(missing_ok=True)
     there = sum(_size(grow[file.path]) for file in missing)
     sizes = [file.size_bytes for file in missing]
