@@ -155,14 +155,16 @@ def _runtime(runtime: ClusterServingRuntime) -> Finding:
     what = f"runtime {runtime.metadata.name}"
     annotations = runtime.metadata.annotations
     argv = json.loads(annotations.get(LOCAL_COMMAND, "[]"))
-    formats = ", ".join(one.name for one in runtime.spec.supported_model_formats)
+    formats = ", ".join(dict.fromkeys(one.name for one in runtime.spec.supported_model_formats))
     if not argv:
         return Finding(what, "note", "names no local command", f"it runs on a cluster only ({formats})")
+    if argv[:2] == ["sh", "-c"]:
+        argv = argv[3:]  # a script goes by the name of the program that it starts
     program = _program(argv)
     if program:
         return Finding(what, "ok", program)
     hint = annotations.get(INSTALL_HINT, "")
-    return Finding(what, "note", f"{' '.join(argv[:3])}: absent", f"no {formats} models with it. {hint}")
+    return Finding(what, "note", f"{argv[0]}: absent", f"no {formats} models with it. {hint}")
 
 
 def _program(argv: list[str]) -> str | None:
