@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "host"))
-from workload_world import World, condition
 
 from penstock.app.runtimes import ensure_runtimes
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
@@ -27,6 +22,7 @@ from penstock.resources.pod import (
 )
 from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment
+from penstock.testing.world import World, condition
 
 pytestmark = pytest.mark.looptime
 

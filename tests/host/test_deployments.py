@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workload_world import World, condition, is_active, is_ready, on_virtual_time
+from virtual_time import on_virtual_time
 
 from penstock.decide.deployment import budget, replicas_of
 from penstock.kit.errors import NotFound
@@ -21,6 +21,7 @@ from penstock.resources.workload import (
     RollingUpdate,
 )
 from penstock.testing.factories import deployment, meta, pod, replica_set, template
+from penstock.testing.world import World, condition, is_active, is_ready
 
 pytestmark = pytest.mark.looptime
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workload_world import World, condition, is_active, on_virtual_time
+from virtual_time import on_virtual_time
 
 from penstock.contracts.controller import Key
 from penstock.decide.job import TRACKING
@@ -18,6 +18,7 @@ from penstock.kit.errors import NotFound, Unavailable
 from penstock.resources.pod import Pod
 from penstock.resources.workload import Job
 from penstock.testing.factories import job
+from penstock.testing.world import World, condition, is_active
 
 pytestmark = pytest.mark.looptime
 

@@ -1,4 +1,7 @@
-"""A small world under virtual time: a cluster in memory, the workload controllers, and a kubelet that only pretends."""
+"""A small world on one event loop: a cluster in memory, the workload controllers, and a kubelet that only pretends.
+
+For tests of controllers, best on a virtual loop: store, cache, manager and controllers are the real ones.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import looptime
 from msgspec import structs
 
 from penstock.contracts.controller import Controller, Key, Watch, own_key
@@ -27,15 +29,14 @@ from penstock.testing.clock import LoopClock
 from penstock.testing.factories import memory_cluster
 
 R = TypeVar("R", bound=Resource)
-
-
-MIN_WAIT_S = 0.001  # the rest of a subtraction of floats would be a wait that virtual time cannot make
+MIN_WAIT_S = 0.001
+"""The rest of a subtraction of floats would be a wait that virtual time cannot make."""
 
 
 class PretendedKubelet:
-    """Pods get ready after `start_s`, end with `exit_code` after `run_s` if given, and take `stop_s` to go.
+    """A controller by which pods get ready after `start_s`, end after `run_s` unless None, and take `stop_s` to go.
 
-    A pod labelled `broken` never gets ready.
+    A pod labelled `broken` never gets ready; `exit_code` says how one that ends does. All are answered at 127.0.0.9.
     """
 
     name = "pretended kubelet"
@@ -50,9 +51,11 @@ class PretendedKubelet:
         self._ending: dict[str, float] = {}
 
     def watches(self) -> tuple[Watch, ...]:
+        """Every pod."""
         return (Watch(Pod, own_key),)
 
     async def reconcile(self, key: Key) -> float | None:
+        """Place the pod, then take it on as far as its age says; answers when to look again (s)."""
         pod = self._world.cache.get(Pod, key.name, key.namespace)
         if pod is None:
             return None
@@ -108,10 +111,10 @@ class PretendedKubelet:
 
 
 class World:
-    """Use within `async with`, on a virtual loop."""
+    """A cluster whose controllers run within `async with`. `cluster`, `cache`, `recorder`, `clock` and `kubelet` are open."""
 
     def __init__(self, *make: Callable[[World], Controller]) -> None:
-        """`make` adds controllers to those of deployments, replica sets and garbage."""
+        """`make` adds controllers to those of deployments, replica sets and garbage; each is given the world."""
         self.clock = LoopClock()
         self.cluster = memory_cluster(clock=self.clock)
         self.cache = InformerCache(self.cluster, self.clock)
@@ -137,35 +140,37 @@ class World:
         await self._task
 
     async def pods(self, selector: str = "") -> list[Pod]:
+        """Those of the namespace `default`, all or those that a label selector takes."""
         return list((await self.cluster.list(Pod, "default", labels=selector)).items)
 
     async def replica_sets(self) -> list[ReplicaSet]:
+        """Those of the namespace `default`."""
         return list((await self.cluster.list(ReplicaSet, "default")).items)
 
     async def deployment(self, name: str = "web") -> Deployment:
+        """One of the namespace `default`; raises NotFound."""
         return await self.cluster.get(Deployment, name, "default")
 
     async def patch(self, kind: type[R], name: str, patch: dict[str, Any]) -> R:
+        """Merge into an object of the namespace `default`; raises NotFound."""
         return await self.cluster.patch(kind, name, "default", patch)
 
     async def events(self) -> list[str]:
+        """`REASON: MESSAGE` of every Event, once those of this moment are written."""
         await asyncio.sleep(1)
         return [f"{event.reason}: {event.message}" for event in (await self.cluster.list(Event)).items]
 
 
 def is_ready(pod: Pod) -> bool:
+    """Whether its condition Ready is True."""
     return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
 
 
 def is_active(pod: Pod) -> bool:
+    """Whether it neither ended nor is to go."""
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in ("Succeeded", "Failed")
 
 
 def condition(obj: Any, type_: str) -> Condition | None:
+    """The object's condition of this type, if its status has one."""
     return next((c for c in obj.status.conditions if c.type == type_), None)
-
-
-def on_virtual_time(main: Callable[[], Any]) -> Any:
-    """For hypothesis, whose examples cannot be coroutines."""
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-        return runner.run(main())
