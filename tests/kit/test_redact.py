@@ -91,3 +91,9 @@ def test_what_is_too_deep_to_look_at_is_masked():
 )
 def test_redacting_twice_is_redacting_once(value):
     assert redact(redact(value)) == redact(value)
+
+
+def test_a_secret_behind_another_name_is_masked_and_padding_stays_part_of_it():
+    assert redact_text("s3: password=hunter2") == f"s3: password={MASK}"
+    assert redact_text("token=YWJjZA==") == f"token={MASK}"
+    assert redact_text("a: b=c token: xyz") == f"a: b=c token: {MASK}"

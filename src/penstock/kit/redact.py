@@ -33,7 +33,10 @@ _PATTERNS = (
 )
 
 
-_ASSIGNMENT = re.compile(r"(?P<keep>(?P<name>\b[\w.-]+)[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"'&,;}\[]+)")
+_ASSIGNMENT = re.compile(
+    r"(?P<keep>(?P<name>\b[\w.-]+)[\"']?\s*[=:]\s*[\"']?)(?![\w.-]+=[^=\s])(?P<value>[^\s\"'&,;}\[]+)"
+)
+"""A value that is an assignment itself is left for the next match: `error: password=…`."""
 
 
 def redact_text(text: str) -> str:
