@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from worlds import NOW, offers, runtime, service, stored
 
 from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
-from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS, STOP
+from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS, STOP, is_ready
 from penstock.resources.serving import ComponentStatus, InferenceService, InferenceServiceStatus
 from penstock.resources.workload import Deployment
 
@@ -18,7 +18,7 @@ RUNTIME = runtime("r", offers("huggingface"))
 
 
 class Story:
-    """A service and its Deployments as time goes by: everything that is planned is done."""
+    """A service and its Deployments as time goes by: everything that is planned is done. At no step may a share go to no pods."""
 
     def __init__(self, **predictor: Any) -> None:
         self.service = service(**predictor)
@@ -34,6 +34,9 @@ class Story:
         )
         [part] = plan_service(self.service, known, self.now).components
         rollout = part.rollout
+        serving = {d.metadata.name for d in known.deployments if is_ready(d)}
+        shares = {t.revision_name for t in rollout.status.traffic if t.percent}
+        assert shares <= serving, "traffic goes only where pods are"
         if rollout.create is not None:
             self.deployments[rollout.create.metadata.name] = rollout.create
         for name, size in rollout.scale:
@@ -127,6 +130,36 @@ def test_a_canary_gets_its_share_is_promoted_and_rolled_back() -> None:
     story.settle()
     assert story.traffic() == {"2": 100}
     assert story.sizes()["1"] == 0
+
+
+def test_the_next_canary_stands_beside_what_was_rolled_out_last() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle()
+    story.change(**args(3, canaryTrafficPercent=20))
+    story.settle(ready=False)
+    assert story.traffic() == {"2": 100}, "until the canary is ready"
+    story.settle()
+    assert story.traffic() == {"3": 20, "2": 80}
+
+
+def test_what_was_promoted_is_rolled_back_once_the_one_before_has_its_pods_again() -> None:
+    story = Story(**args(1))
+    story.settle()
+    story.change(**args(2))
+    story.settle()
+    assert story.sizes() == {"1": 0, "2": 1}
+    story.ready = {"iris-predictor-00002"}
+    story.change(**args(2, canaryTrafficPercent=0))
+    story.settle(ready=False)
+    assert story.sizes() == {"1": 1, "2": 1}
+    assert story.traffic() == {"2": 100}, "nobody would answer yet"
+    story.settle()
+    assert story.traffic() == {"2": 0, "1": 100}
+    story.change(**args(2))
+    story.step()
+    assert story.traffic() == {"2": 100}
 
 
 def test_what_returns_to_an_earlier_form_uses_its_revision_again() -> None:

@@ -57,6 +57,8 @@ def plan_rollout(
     create, current = _current(service, name, component, template, ordered, before)
     status = _traffic(component, before, current, ordered)
     used = {target.revision_name for target in status.traffic} | {current}
+    if _takes_back(component, status):
+        used.add(status.previous_rolledout_revision)
     steps = [_step(component, deployment, deployment.metadata.name in used, now) for deployment in ordered]
     kept = used | {status.previous_rolledout_revision}
     unused = [d.metadata.name for d in ordered if d.metadata.name not in kept and not replicas_of(d)]
@@ -177,29 +179,47 @@ def _traffic(
     latest_ready = before.latest_ready_revision if before.latest_ready_revision in by_name else rolled
     if current in by_name and is_ready(by_name[current]):
         latest_ready = current
-    percent = component.canary_traffic_percent
-    if percent is not None and percent < 100 and rolled and rolled == latest_ready and previous in by_name:
-        rolled = previous
-    targets: list[TrafficTarget] = []
-    if not latest_ready:
-        pass
-    elif percent is not None and percent < 100 and rolled and rolled != latest_ready:
-        targets.append(TrafficTarget(revision_name=latest_ready, percent=percent, latest_revision=True))
-        targets.append(
-            TrafficTarget(revision_name=rolled, percent=100 - percent, latest_revision=False, tag="prev")
-        )
-    else:
-        targets.append(TrafficTarget(revision_name=latest_ready, percent=100, latest_revision=True))
-        if latest_ready != rolled:
-            previous, rolled = rolled or previous, latest_ready
-    return msgspec.structs.replace(
+    percent = _canary_percent(component)
+    settled = msgspec.structs.replace(
         before,
         latest_created_revision=current,
         latest_ready_revision=latest_ready,
         latest_rolledout_revision=rolled,
-        previous_rolledout_revision=previous,
-        traffic=tuple(targets),
     )
+    if _takes_back(component, settled) and previous in by_name and is_ready(by_name[previous]):
+        rolled = previous
+    targets: tuple[TrafficTarget, ...] = ()
+    if percent is not None and rolled and rolled != latest_ready:
+        targets = (
+            TrafficTarget(revision_name=latest_ready, percent=percent, latest_revision=True),
+            TrafficTarget(revision_name=rolled, percent=100 - percent, latest_revision=False, tag="prev"),
+        )
+    elif latest_ready:
+        targets = (TrafficTarget(revision_name=latest_ready, percent=100, latest_revision=True),)
+        if latest_ready != rolled:
+            previous, rolled = rolled or previous, latest_ready
+    return msgspec.structs.replace(
+        settled,
+        latest_rolledout_revision=rolled,
+        previous_rolledout_revision=previous,
+        traffic=targets,
+    )
+
+
+def _canary_percent(component: Component) -> int | None:
+    """None when the latest ready revision shall have all."""
+    percent = component.canary_traffic_percent
+    return percent if percent is not None and percent < 100 else None
+
+
+def _takes_back(component: Component, status: ComponentStatus) -> bool:
+    """Whether a share below 100 is asked of the newest revision after it had all: then the one before comes back.
+
+    It gets its traffic when its pods are there. While a newer revision still starts, the share is meant for that one.
+    """
+    rolled = status.latest_rolledout_revision
+    newest = rolled == status.latest_ready_revision == status.latest_created_revision
+    return _canary_percent(component) is not None and bool(rolled) and newest
 
 
 def _next_name(
