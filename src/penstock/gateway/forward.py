@@ -8,11 +8,13 @@ from collections.abc import Callable
 from penstock.contracts.exchange import Endpoint, ServiceRoute
 from penstock.decide.retry import Failure, retry
 from penstock.decide.routing import route
+from penstock.gateway import body
+from penstock.gateway.call import Call
 from penstock.gateway.errors import error_event
 from penstock.gateway.paths import Target
 from penstock.gateway.state import State
 from penstock.gateway.wire.client import CutOff, NoAnswer, NotSent, Upstream
-from penstock.gateway.wire.message import Headers, Request, end_to_end
+from penstock.gateway.wire.message import Headers, end_to_end
 from penstock.gateway.wire.server import Responder
 from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 
@@ -28,22 +30,14 @@ class Forwarder:
         """Counts and pools are the gateway's."""
         self._state = state
 
-    async def run(
-        self,
-        request: Request,
-        respond: Responder,
-        service: ServiceRoute,
-        target: Target,
-        request_id: str,
-        started: float,
-    ) -> None:
+    async def run(self, call: Call, service: ServiceRoute) -> None:
         """Answer. Raises PlatformError while nothing was passed on; later the answer itself tells."""
-        key = (service.namespace, service.name)
+        key, respond = (service.namespace, service.name), call.respond
         self._state.begin(key)
         failed = True
         try:
             async with asyncio.timeout(service.timeout_s):
-                await self._attempts(request, respond, service, target, request_id, started)
+                await self._attempts(call, service)
             failed = respond.status >= 500
         except TimeoutError:
             late = DeadlineExceeded(
@@ -58,30 +52,20 @@ class Forwarder:
             raise
         finally:
             self._state.end(key, failed=failed)
-            self._meter(key, respond, started)
+            self._meter(key, call)
 
-    async def _attempts(
-        self,
-        request: Request,
-        respond: Responder,
-        service: ServiceRoute,
-        target: Target,
-        request_id: str,
-        started: float,
-    ) -> None:
+    async def _attempts(self, call: Call, service: ServiceRoute) -> None:
         state, tried, fresh, attempt = self._state, set[str](), False, 0
-        chosen = route(service, request_id, state.endpoints.in_flight, state.endpoints.set_aside())
+        chosen = route(service, call.id, state.endpoints.in_flight, state.endpoints.set_aside())
         while chosen is not None:
             attempt += 1
-            failure, message = await self._attempt(
-                request, respond, service, chosen.endpoint, target, request_id, started, fresh
-            )
+            failure, message = await self._attempt(call, service, chosen.endpoint, fresh)
             if failure is None:
                 return
             service = state.names.service(f"{service.namespace}/{service.name}")
             tried.add(chosen.endpoint.name)
             other = route(
-                service, request_id, state.endpoints.in_flight, state.endpoints.set_aside(), exclude=tried
+                service, call.id, state.endpoints.in_flight, state.endpoints.set_aside(), exclude=tried
             )
             answer = retry(failure, attempt, others=other is not None)
             if answer.set_aside:
@@ -96,15 +80,7 @@ class Forwarder:
         raise _unavailable(service, "its last endpoint is gone", "no endpoint is ready")
 
     async def _attempt(
-        self,
-        request: Request,
-        respond: Responder,
-        service: ServiceRoute,
-        endpoint: Endpoint,
-        target: Target,
-        request_id: str,
-        started: float,
-        fresh: bool,
+        self, call: Call, service: ServiceRoute, endpoint: Endpoint, fresh: bool
     ) -> tuple[Failure | None, str]:
         """One try at one endpoint: None when an answer was passed on, whole or cut."""
         state = self._state
@@ -112,16 +88,13 @@ class Forwarder:
         upstream: Upstream | None = None
         try:
             upstream = await state.pool.take((endpoint.address, endpoint.port), fresh=fresh)
-            await upstream.exchange(
-                _head(request, endpoint, _path(service, target), request_id) + request.body,
-                is_head=request.method == b"HEAD",
-            )
+            await upstream.exchange(_message(call, service, endpoint), is_head=call.request.method == b"HEAD")
             if upstream.status == 503 and not upstream.reusable:
                 return "status_503", f"{endpoint.name} answered 503 and closed"
             state.endpoints.answered(endpoint.name)
             key = (service.namespace, service.name)
-            state.telemetry.first_byte.observe(state.clock.monotonic() - started, *key)
-            await self._pass_on(upstream, respond, endpoint, request_id)
+            state.telemetry.first_byte.observe(state.clock.monotonic() - call.started, *key)
+            await self._pass_on(upstream, call, endpoint)
         except NotSent as error:
             return "not_sent", str(error)
         except NoAnswer as error:
@@ -132,11 +105,10 @@ class Forwarder:
                 state.pool.give(upstream)
         return None, ""
 
-    async def _pass_on(
-        self, upstream: Upstream, respond: Responder, endpoint: Endpoint, request_id: str
-    ) -> None:
+    async def _pass_on(self, upstream: Upstream, call: Call, endpoint: Endpoint) -> None:
+        respond = call.respond
         headers = [item for item in end_to_end(upstream.headers) if item[0] != b"x-request-id"]
-        headers.append((b"x-request-id", request_id.encode()))
+        headers.append((b"x-request-id", call.id.encode()))
         headers.append((b"x-penstock-endpoint", endpoint.name.encode()))
         tail = _Tail(respond.write)
         respond.start(upstream.status, headers)
@@ -159,11 +131,11 @@ class Forwarder:
             return
         respond.end()
 
-    def _meter(self, key: tuple[str, str], respond: Responder, started: float) -> None:
-        telemetry = self._state.telemetry
+    def _meter(self, key: tuple[str, str], call: Call) -> None:
+        telemetry, respond = self._state.telemetry, call.respond
         telemetry.requests.add(*key, str(respond.status or "none"))
         telemetry.bytes.add(*key, by=respond.sent_bytes)
-        telemetry.duration.observe(self._state.clock.monotonic() - started, *key)
+        telemetry.duration.observe(self._state.clock.monotonic() - call.started, *key)
 
 
 class _Tail:
@@ -195,29 +167,33 @@ def _end_broken(
         respond.abort()
 
 
+def _message(call: Call, service: ServiceRoute, endpoint: Endpoint) -> bytes:
+    """The request as the engine gets it: under the name that the engine itself goes by, without what was for the gateway."""
+    request, content = call.request, call.request.body
+    if call.model and call.model != service.engine_model:
+        content = body.with_model(content, service.engine_model)
+    path = _path(service, call.target).encode("latin-1")
+    query = request.target.partition(b"?")[2]
+    lines = [
+        b"%s %s HTTP/1.1\r\n" % (request.method, path + (b"?" + query if query else b"")),
+        b"host: %s:%d\r\n" % (endpoint.address.encode(), endpoint.port),
+    ]
+    kept: Headers = [item for item in end_to_end(request.headers) if item[0] not in _REPLACED]
+    lines.extend(b"%s: %s\r\n" % item for item in kept)
+    lines.append(b"x-request-id: %s\r\n" % call.id.encode())
+    lines.append(b"x-forwarded-for: %s\r\n" % request.peer.encode())
+    lines.append(b"x-forwarded-host: %s\r\n" % request.header(b"host"))
+    if content or request.method in (b"POST", b"PUT", b"PATCH"):
+        lines.append(b"content-length: %d\r\n" % len(content))
+    lines.append(b"\r\n")
+    return b"".join(lines) + content
+
+
 def _path(service: ServiceRoute, target: Target) -> str:
     """Some engines answer OpenAI's API elsewhere than below /v1."""
     if target.protocol == "openai" and target.path.startswith("/v1/"):
         return service.openai_prefix + target.path.removeprefix("/v1")
     return target.path
-
-
-def _head(request: Request, endpoint: Endpoint, path: str, request_id: str) -> bytes:
-    query = request.target.partition(b"?")[2]
-    target = path.encode("latin-1") + (b"?" + query if query else b"")
-    lines = [
-        b"%s %s HTTP/1.1\r\nhost: %s:%d\r\n"
-        % (request.method, target, endpoint.address.encode(), endpoint.port)
-    ]
-    kept: Headers = [item for item in end_to_end(request.headers) if item[0] not in _REPLACED]
-    lines.extend(b"%s: %s\r\n" % item for item in kept)
-    lines.append(b"x-request-id: %s\r\n" % request_id.encode())
-    lines.append(b"x-forwarded-for: %s\r\n" % request.peer.encode())
-    lines.append(b"x-forwarded-host: %s\r\n" % request.header(b"host"))
-    if request.body or request.method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"content-length: %d\r\n" % len(request.body))
-    lines.append(b"\r\n")
-    return b"".join(lines)
 
 
 def _draining() -> Unavailable:

@@ -8,13 +8,13 @@ Everything that is refused is told in the caller's own error shape, always with 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import Admission, admit_request
 from penstock.decide.routing import route
 from penstock.gateway import body, paths
 from penstock.gateway.activator import MAX_WAITING
+from penstock.gateway.call import Call
 from penstock.gateway.errors import JSON, Protocol, error_body, error_headers
 from penstock.gateway.forward import Forwarder
 from penstock.gateway.local import answer
@@ -26,18 +26,6 @@ from penstock.kit.errors import Exhausted, Internal, InvalidInput, PlatformError
 
 REQUEST_ID = b"x-request-id"
 MAX_REQUEST_ID = 128
-
-
-@dataclass(slots=True)
-class Call:
-    """One request under way."""
-
-    request: Request
-    respond: Responder
-    id: str
-    started: float
-    target: Target
-    model: str = ""
 
 
 class Pipeline:
@@ -62,7 +50,7 @@ class Pipeline:
                 return
             service = self._service_of(call)
             service = await self._admit(call, service)
-            await self._forward.run(call.request, respond, service, target, request_id, started)
+            await self._forward.run(call, service)
         except PlatformError as error:
             self._refuse(respond, error, protocol, request_id)
         except Exception as fault:
@@ -74,7 +62,7 @@ class Pipeline:
         return paths.parse(request.method, request.path, host, self._state.names)
 
     def _service_of(self, call: Call) -> ServiceRoute:
-        """The path or Host names it, or the body does; there a name of ours becomes the engine's own."""
+        """The path or Host names it, or the body does."""
         if call.target.service is not None:
             return call.target.service
         if call.request.method not in (b"POST", b"PUT", b"PATCH"):
@@ -83,11 +71,8 @@ class Pipeline:
                 code="missing_model",
                 hint="write /serving/NAMESPACE/NAME in front of the path",
             )
-        read = body.read(call.request.body)
-        service = self._state.names.service(read.model)
-        if read.model != service.engine_model:
-            call.request.body = body.with_model(call.request.body, service.engine_model)
-        return service
+        call.model = body.read(call.request.body).model
+        return self._state.names.service(call.model)
 
     async def _admit(self, call: Call, service: ServiceRoute) -> ServiceRoute:
         state, key = self._state, (service.namespace, service.name)
