@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from penstock.resources.pod import (
     ContainerStatus,
     Pod,
 )
+from penstock.resources.runtime import ClusterStorageContainer
 from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment
 from penstock.testing.world import World, condition
@@ -55,6 +58,11 @@ class ServiceWorld(World):
     async def change(self, **predictor: Any) -> None:
         patch = {"spec": {"predictor": predictor}}
         await self.cluster.patch(InferenceService, "iris", "default", patch)
+
+    async def sizes(self) -> dict[str, int]:
+        """The replicas that each revision shall have, by its number."""
+        found = (await self.cluster.list(Deployment, "default")).items
+        return {d.metadata.name[-1]: d.spec.replicas for d in found}
 
     def shares(self) -> dict[str, tuple[int, int]]:
         """Percent and number of endpoints of each revision, by its number."""
@@ -123,6 +131,63 @@ async def test_a_broken_canary_gets_no_traffic_and_the_status_says_why() -> None
         assert condition(await world.service(), "Ready").status == "True", "the old revision serves"
 
 
+@contextlib.asynccontextmanager
+async def never_without_an_endpoint(world: ServiceWorld) -> AsyncIterator[None]:
+    """Looks all the while whether some revision with a share has an endpoint."""
+
+    async def look() -> None:
+        while True:
+            assert any(percent and endpoints for percent, endpoints in world.shares().values())
+            await asyncio.sleep(0.1)
+
+    looking = asyncio.ensure_future(look())
+    try:
+        yield
+        if looking.done():
+            looking.result()
+    finally:
+        looking.cancel()
+
+
+async def test_a_canary_gets_its_share_is_promoted_and_rolled_back_and_somebody_always_answers() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris(minReplicas=2, maxReplicas=4))
+        await asyncio.sleep(30)
+        assert world.shares() == {"1": (100, 2)}
+        async with never_without_an_endpoint(world):
+            await world.change(model={"args": ["--max_num_seqs=4"]}, canaryTrafficPercent=20)
+            await asyncio.sleep(30)
+            assert world.shares() == {"2": (20, 2), "1": (80, 2)}
+            await world.change(canaryTrafficPercent=0)
+            await asyncio.sleep(30)
+            assert world.shares() == {"2": (0, 2), "1": (100, 2)}
+            await world.change(canaryTrafficPercent=None)
+            await asyncio.sleep(30)
+            assert world.shares() == {"2": (100, 2)}
+            assert await world.sizes() == {"1": 0, "2": 2}
+            await world.change(canaryTrafficPercent=0)
+            await asyncio.sleep(30)
+            assert world.shares() == {"2": (0, 2), "1": (100, 2)}, "also after the promotion"
+            await world.change(model={"args": ["--max_num_seqs=8"]}, canaryTrafficPercent=20)
+            await asyncio.sleep(30)
+            assert world.shares() == {"3": (20, 2), "1": (80, 2)}
+            assert await world.sizes() == {"1": 2, "2": 0, "3": 2}
+
+
+async def test_a_size_that_is_set_by_hand_is_kept_within_the_services_bounds() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris(minReplicas=2, maxReplicas=4))
+        await asyncio.sleep(30)
+        for wished, kept in ((3, 3), (9, 4), (4, 4), (0, 2), (1, 2)):
+            await world.patch(Deployment, "iris-predictor-00001", {"spec": {"replicas": wished}})
+            await asyncio.sleep(30)
+            assert await world.sizes() == {"1": kept}
+            assert world.shares() == {"1": (100, kept)}
+        await world.change(minReplicas=3, maxReplicas=3)
+        await asyncio.sleep(30)
+        assert world.shares() == {"1": (100, 3)}
+
+
 async def test_a_service_that_is_stopped_has_no_pods_and_says_so() -> None:
     async with ServiceWorld() as world:
         await world.cluster.create(iris())
@@ -157,6 +222,21 @@ async def test_a_service_that_nothing_serves_says_what_would(predictor: Any, rea
         assert (info.reason, said in info.message) == (reason, True)
         [route] = world.feed.table.services
         assert (route.phase, said in route.message) == ("Failed", True)
+
+
+async def test_a_service_waits_for_the_storage_container_that_it_names() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris(storageContainerName="mine"))
+        await asyncio.sleep(5)
+        info = (await world.service()).status.model_status.last_failure_info
+        assert "predictor.storageContainerName: ClusterStorageContainer 'mine' is not found" in info.message
+        spec = {"container": {"name": "x", "image": "brings"}, "supportedUriFormats": [{"prefix": "mine://"}]}
+        mine = msgspec.convert({"metadata": {"name": "mine"}, "spec": spec}, ClusterStorageContainer)
+        await world.cluster.create(mine)
+        await asyncio.sleep(30)
+        assert condition(await world.service(), "Ready").status == "True"
+        [pod] = await world.pods()
+        assert [c.image for c in pod.spec.init_containers] == ["brings"]
 
 
 async def test_a_model_that_cannot_be_fetched_says_how_to_see_why() -> None:
