@@ -6,7 +6,7 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ class Publisher:
         self._socket = context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
         self._replay = context.socket(zmq.ROUTER) if replay_endpoint else None
+        self._unlisten: Callable[[], object] | None = None
         for socket, where in ((self._socket, endpoint), (self._replay, replay_endpoint)):
             try:
                 if socket is not None:
@@ -66,16 +67,21 @@ class Publisher:
             self._replay.send_multipart([who, b"", END, b""])
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer replays from now on. The descriptor tells of a change only once, so it is looked at after sending too."""
+        """Answer replays from now on, also those that were asked for before."""
         if self._replay is not None:
-            loop.add_reader(self._replay.getsockopt(self._zmq.FD), self.answer_replays)
+            descriptor = self._replay.getsockopt(self._zmq.FD)
+            loop.add_reader(descriptor, self.answer_replays)
             loop.call_soon(self.answer_replays)
+            self._unlisten = lambda: loop.remove_reader(descriptor)
 
     def close(self) -> None:
         """Let go of the endpoints."""
+        if self._unlisten is not None:
+            self._unlisten()
         self._socket.close(linger=0)
         if self._replay is not None:
             self._replay.close(linger=0)
+            self._replay = None
 
 
 def _event(event: Stored | Removed) -> list[Any]:
