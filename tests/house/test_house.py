@@ -89,6 +89,12 @@ def test_names_say_what_something_is() -> None:
     assert not vague
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by name, and tests import what lies beside them."""
+    names = [p.name for p in (ROOT / "tests").rglob("*.py") if p.name not in ("conftest.py", "__init__.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_no_text_names_a_package_registry_or_a_machine_of_ours() -> None:
     found = {str(p.relative_to(ROOT)): m.group() for p in tracked() if (m := FORBIDDEN.search(p.read_text()))}
     assert not found
