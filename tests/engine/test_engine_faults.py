@@ -165,7 +165,7 @@ def broken_gguf(folder: Path) -> None:
         (no_tokenizer, "tokenizer.json: there is no such file"),
         (no_weights, "no *.safetensors file"),
         (broken_graph, "the model cannot be loaded: "),
-        (broken_gguf, "the model cannot be loaded: "),
+        (broken_gguf, "model.gguf is damaged or incomplete"),
     ],
 )
 def test_a_model_that_cannot_be_served_is_told_in_one_line(

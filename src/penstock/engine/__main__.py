@@ -16,9 +16,11 @@ import uvloop
 
 from penstock.engine.api import Api
 from penstock.engine.child import silence_telemetry
-from penstock.engine.convert.cache import IR
+from penstock.engine.convert.cache import IR, gguf_of
 from penstock.engine.convert.config import context_tokens, read_config
 from penstock.engine.convert.encoder_config import is_encoder
+from penstock.engine.convert.gguf import read_gguf
+from penstock.engine.convert.gguf_tokenizer import gguf_context_tokens
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror
@@ -31,7 +33,7 @@ from penstock.kit.errors import NotFound, PlatformError
 CANNOT_SERVE = 2
 CRASHED = 3
 UNSAID_CONTEXT_TOKENS = 8192
-"""What a model is taken to see at once if nothing says it, as of most GGUF files."""
+"""What a model is taken to see at once if nothing says it."""
 logger = logging.getLogger("penstock.engine")
 
 
@@ -136,7 +138,10 @@ async def _tell(arguments: argparse.Namespace, engine: Engine) -> None:
 
 
 def _context_tokens(folder: Path) -> int:
-    """What config.json says, whatever the architecture of a model that is OpenVINO IR already; without one a guess."""
+    """What GGUF or config.json says, whatever the architecture of a model that is OpenVINO IR already; else a guess."""
+    gguf = gguf_of(folder)
+    if gguf is not None:
+        return gguf_context_tokens(read_gguf(gguf)) or UNSAID_CONTEXT_TOKENS
     if (folder / IR).exists() or not (folder / "config.json").exists():
         return context_tokens(folder) or UNSAID_CONTEXT_TOKENS
     return read_config(folder).context_tokens

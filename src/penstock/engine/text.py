@@ -13,6 +13,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from penstock.engine.convert.cache import gguf_of
+from penstock.engine.convert.gguf import Gguf, read_gguf
+from penstock.engine.convert.gguf_tokenizer import gguf_eos, gguf_settings, gguf_tokenizer
 from penstock.kit.errors import InvalidInput, NotFound
 
 _TEMPLATE_FAULTS = (
@@ -28,23 +31,21 @@ _TEMPLATE_FAULTS = (
 
 
 class Text:
-    """The tokenizer and chat template of one model folder."""
+    """The tokenizer and chat template of one model folder: its files, or what its GGUF file says in their place."""
 
     def __init__(self, folder: Path) -> None:
         """Raises NotFound or InvalidInput, naming the file."""
-        path = folder / "tokenizer.json"
-        if not path.exists():
-            raise NotFound(f"{path}: there is no such file", code="missing_tokenizer")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001  the library raises nothing narrower for a damaged file
-            raise InvalidInput(f"tokenizer.json is damaged: {error}", code="corrupt_tokenizer") from None
+        path = gguf_of(folder)
+        gguf = None if path is None else read_gguf(path)
+        self._tokenizer = _tokenizer(folder, gguf)
         settings = _json(folder / "tokenizer_config.json")
+        if gguf is not None:
+            settings = gguf_settings(gguf) | settings
         self._names = {key: _content(settings.get(key)) for key in ("bos_token", "eos_token", "pad_token")}
         vocabulary = self._tokenizer.get_vocab()
         self.size = max(vocabulary.values(), default=-1) + 1
         self.longest_token = max(map(len, vocabulary), default=1)
-        self.eos = self._eos(folder)
+        self.eos = self._eos(folder, gguf)
         self._template = self._compile(folder, settings)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -78,14 +79,16 @@ class Text:
             ) from None
         return prompt
 
-    def _eos(self, folder: Path) -> tuple[int, ...]:
-        """Every id that ends an answer: generation_config.json, config.json, then the tokenizer's eos_token."""
+    def _eos(self, folder: Path, gguf: Gguf | None) -> tuple[int, ...]:
+        """Every id that ends an answer: generation_config.json, config.json, GGUF, then the tokenizer's eos_token."""
         for name in ("generation_config.json", "config.json"):
             found = _json(folder / name).get("eos_token_id")
             if isinstance(found, int):
                 return (found,)
             if isinstance(found, list) and found:
                 return tuple(int(number) for number in found)
+        if gguf is not None and (ends := gguf_eos(gguf)):
+            return ends
         number = self._tokenizer.token_to_id(self._names["eos_token"] or "")
         return () if number is None else (number,)
 
@@ -142,6 +145,18 @@ class Stops:
             if self._held.endswith(stop[:size]):
                 return size
         return 0
+
+
+def _tokenizer(folder: Path, gguf: Gguf | None) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.exists() and gguf is not None:
+        return gguf_tokenizer(gguf)
+    if not path.exists():
+        raise NotFound(f"{path}: there is no such file", code="missing_tokenizer")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001  the library raises nothing narrower for a damaged file
+        raise InvalidInput(f"tokenizer.json is damaged: {error}", code="corrupt_tokenizer") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoints import decoder, safetensors
+from gguf_files import write_gguf
 
 from penstock.engine.convert import cache as cached
 from penstock.engine.convert.cache import IR, loadable
@@ -110,7 +111,7 @@ def test_a_cache_that_cannot_be_written_is_named(model: Path, tmp_path: Path) ->
 
 
 def test_openvino_and_gguf_are_taken_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    write_gguf(tmp_path / "x.gguf", {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2"})
     assert loadable(tmp_path, tmp_path / "cache") == tmp_path / "x.gguf"
     (tmp_path / IR).write_text("<net/>")
     (tmp_path / "openvino_model.bin").write_bytes(b"")

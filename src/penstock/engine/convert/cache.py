@@ -17,8 +17,9 @@ from pathlib import Path
 from blake3 import blake3
 
 from penstock.engine.convert.config import read_config
+from penstock.engine.convert.gguf import check_readable, read_gguf
 from penstock.engine.convert.safetensors import Weights, weight_files
-from penstock.kit.errors import NotFound, Unavailable
+from penstock.kit.errors import InvalidInput, NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 IR = "openvino_model.xml"
@@ -32,11 +33,27 @@ def loadable(folder: Path, cache: Path) -> Path:
         if not (folder / IR).with_suffix(".bin").exists():
             raise NotFound(f"{folder}: there is {IR}, but no openvino_model.bin", code="missing_weights")
         return folder
-    ggufs = sorted(folder.glob("*.gguf"))
-    if ggufs and not (folder / "config.json").exists():
-        return ggufs[0]
+    gguf = gguf_of(folder)
+    if gguf is not None:
+        check_readable(read_gguf(gguf))
+        return gguf
     read_config(folder)
     return _converted(folder, cache, _build_decoder)
+
+
+def gguf_of(folder: Path) -> Path | None:
+    """The GGUF file of a folder that is nothing else. Raises InvalidInput if there are several: which one is not said."""
+    if (folder / IR).exists() or (folder / "config.json").exists():
+        return None
+    found = sorted(path for path in folder.glob("*.gguf") if path.is_file())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:4])
+        raise InvalidInput(
+            f"{folder}: {len(found)} GGUF files ({names}), expected one",
+            code="ambiguous_weights",
+            hint="give a folder with one of them; parts of one model have to be merged first",
+        )
+    return found[0] if found else None
 
 
 def loadable_encoder(folder: Path, cache: Path) -> Path:
