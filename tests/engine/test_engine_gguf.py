@@ -46,6 +46,13 @@ def test_it_answers_as_the_folder_that_it_was_made_from(engine: EngineProcess) -
     )
 
 
+def test_its_answers_can_follow_a_schema(engine: EngineProcess) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"enum": ["Lima", "Quito"]}}}
+    (choice,) = ask(engine, messages=FRANCE, response_format=form, max_tokens=20)["choices"]
+    assert json.loads(choice["message"]["content"]) in {"Lima", "Quito"}
+    assert choice["finish_reason"] == "stop"
+
+
 def test_its_context_is_known(engine: EngineProcess) -> None:
     error = ask(engine, prompt="a b " * 2000)["error"]
     assert error["code"] == "context_length_exceeded"

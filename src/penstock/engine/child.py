@@ -197,7 +197,7 @@ def load(arguments: argparse.Namespace) -> tuple[Runner, Loaded]:
         "ENABLE_CPU_PINNING": False,
     }
     pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", properties)
-    structured = path.is_dir() and (path / "openvino_tokenizer.xml").exists()
+    structured = path.is_file() or (path / "openvino_tokenizer.xml").exists()  # GGUF brings its tokenizer
     return Runner(pipeline, genai, ov, arguments.eos, arguments.kv_blocks), Loaded(
         arguments.kv_blocks, structured
     )
