@@ -188,6 +188,17 @@ async def test_a_size_that_is_set_by_hand_is_kept_within_the_services_bounds() -
         assert world.shares() == {"1": (100, 3)}
 
 
+async def test_a_service_stays_ready_while_it_grows() -> None:
+    async with ServiceWorld() as world:
+        await world.cluster.create(iris())
+        await asyncio.sleep(30)
+        await world.change(minReplicas=4)
+        for _ in range(40):
+            await asyncio.sleep(0.25)
+            assert condition(await world.service(), "Ready").status == "True"
+        assert world.shares() == {"1": (100, 4)}
+
+
 async def test_a_service_that_is_stopped_has_no_pods_and_says_so() -> None:
     async with ServiceWorld() as world:
         await world.cluster.create(iris())

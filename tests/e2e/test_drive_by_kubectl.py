@@ -67,7 +67,7 @@ def test_an_invalid_manifest_is_refused_with_the_field_and_nothing_is_made(platf
     broken = service("broken").replace('"minReplicas": 1', '"minReplicas": 3, "maxReplicas": 2')
     refused = platform.kubectl("apply", "-f", "-", stdin=broken, check=False)
     assert refused.returncode == 1
-    assert "MinReplicas" in refused.stderr or "minReplicas" in refused.stderr
+    assert 'The InferenceService "broken" is invalid: spec.predictor.minReplicas' in refused.stderr
     misspelt = service("broken").replace("storageUri", "storageUrl")
     refused = platform.kubectl("apply", "-f", "-", stdin=misspelt, check=False)
     assert "storageUrl" in refused.stderr

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.decide.rollout import REVISION_LABEL, is_ready, is_stopped
+from penstock.decide.rollout import REVISION_LABEL, is_stopped
 from penstock.decide.storage import INITIALIZER
 from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.timestamps import rfc3339
@@ -110,7 +110,7 @@ def _component_condition(component: Observed, stopped: bool) -> Condition:
             type=kind, status="False", reason=component.failure_reason, message=component.failure
         )
     serving = {target.revision_name for target in component.rollout.traffic if target.percent}
-    if serving and any(d.metadata.name in serving and is_ready(d) for d in component.deployments):
+    if any(d.metadata.name in serving and d.status.available_replicas for d in component.deployments):
         return Condition(type=kind, status="True")
     reason, message = _why_not_ready(component)
     return Condition(type=kind, status="False" if reason else "Unknown", reason=reason, message=message)

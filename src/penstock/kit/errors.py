@@ -49,14 +49,16 @@ class PlatformError(Exception):
         hint: str = "",
         causes: tuple[Cause, ...] = (),
         retry_after_s: float | None = None,
+        about: str = "",
     ) -> None:
-        """`code` is snake_case and stable; it defaults to the class's name."""
+        """`code` is snake_case and stable; it defaults to the class's name. `about` names the object that is at fault."""
         super().__init__(message)
         self.message = message
         self.code = code or _snake(type(self).__name__)
         self.hint = hint
         self.causes = causes
         self.retry_after_s = retry_after_s
+        self.about = about
 
 
 class InvalidInput(PlatformError):

@@ -49,6 +49,7 @@ def admit(
             denial.message,
             hint="; ".join(filter(None, (denial.hint, *parsed.warnings))),
             causes=(Cause(denial.field, denial.message, "FieldValueForbidden"),),
+            about=obj.metadata.name,
         )
     warnings = [*parsed.warnings, *advise(obj)]
     if not kind.acted_upon:

@@ -37,7 +37,7 @@ def status_of(error: PlatformError, target: Target | None = None) -> dict[str, A
     details: dict[str, Any] = {}
     if target is not None:
         named = NAMED.match(error.message)
-        details["name"] = target.name or (named[1] if named else "")
+        details["name"] = target.name or (named[1] if named else error.about)
         details["group"] = target.kind.group
         details["kind"] = target.kind.kind if isinstance(error, Invalid) else target.kind.plural
     causes = error.causes
