@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from platform_process import Platform, running_platform
@@ -28,26 +26,3 @@ def samples() -> Path:
     if not folder.exists():
         pytest.skip("../shared is absent")
     return folder
-
-
-def service(name: str, *, replicas: int = 1, model: str = "", **predictor: Any) -> str:
-    """An InferenceService over the tiny model, as JSON."""
-    from penstock.app.quickstart import model_folder
-
-    return json.dumps(
-        {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": name},
-            "spec": {
-                "predictor": {
-                    "minReplicas": replicas,
-                    "model": {
-                        "modelFormat": {"name": "huggingface"},
-                        "storageUri": model or model_folder().as_uri(),
-                    },
-                    **predictor,
-                }
-            },
-        }
-    )

@@ -19,6 +19,8 @@ import httpx
 import psutil
 import pytest
 
+from penstock.app.quickstart import model_folder
+
 KUBECTL = shutil.which("kubectl")
 READY_WITHIN_S = 30.0
 
@@ -167,3 +169,25 @@ def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
                 process.kill()
         if platform.process is not None:
             platform.process.communicate(timeout=60)
+
+
+def service(name: str, *, replicas: int = 1, model: str = "", **predictor: Any) -> str:
+    """An InferenceService over the tiny model, as JSON."""
+
+    return json.dumps(
+        {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": name},
+            "spec": {
+                "predictor": {
+                    "minReplicas": replicas,
+                    "model": {
+                        "modelFormat": {"name": "huggingface"},
+                        "storageUri": model or model_folder().as_uri(),
+                    },
+                    **predictor,
+                }
+            },
+        }
+    )

@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from platform_process import Platform, until
+from platform_process import Platform, service, until
 
-from conftest import service
 from penstock.app.quickstart import model_folder
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from platform_process import Platform, until
+from platform_process import Platform, service, until
 
-from conftest import service
 from penstock.cli.main import command_names
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from platform_process import KUBECTL, Platform, until
-
-from conftest import service
+from platform_process import KUBECTL, Platform, service, until
 
 
 def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:

@@ -14,9 +14,7 @@ import httpx
 import psutil
 import pytest
 from load import Load
-from platform_process import Platform, running_platform, until
-
-from conftest import service
+from platform_process import Platform, running_platform, service, until
 
 SELECTOR = "serving.kserve.io/inferenceservice=quickstart"
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from platform_process import running_platform
-
-from conftest import service
+from platform_process import running_platform, service
 
 
 def test_declared_nodes_take_pods_by_selector_and_their_taints_hold(tmp_path: Path) -> None:
