@@ -20,7 +20,6 @@ STEADY_S = 10.0
 """A child that lived this long is restarted at once when it dies."""
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 10.0
-TAIL_LINES = 5
 
 
 def restart_delay_s(quick_deaths: int) -> float:

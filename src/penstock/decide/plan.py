@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from penstock.decide.rollout import Rollout, plan_removal, plan_rollout
 from penstock.decide.runtime import Choice, choose_runtime
-from penstock.decide.workload import SERVICE_LABEL, ComponentName, Workload, build_workload, component_of
+from penstock.decide.workload import ComponentName, Workload, build_workload, component_labels, component_of
 from penstock.resources.pod import EnvVar
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService
@@ -57,11 +57,6 @@ def plan_service(service: InferenceService, known: Surroundings, now: float) -> 
     return ServicePlan(choice, tuple(part for part in parts if part is not None))
 
 
-def component_selector(service: InferenceService, name: str) -> dict[str, str]:
-    """The labels that a component's Deployments and pods carry."""
-    return {SERVICE_LABEL: service.metadata.name, "component": name}
-
-
 def service_url(service: InferenceService, gateway_addr: str) -> str:
     """Where the service answers, by path."""
     return f"http://{gateway_addr}/serving/{service.metadata.namespace}/{service.metadata.name}"
@@ -99,7 +94,7 @@ def _workload(
 
 def _is_part(deployment: Deployment, service: InferenceService, name: str) -> bool:
     labels = deployment.metadata.labels
-    selected = all(labels.get(key) == value for key, value in component_selector(service, name).items())
+    selected = all(labels.get(key) == value for key, value in component_labels(service, name).items())
     return selected and any(
         owner.uid == service.metadata.uid for owner in deployment.metadata.owner_references
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from penstock.decide.deployment import replicas_of
+from penstock.decide.workload import component_labels
 from penstock.kit.hashing import short_hash
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.meta import IntOrString, Labels, LabelSelector, ObjectMeta, OwnerReference
@@ -253,8 +254,7 @@ def _revision(
 ) -> Deployment:
     meta = service.metadata
     labels: Labels = {
-        "serving.kserve.io/inferenceservice": meta.name,
-        "component": name,
+        **component_labels(service, name),
         "app": f"isvc.{meta.name}-{name}",
         REVISION_LABEL: revision,
     }

@@ -58,6 +58,11 @@ class Workload:
     failure: str = ""
 
 
+def component_labels(service: InferenceService, name: str) -> Labels:
+    """What all Deployments and pods of a component carry, and are found by."""
+    return {SERVICE_LABEL: service.metadata.name, "component": name}
+
+
 def component_of(service: InferenceService, name: ComponentName) -> Component | None:
     """The component's spec, if the service has one."""
     component: Component | None = getattr(service.spec, name)
@@ -242,8 +247,7 @@ def _labels(
         **(runtime.spec.labels if runtime else {}),
         **service.metadata.labels,
         **component.labels,
-        SERVICE_LABEL: service.metadata.name,
-        "component": name,
+        **component_labels(service, name),
     }
 
 

@@ -11,11 +11,12 @@ from penstock.cli.commands.get import Getter
 from penstock.cli.console import print_table, yaml_text
 from penstock.cli.names import Resource, Wanted, of_kind, parse_arguments
 from penstock.cli.options import Context, Kubeconfig, Labels, Namespace
+from penstock.decide.workload import SERVICE_LABEL
 from penstock.resources.core import Event
 from penstock.resources.pod import Pod
 from penstock.resources.scheme import kind_of
 
-PODS_OF = {"InferenceService": "serving.kserve.io/inferenceservice"}
+PODS_OF = {"InferenceService": SERVICE_LABEL}
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HIDDEN = ("managedFields", "uid", "resourceVersion", "selfLink")
 CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")

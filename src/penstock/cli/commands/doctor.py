@@ -20,13 +20,12 @@ from penstock.app.runtimes import shipped_runtimes
 from penstock.app.settings import Address, Settings, load
 from penstock.app.supervise import check_port
 from penstock.cli.console import print_table
+from penstock.decide.workload import INSTALL_HINT, LOCAL_COMMAND
 from penstock.host.kubelet.limits import find_limits
 from penstock.kit.errors import PlatformError, Unavailable
 from penstock.resources.runtime import ClusterServingRuntime
 
 State = Literal["ok", "note", "problem"]
-LOCAL_COMMAND = "penstock.dev/local-command"
-INSTALL_HINT = "penstock.dev/install-hint"
 
 
 class Finding(NamedTuple):

@@ -13,12 +13,12 @@ import typer
 from penstock.cli.api import Api, connect
 from penstock.cli.names import of_kind
 from penstock.cli.options import Context, Kubeconfig, Namespace
+from penstock.decide.workload import SERVICE_LABEL
 from penstock.kit.errors import InvalidInput, NotFound, PlatformError
 from penstock.resources.pod import Pod
 from penstock.resources.scheme import kind_of, resolve
 from penstock.resources.serving import InferenceService
 
-BY_SERVICE = "serving.kserve.io/inferenceservice"
 MAX_WAITING_LINES = 1000
 
 
@@ -70,7 +70,7 @@ def pods_of(api: Api, name: str, namespace: str) -> list[str]:
         return [target]
     owner = api.get(of_kind(kind).path(namespace, target))
     if kind.type is InferenceService:
-        labels = f"{BY_SERVICE}={target}"
+        labels = f"{SERVICE_LABEL}={target}"
     else:
         matched = (owner["spec"].get("selector") or {}).get("matchLabels") or {"job-name": target}
         labels = ",".join(f"{label}={value}" for label, value in matched.items())

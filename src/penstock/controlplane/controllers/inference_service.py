@@ -13,13 +13,12 @@ from penstock.decide.plan import (
     ComponentPlan,
     ServicePlan,
     Surroundings,
-    component_selector,
     plan_service,
     service_url,
 )
 from penstock.decide.rollout import IDLE_SINCE
 from penstock.decide.status import Observed, service_status
-from penstock.decide.workload import SERVICE_LABEL
+from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import Resource
@@ -124,7 +123,7 @@ class InferenceServiceController:
         self._tell(service, status.model_status)
 
     def _observed(self, service: InferenceService, part: ComponentPlan, refusal: str) -> Observed:
-        labels = ",".join(f"{key}={value}" for key, value in component_selector(service, part.name).items())
+        labels = ",".join(f"{key}={value}" for key, value in component_labels(service, part.name).items())
         return Observed(
             name=part.name,
             rollout=part.rollout.status,

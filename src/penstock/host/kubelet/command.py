@@ -14,11 +14,10 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock.decide.workload import INSTALL_HINTS, LOCAL_COMMANDS
 from penstock.kit.errors import PlatformError
 from penstock.resources.pod import Container, Pod
 
-LOCAL_COMMANDS = "penstock.dev/local-commands"
-INSTALL_HINTS = "penstock.dev/install-hints"
 _V = TypeVar("_V")
 
 
