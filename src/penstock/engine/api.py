@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
@@ -15,24 +13,24 @@ from penstock.engine.answers import Answer, Logprob, Piece, pieces, tool_calls, 
 from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
+from penstock.engine.surface import Surface, model_object
 from penstock.engine.text import Text
-from penstock.engine.wishes import Bounds, Wish, check_model, read_object, read_wish
-from penstock.kit.errors import InvalidInput, NotFound, Unavailable
+from penstock.engine.wishes import Bounds, Wish, read_object, read_wish
+from penstock.kit.errors import InvalidInput, Unavailable
 
-PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 Choice = tuple[str, str, list[Logprob]]
 
 
-class Api:
+class Api(Surface):
     """Answers exchanges."""
 
     def __init__(self, engine: Engine, text: Text, bounds: Bounds, created: int) -> None:
         """`created` is Unix time, for the model's object."""
+        model = {**model_object(bounds.model, created), "max_model_len": bounds.context_tokens}
+        super().__init__(model, engine.metrics)
         self._engine = engine
         self._text = text
         self._bounds = bounds
-        self._created = created
-        self.draining = False
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one. Raises PlatformError for what is refused."""
@@ -48,38 +46,18 @@ class Api:
                     code="unsupported_operation",
                     hint="serve an embedding model, with a runtime that offers embeddings",
                 )
-            case ("GET" | "HEAD", "/v1/models"):
-                exchange.send(200, {"object": "list", "data": [self._model()]})
-            case ("GET" | "HEAD", one) if one.startswith("/v1/models/"):
-                check_model(unquote(one.removeprefix("/v1/models/")), self._bounds)
-                exchange.send(200, self._model())
-            case ("GET" | "HEAD", "/health" | "/v2/health/live" | "/healthz"):
-                exchange.send(200, b"ok\n", b"text/plain")
-            case ("GET" | "HEAD", "/health/ready" | "/v2/health/ready"):
-                self._ready(exchange)
-            case ("GET" | "HEAD", "/metrics"):
-                exchange.send(200, self._engine.metrics.text(), PROMETHEUS)
             case ("POST", "/tokenize"):
                 ids = self._text.encode(str(read_object(exchange.body).get("prompt", "")))
                 exchange.send(
                     200, {"tokens": ids, "count": len(ids), "max_model_len": self._bounds.context_tokens}
                 )
             case _:
-                raise NotFound(f"there is nothing at {exchange.method} {exchange.path}", code="unknown_path")
+                self.answer(exchange, path)
 
-    def _ready(self, exchange: Exchange) -> None:
-        if self._engine.loaded is None or self.draining:
-            raise Unavailable("the engine is draining" if self.draining else "the model is still loading")
-        exchange.send(200, b"ok\n", b"text/plain")
-
-    def _model(self) -> dict[str, Any]:
-        return {
-            "id": self._bounds.model,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "penstock",
-            "max_model_len": self._bounds.context_tokens,
-        }
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the pipeline is there."""
+        return self._engine.loaded is not None
 
     def _limits(self) -> Bounds:
         """Whether answers can be forced into a schema is known once the model is loaded."""

@@ -14,8 +14,9 @@ from penstock.engine.convert.cache import loadable_encoder
 from penstock.engine.convert.encoder_config import read_encoder
 from penstock.engine.http import Exchange
 from penstock.engine.metrics import Metrics
+from penstock.engine.surface import Surface, model_object
 from penstock.engine.wishes import read_object, wrong
-from penstock.kit.errors import InvalidInput, NotFound, Unavailable
+from penstock.kit.errors import InvalidInput
 
 MAX_TEXTS = 2048
 BATCH_TEXTS = 32
@@ -57,18 +58,15 @@ class Embedder:
         return np.stack(rows)
 
 
-class EmbeddingApi:
+class EmbeddingApi(Surface):
     """Answers exchanges."""
 
     def __init__(self, embedder: Embedder, metrics: Metrics, model: str, created: int) -> None:
         """`created` is Unix time, for the model's object."""
+        super().__init__(model_object(model, created), metrics)
         self._embedder = embedder
-        self._metrics = metrics
-        self._model = model
-        self._created = created
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
-        self.draining = False
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one. Raises PlatformError for what is refused."""
@@ -78,28 +76,12 @@ class EmbeddingApi:
                 await self._embed(exchange)
             case ("POST", "/v1/chat/completions" | "/v1/completions"):
                 raise InvalidInput(
-                    f"{self._model} makes embeddings and generates no text",
+                    f"{self.model['id']} makes embeddings and generates no text",
                     code="unsupported_operation",
                     hint="ask /v1/embeddings, or serve a model that generates",
                 )
-            case ("GET" | "HEAD", "/v1/models"):
-                model = {
-                    "id": self._model,
-                    "object": "model",
-                    "created": self._created,
-                    "owned_by": "penstock",
-                }
-                exchange.send(200, {"object": "list", "data": [model]})
-            case ("GET" | "HEAD", "/health" | "/v2/health/live" | "/healthz"):
-                exchange.send(200, b"ok\n", b"text/plain")
-            case ("GET" | "HEAD", "/health/ready" | "/v2/health/ready"):
-                if self.draining:
-                    raise Unavailable("the engine is draining")
-                exchange.send(200, b"ok\n", b"text/plain")
-            case ("GET" | "HEAD", "/metrics"):
-                exchange.send(200, self._metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
             case _:
-                raise NotFound(f"there is nothing at {exchange.method} {exchange.path}", code="unknown_path")
+                self.answer(exchange, path)
 
     async def _embed(self, exchange: Exchange) -> None:
         body = read_object(exchange.body)
@@ -111,22 +93,22 @@ class EmbeddingApi:
                 "dimensions", body["dimensions"], "nothing: this model has one size", "unsupported_parameter"
             )
         texts = self._texts(body.get("input"))
-        self._metrics.load(1, self._waiting, 0.0)
+        self.metrics.load(1, self._waiting, 0.0)
         self._waiting += 1
         try:
             async with self._turn:
                 vectors = await asyncio.to_thread(self._embedder.embed, texts)
         finally:
             self._waiting -= 1
-            self._metrics.load(int(self._waiting > 0), max(0, self._waiting - 1), 0.0)
+            self.metrics.load(int(self._waiting > 0), max(0, self._waiting - 1), 0.0)
         tokens = sum(map(len, texts))
-        self._metrics.prompt_tokens.inc(tokens)
-        self._metrics.finished("stop")
+        self.metrics.prompt_tokens.inc(tokens)
+        self.metrics.finished("stop")
         data = [
             {"object": "embedding", "index": i, "embedding": _shown(v, form)} for i, v in enumerate(vectors)
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        exchange.send(200, {"object": "list", "data": data, "model": self._model, "usage": usage})
+        exchange.send(200, {"object": "list", "data": data, "model": self.model["id"], "usage": usage})
 
     def _texts(self, given: Any) -> list[list[int]]:
         """Token ids of each input: a text, texts, ids, or lists of ids."""

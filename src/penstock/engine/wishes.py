@@ -55,7 +55,7 @@ def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
         raise InvalidInput(
             f"the body: found {type(body).__name__}, expected a JSON object", code="invalid_json"
         )
-    check_model(body.get("model", bounds.model), bounds)
+    check_model(body.get("model", bounds.model), bounds.model)
     prompts, echo = (_chat_prompt(body, text, bounds), ()) if chat else _prompts(body, text, bounds)
     tokens = _tokens(body, prompts, bounds, chat=chat)
     stream = _flag(body, "stream")
@@ -92,13 +92,13 @@ def wrong(field: str, found: Any, expected: str, code: str = "invalid_value") ->
     return InvalidInput(f"'{field}': found {shown[:100]}, expected {expected}", code=code)
 
 
-def check_model(model: Any, bounds: Bounds) -> None:
+def check_model(model: Any, served: str) -> None:
     """Raises NotFound for any but the one that this engine serves."""
-    if model != bounds.model:
+    if model != served:
         raise NotFound(
             f"the model {model!r} does not exist here",
             code="model_not_found",
-            hint=f"this engine serves {bounds.model!r}",
+            hint=f"this engine serves {served!r}",
         )
 
 
