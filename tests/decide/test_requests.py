@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.admission import admit_request
 from penstock.decide.retry import MAX_ATTEMPTS, retry, set_aside_s
-from penstock.decide.routing import route
+from penstock.decide.routing import has_endpoint, route
 
 
 def endpoint(name: str, slots: int = 0) -> Endpoint:
@@ -94,6 +94,15 @@ def test_the_same_request_in_the_same_state_goes_to_the_same_endpoint(
 ) -> None:
     one = service(a=(50, [endpoint("x"), endpoint("y")]), b=(50, [endpoint("z")]))
     assert route(one, request_id, load) == route(one, request_id, load)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 0, 30, 100]), st.integers(0, 2)), max_size=3))
+def test_there_is_an_endpoint_exactly_where_one_is_chosen(shares: list[tuple[int, int]]) -> None:
+    named = {
+        f"r{i}": (w, [endpoint(f"{i}-{n}") for n in range(count)]) for i, (w, count) in enumerate(shares)
+    }
+    one = service(**named)
+    assert has_endpoint(one) == (route(one, "id", {}) is not None)
 
 
 LIMITS = {"in_flight": 0, "max_in_flight": 10, "waiting": 0, "max_waiting": 5}

@@ -25,6 +25,11 @@ class Route(NamedTuple):
     runner_up: str = ""
 
 
+def has_endpoint(service: ServiceRoute) -> bool:
+    """Whether `route` has anything to choose from."""
+    return any(revision.endpoints and revision.weight_percent > 0 for revision in service.revisions)
+
+
 def route(
     service: ServiceRoute,
     request_id: str,

@@ -11,7 +11,7 @@ import secrets
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import Admission, admit_request
-from penstock.decide.routing import route
+from penstock.decide.routing import has_endpoint
 from penstock.gateway import body, paths
 from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.call import Call
@@ -49,7 +49,7 @@ class Pipeline:
                 self._send_local(call)
                 return
             service = self._service_of(call)
-            service = await self._admit(call, service)
+            service = await self._admit(service)
             await self._forward.run(call, service)
         except PlatformError as error:
             self._refuse(respond, error, protocol, request_id)
@@ -74,27 +74,27 @@ class Pipeline:
         call.model = body.read(call.request.body).model
         return self._state.names.service(call.model)
 
-    async def _admit(self, call: Call, service: ServiceRoute) -> ServiceRoute:
+    async def _admit(self, service: ServiceRoute) -> ServiceRoute:
         state, key = self._state, (service.namespace, service.name)
         admission = self._judge(
-            call, service, in_flight=state.total_in_flight, waiting=state.activator.waiting.get(key, 0)
+            service, in_flight=state.total_in_flight, waiting=state.activator.waiting.get(key, 0)
         )
         if admission.outcome == "wait":
             service = await state.activator.wait(
                 lambda: state.names.service("/".join(key)),
-                lambda found: self._judge(call, found).outcome != "wait",
+                lambda found: self._judge(found).outcome != "wait",
             )
-            admission = self._judge(call, service)
+            admission = self._judge(service)
         if admission.outcome == "run":
             return service
         kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
         raise kind(admission.message, code=admission.outcome, retry_after_s=admission.retry_after_s)
 
-    def _judge(self, call: Call, service: ServiceRoute, *, in_flight: int = 0, waiting: int = 0) -> Admission:
+    def _judge(self, service: ServiceRoute, *, in_flight: int = 0, waiting: int = 0) -> Admission:
         """Without counts: for a request that has its place already, which it keeps however full the gateway is."""
         return admit_request(
             service,
-            has_endpoint=route(service, call.id, self._state.endpoints.in_flight) is not None,
+            has_endpoint=has_endpoint(service),
             in_flight=in_flight,
             max_in_flight=self._state.max_in_flight,
             waiting=waiting,

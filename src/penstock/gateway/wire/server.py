@@ -174,12 +174,13 @@ class Connection(asyncio.Protocol):
             )
         if names.count(b"content-length") > 1:
             raise _Refusal(400, "ambiguous_framing", "Content-Length is given more than once")
-        length = dict(self._headers).get(b"content-length", b"0")
+        fields = dict(self._headers)
+        length = fields.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limits.max_body_bytes:
             raise _Refusal(413, "body_too_large", self._too_large())
         if self._task is None:
             self.deadline = self._loop.time() + self._limits.body_s
-        if dict(self._headers).get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+        if fields.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
