@@ -16,13 +16,18 @@ ServicePhase = Literal["Ready", "Starting", "Sleeping", "Failed"]
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A ready pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none)."""
+    """A ready pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none).
+
+    `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS.
+    """
 
     name: str
     address: str
     port: int
     node: str = ""
     slots: int = 0
+    grpc_port: int = 0
+    tls: bool = False
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,7 +44,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `aliases` are further model names that callers may use (adapters, served names); `engine_model` is the name that the
     engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
     are no endpoints, in words for the caller. `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is
-    where the engine answers OpenAI's API.
+    where the engine answers OpenAI's API. `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2.
     """
 
     namespace: str
@@ -59,11 +64,52 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     openai_prefix: str = "/v1"
 
 
+class RateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Per minute, for the models that match `model` (`namespace/name` with `*` and `?`); 0 is no limit."""
+
+    model: str = "*"
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+
+
+class KeyHash(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """HMAC-SHA256 of a whole key in hex, and until when it is taken (Unix seconds, 0: for ever)."""
+
+    hash: str
+    expires_at: float = 0.0
+
+
+class KeyRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One ApiKey as the gateway sees it: `id` is the public part of the key, `models` are patterns over `namespace/name`.
+
+    Several hashes hold while a key is being rotated. `tenant` names a TenantRoute of the same table, "" none.
+    """
+
+    id: str
+    namespace: str
+    name: str
+    tenant: str = ""
+    hashes: tuple[KeyHash, ...] = ()
+    models: tuple[str, ...] = ("*",)
+    namespaces: tuple[str, ...] = ("*",)
+    admin: bool = False
+    limits: tuple[RateLimit, ...] = ()
+
+
+class TenantRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One Tenant as the gateway sees it; its limits hold for all its keys together."""
+
+    name: str
+    limits: tuple[RateLimit, ...] = ()
+
+
 class RouteTable(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that the gateway needs to serve. `version` grows with each change and never repeats."""
 
     version: int
     services: tuple[ServiceRoute, ...] = ()
+    keys: tuple[KeyRoute, ...] = ()
+    tenants: tuple[TenantRoute, ...] = ()
 
 
 class ServiceDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):

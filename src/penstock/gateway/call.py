@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.gateway.paths import Target
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.server import Responder
@@ -11,7 +12,11 @@ from penstock.gateway.wire.server import Responder
 
 @dataclass(slots=True)
 class Call:
-    """`started` is monotonic time; `model` is the name that the body says, "" where path or Host name the service."""
+    """`started`, `first_byte_at` and `last_byte_at` are monotonic times, 0 where that has not happened.
+
+    `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was
+    asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told nothing.
+    """
 
     request: Request
     respond: Responder
@@ -19,3 +24,18 @@ class Call:
     started: float
     target: Target
     model: str = ""
+    service: ServiceRoute | None = None
+    key: KeyRoute | None = None
+    streams: bool = False
+    wants_usage: bool = False
+    max_tokens: int = 0
+    revision: str = ""
+    endpoint: str = ""
+    attempts: int = 0
+    first_byte_at: float = 0.0
+    last_byte_at: float = 0.0
+    chunks: int = 0
+    prompt_tokens: int = -1
+    cached_tokens: int = -1
+    completion_tokens: int = -1
+    error: str = ""
