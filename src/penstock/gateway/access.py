@@ -1,0 +1,132 @@
+"""Who calls, and how far the caller's key reaches: API keys as the request path sees them.
+
+A key is `psk-ID-SECRET`. The table in force says which ids there are and the keyed hashes of their keys; the pepper that the
+hashes are keyed with stays on this machine. What is decided is in `decide/access.py`; here are headers and cryptography.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+
+from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRoute
+from penstock.decide.access import Verdict, may_administer, may_enter, may_use
+from penstock.gateway.call import Call
+from penstock.gateway.wire.message import Headers
+from penstock.kit.clock import Clock
+from penstock.kit.errors import Forbidden, PlatformError, Unauthorized
+
+KEY_PREFIX = b"psk-"
+BEARER = b"bearer "
+CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+"""Where callers put keys: OpenAI's clients, Anthropic's, Azure's."""
+OPEN = frozenset(("healthz", "readyz", "v2_live", "v2_ready"))
+"""What probes ask for, without a key."""
+ADMIN = frozenset(("metrics",))
+DIGEST_BYTES = 32
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One key: its hashes as bytes, and the services whose verdict is known."""
+
+    key: KeyRoute
+    hashes: tuple[tuple[bytes, KeyHash], ...]
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+
+
+NOBODY = _Entry(KeyRoute(id="", namespace="", name=""), ((bytes(DIGEST_BYTES), KeyHash(hash="")),))
+"""Stands in for an unknown id, so that it takes as long as a known one."""
+
+
+class Access:
+    """Keys of one worker. Not for several threads."""
+
+    def __init__(self, pepper: bytes, required: bool, clock: Clock) -> None:
+        """`required`: who has no key is refused; else a key is checked only where one is given."""
+        self._pepper = pepper
+        self._required = required
+        self._clock = clock
+        self._entries: dict[bytes, _Entry] = {}
+
+    def apply(self, table: RouteTable) -> None:
+        """Take these keys, and no others, from the next request on."""
+        self._entries = {
+            key.id.encode(): _Entry(key, tuple((bytes.fromhex(one.hash), one) for one in key.hashes))
+            for key in table.keys
+        }
+
+    def authorize(self, call: Call) -> None:
+        """Set `call.key`. Raises Unauthorized; Forbidden for what only an admin may see."""
+        token = presented(call.request.headers, self._required)
+        local = call.target.local
+        if token:
+            call.key = self._key_of(token)
+        elif self._required and local not in OPEN:
+            _refuse(may_enter(None, None, given=False, required=True, now=0.0))
+        if local in ADMIN:
+            _refuse(may_administer(call.key, required=self._required))
+
+    def check(self, call: Call) -> None:
+        """Once `call.service` is known. Raises Forbidden if it is out of the key's reach."""
+        key, service = call.key, call.service
+        if key is not None and service is not None:
+            _refuse(self._verdict(key, service))
+
+    def sees(self, key: KeyRoute | None, service: ServiceRoute) -> bool:
+        """Whether lists of models show the service to the key's holder."""
+        return key is None or self._verdict(key, service).allowed
+
+    def _key_of(self, token: bytes) -> KeyRoute:
+        entry = self._entries.get(token[4:].partition(b"-")[0], NOBODY)
+        digest, met = hmac.digest(self._pepper, token, "sha256"), None
+        for known, one in entry.hashes:
+            if hmac.compare_digest(known, digest):
+                met = one
+        if met is None or met.expires_at:
+            _refuse(may_enter(entry.key, met, given=True, required=self._required, now=self._clock.now()))
+        return entry.key
+
+    def _verdict(self, key: KeyRoute, service: ServiceRoute) -> Verdict:
+        entry = self._entries.get(key.id.encode())
+        if entry is None or entry.key is not key:  # the table changed while the request was waiting
+            return may_use(key, service.namespace, service.name)
+        where = (service.namespace, service.name)
+        found = entry.verdicts.get(where)
+        if found is None:
+            found = entry.verdicts[where] = may_use(key, *where)
+        return found
+
+
+def presented(headers: Headers, required: bool) -> bytes:
+    """The caller's key, b"" if there is none. Where no key is asked for, what does not begin with `psk-` is none.
+
+    Of several the one that looks like a key of ours counts, else the first: a client may add a dummy in a second header.
+    """
+    token = b""
+    for name, value in headers:
+        if name in CREDENTIALS:
+            given = _bare(name, value)
+            if given.startswith(KEY_PREFIX):
+                return given
+            token = token or given
+    return token if required else b""
+
+
+def without_keys(headers: Headers) -> Headers:
+    """Headers as they may go on to an engine: no key of ours leaves the gateway, other credentials are the engine's business."""
+    return [item for item in headers if item[0] not in CREDENTIALS or not _bare(*item).startswith(KEY_PREFIX)]
+
+
+def _bare(name: bytes, value: bytes) -> bytes:
+    if name == b"authorization" and value[:7].lower() == BEARER:
+        return value[7:].strip()
+    return value.strip()
+
+
+def _refuse(verdict: Verdict) -> None:
+    """Raise what is not allowed, in the error tree."""
+    if verdict.allowed:
+        return
+    kind: type[PlatformError] = Unauthorized if verdict.reason.endswith("_api_key") else Forbidden
+    raise kind(verdict.message, code=verdict.reason, hint=verdict.hint)
