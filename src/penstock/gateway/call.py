@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
+from penstock.decide.quota import Reservation
 from penstock.gateway.paths import Target
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.server import Responder
@@ -39,3 +40,4 @@ class Call:
     cached_tokens: int = -1
     completion_tokens: int = -1
     error: str = ""
+    reservation: Reservation | None = None
