@@ -22,7 +22,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PATTERNS = (
     re.compile(r"(?P<keep>\b(?:Bearer|Basic|Token)\s+)[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE),
     re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)", re.IGNORECASE),
-    re.compile(r"(?P<keep>)\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}"),
+    re.compile(r"(?P<keep>)\b(?:psk|sk|pk|rk)-[A-Za-z0-9_-]{16,}"),
     re.compile(r"(?P<keep>)\bhf_[A-Za-z0-9]{16,}"),
     re.compile(r"(?P<keep>)\bgh[pousr]_[A-Za-z0-9]{20,}"),
     re.compile(r"(?P<keep>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),

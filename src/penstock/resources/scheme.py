@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.caching import (
     LocalModelCache,
@@ -68,6 +69,7 @@ SCALABLE = ("status", "scale")
 ALL = ("all",)
 CORE, APPS, BATCH = "v1", "apps/v1", "batch/v1"
 KSERVE, KSERVE_ALPHA, KSERVE_LLM = (f"serving.kserve.io/{v}" for v in ("v1beta1", "v1alpha1", "v1alpha2"))
+PENSTOCK = "penstock.dev/v1alpha1"
 
 
 def _kind(
@@ -143,6 +145,8 @@ KINDS: tuple[Kind, ...] = (
         acted_upon=False,
         older_versions=(KSERVE_ALPHA,),
     ),
+    _kind(PENSTOCK, ApiKey, "ak", subresources=STATUS),
+    _kind(PENSTOCK, Tenant, namespaced=False),
 )
 
 _BY_TYPE = MappingProxyType({kind.type: kind for kind in KINDS})

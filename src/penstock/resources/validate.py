@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from penstock.kit.errors import Cause
+from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.caching import LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup
 from penstock.resources.core import ConfigMap, Namespace, PersistentVolumeClaim, PriorityClass, Secret
@@ -18,6 +19,7 @@ from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.runtime import ClusterServingRuntime, ServingRuntime
 from penstock.resources.serving import InferenceService
+from penstock.resources.validate_access import validate_api_key, validate_tenant
 from penstock.resources.validate_cache import deny_cache, validate_cache, validate_node_group
 from penstock.resources.validate_core import (
     validate_claim,
@@ -76,6 +78,10 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
                 yield from one_of(f"spec.nodes[{name}].routerType", node.router_type, ROUTER_TYPES)
         case LLMInferenceService() | LLMInferenceServiceConfig():
             yield from _validate_llm(obj)
+        case ApiKey():
+            yield from validate_api_key(obj)
+        case Tenant():
+            yield from validate_tenant(obj)
 
 
 def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] = ()) -> Denial | None:
