@@ -23,7 +23,7 @@ from penstock.decide.quota import (
 
 def bucket(requests: int = 0, tokens: int = 0, owner: str = "the key prod/ci", model: str = "*") -> Bucket:
     limit = RateLimit(model=model, requests_per_minute=requests, tokens_per_minute=tokens)
-    return Bucket(owner, limit, 0.0)
+    return Bucket("key/a1", owner, limit, 0.0)
 
 
 def levels(*buckets: Bucket) -> list[tuple[float, float]]:
@@ -107,10 +107,10 @@ def test_what_is_given_back_never_fills_beyond_full() -> None:
 
 @pytest.mark.parametrize(
     ("told", "used"),
-    [((-1, -1), 150), ((80, 40), 120), ((80, -1), 80), ((-1, 40), 140), ((80, 0), 80)],
+    [((-1, -1), None), ((80, 40), 120), ((80, -1), 80), ((-1, 40), 140), ((80, 0), 80)],
 )
-def test_tokens_count_as_told_or_as_estimated(told: tuple[int, int], used: int) -> None:
-    assert used_tokens(100, 150, *told) == used
+def test_tokens_count_as_told_or_stay_as_reserved(told: tuple[int, int], used: int | None) -> None:
+    assert used_tokens(100, *told) == used
 
 
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4096, 1024)])
@@ -184,7 +184,7 @@ def test_settling_with_the_estimate_changes_nothing(
         tokens = prompt + completion
         if reserve([b], prompt, tokens, now) is None and tokens <= b.max_tokens:
             before = levels(b)
-            debit(b, 0, used_tokens(prompt, tokens, prompt, completion) - reserved(b, tokens), now)
+            debit(b, 0, (used_tokens(prompt, prompt, completion) or 0) - reserved(b, tokens), now)
             assert levels(b) == before
 
 

@@ -29,6 +29,7 @@ class Bucket:
 
     __slots__ = (
         "at",
+        "id",
         "limit",
         "max_requests",
         "max_tokens",
@@ -39,9 +40,9 @@ class Bucket:
         "tokens_per_s",
     )
 
-    def __init__(self, owner: str, limit: RateLimit, now: float) -> None:
-        """Full. `owner` is said in refusals, such as `the key prod/ci`."""
-        self.owner, self.limit, self.at = owner, limit, now
+    def __init__(self, id: str, owner: str, limit: RateLimit, now: float) -> None:
+        """Full. `id` is the same for the same limit in every gateway; `owner` is said in refusals: `the key prod/ci`."""
+        self.id, self.owner, self.limit, self.at = id, owner, limit, now
         self.requests = self.max_requests = float(limit.requests_per_minute or inf)
         self.tokens = self.max_tokens = float(limit.tokens_per_minute or inf)
         self.requests_per_s = limit.requests_per_minute / 60
@@ -131,10 +132,10 @@ def debit(bucket: Bucket, requests: int, tokens: int, now: float) -> None:
     bucket.tokens = min(bucket.max_tokens, bucket.tokens - tokens)
 
 
-def used_tokens(prompt: int, estimate: int, told_prompt: int, told_completion: int) -> int:
-    """The tokens of a call that an engine took: as it told them (-1: it did not), else as was estimated."""
+def used_tokens(prompt: int, told_prompt: int, told_completion: int) -> int | None:
+    """The tokens of a call as the engine told them (-1: it did not); None: it told nothing, what was reserved stays taken."""
     if told_prompt < 0 and told_completion < 0:
-        return estimate
+        return None
     return (told_prompt if told_prompt >= 0 else prompt) + max(0, told_completion)
 
 
