@@ -36,7 +36,7 @@ where: $(RUN) ## Where is what decided? (Q=scale for some)
 bench: $(patsubst benchmarks/%/run.py,bench-%,$(wildcard benchmarks/*/run.py)) ## Run every benchmark (or bench-NAME)
 
 bench-%: $(DEV)
-	@$(BIN)/python benchmarks/$*/run.py
+	@$(BIN)/python -m benchmarks.$*.run
 
 lock: $(DEV) ## Choose newest versions of all dependencies, with hashes
 	@tools/lock

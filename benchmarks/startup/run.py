@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -19,12 +18,12 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import httpx
 import psutil
 
-RESULTS = Path(__file__).parents[1] / "results" / "startup.json"
+from benchmarks.report import Target, conclude
+
 TARGETS = {"ready_s": 3.0, "first_token_s": 10.0, "idle_core_percent": 2.0, "planes_memory_mb": 250.0}
 
 
@@ -140,11 +139,8 @@ def main() -> None:
         shown = f"{target:8.2f}" if target else f"{'-':>8}"
         print(f"{name:20} {min(values):8.2f} {median:8.2f} {max(values):8.2f} {shown}")
         if target:
-            targets.append({"name": name, "value": median, "target": target, "met": median <= target})
-    result = {"benchmark": "startup", "targets": targets}
-    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-    RESULTS.write_text(json.dumps({**result, "machine": machine, "samples": samples}, indent=2) + "\n")
-    print("RESULT " + json.dumps(result))
+            targets.append(Target(name, median, target))
+    conclude("startup", targets, samples=samples)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""What does the gateway cost, and what do others?
+
+Puts each system in turn between a fake engine and a load generator (both in C, both far faster than any proxy) and reads the CPU time
+of the system's processes from the kernel: per request, per streamed chunk, per new connection; then its memory under open streams.
+Systems take turns within each repeat. Prints tables and one RESULT line; a whole run is kept in `benchmarks/results/gateway.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gateway import summary
+from benchmarks.gateway.cases import BODIES, CASES, Case, Requests
+from benchmarks.gateway.measure import Running, build, cost, end, free_port, wait_until_listening
+from benchmarks.gateway.peers import Missing
+from benchmarks.gateway.systems import CREDENTIALS, SYSTEMS, System
+from benchmarks.report import conclude
+
+WARM_UP_S = 0.4
+HELD_STREAMS, FURTHER_STREAMS = 1000, 500
+SETTLE_S = 3.0
+Samples = dict[str, dict[str, list[dict[str, Any]]]]
+"""Case, system, and one sample of each repeat."""
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[int]:
+    """The fake engine's port."""
+    port = free_port()
+    process = subprocess.Popen([build("backend"), str(port)])
+    try:
+        wait_until_listening(port, process)
+        yield port
+    finally:
+        end(process)
+
+
+@contextlib.contextmanager
+def running(system: System, engine_port: int, requests: Requests) -> Iterator[Running]:
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        proxy = system.start(engine_port, Path(folder) / system.name)
+        try:
+            proxy.wait_until_ready(BODIES["1k"], requests.headers)
+            yield proxy
+        finally:
+            proxy.stop()
+
+
+def ask_all(
+    proxies: Sequence[Running], cases: Sequence[Case], requests: Requests, repeats: int, seconds: float
+) -> Samples:
+    """Every system in turn within each case of each repeat; who begins changes."""
+    samples: Samples = {case.name: {proxy.name: [] for proxy in proxies} for case in cases}
+    for repeat in range(repeats):
+        for number, case in enumerate(cases):
+            first = (repeat + number) % len(proxies)
+            for proxy in [*proxies[first:], *proxies[:first]]:
+                if not case.streams:
+                    requests.load(case, WARM_UP_S).run(proxy.port)
+                sample = cost(proxy, requests.load(case, seconds))
+                samples[case.name][proxy.name].append(sample)
+                print(
+                    f"repeat {repeat + 1}/{repeats}  {case.title:33} {proxy.name:20} {sample['cpu_us']:8.1f} µs CPU"
+                    f"  {sample['per_s']:8.0f} {case.unit}s/s  p50 {sample['latency_us']['p50']:9.1f} µs"
+                    + (f"  {sample['errors']} ERRORS" if sample["errors"] else ""),
+                    flush=True,
+                )
+    return samples
+
+
+def memory(proxy: Running, requests: Requests) -> dict[str, float]:
+    """Megabytes of a system that has just started: idle, and with streams open; kilobytes of each further stream."""
+    figures = {"idle_mb": proxy.memory_mb()}
+    with contextlib.ExitStack() as open_streams:
+        for streams, figure in ((HELD_STREAMS, "streams_mb"), (FURTHER_STREAMS, "more_streams_mb")):
+            open_streams.callback(end, requests.held(streams).open(proxy.port))
+            time.sleep(SETTLE_S)
+            figures[figure] = proxy.memory_mb()
+    figures["further_kb"] = (figures["more_streams_mb"] - figures["streams_mb"]) / FURTHER_STREAMS * 1e3
+    return figures
+
+
+def start_all(
+    systems: Sequence[System], engine_port: int, requests: Requests, stack: contextlib.ExitStack
+) -> tuple[list[Running], dict[str, str]]:
+    """Those that run, and why the others do not."""
+    proxies, missing = [], {}
+    for system in systems:
+        try:
+            proxies.append(stack.enter_context(running(system, engine_port, requests)))
+            print(f"{system.name}: {system.note}", flush=True)
+        except (Missing, RuntimeError) as why:
+            missing[system.name] = str(why)
+            print(f"{system.name}: SKIPPED: {why}", flush=True)
+    return proxies, missing
+
+
+def listed(text: str | None, known: Sequence[str]) -> set[str]:
+    """Names with commas between, all of them if there is no text."""
+    names = set(known) if text is None else set(text.split(","))
+    if unknown := names - set(known):
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each sample")
+    parser.add_argument("--only", help="systems, with commas between")
+    parser.add_argument("--cases", help="cases, with commas between; `memory` is one")
+    chosen = parser.parse_args()
+    only = listed(chosen.only, [system.name for system in SYSTEMS])
+    wanted = listed(chosen.cases, [*(case.name for case in CASES), "memory"])
+    systems = [system for system in SYSTEMS if system.name in only]
+    cases = [case for case in CASES if case.name in wanted]
+    held: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, engine() as engine_port:
+        requests = Requests(Path(folder), CREDENTIALS)
+        with contextlib.ExitStack() as stack:
+            proxies, missing = start_all(systems, engine_port, requests, stack)
+            samples = ask_all(proxies, cases, requests, chosen.repeats, chosen.seconds)
+        for system in systems if "memory" in wanted else ():
+            if system.command is not None and system.name not in missing:
+                with running(system, engine_port, requests) as proxy:
+                    held[system.name] = memory(proxy, requests)
+                print(f"memory of {system.name}: {held[system.name]}", flush=True)
+    summary.show(cases, samples, held, missing)
+    conclude(
+        "gateway",
+        summary.targets(samples, held),
+        is_whole=chosen.only is None and chosen.cases is None,
+        systems={system.name: system.note for system in systems},
+        missing=missing,
+        seconds=chosen.seconds,
+        samples=samples,
+        memory=held,
+    )
+
+
+if __name__ == "__main__":
+    main()
