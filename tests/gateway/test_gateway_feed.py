@@ -71,6 +71,7 @@ async def test_the_table_that_is_sent_is_served_and_kept_and_serves_again_withou
     assert later.feed.load() is True
     assert (later.version, [s.name for s in later.state.names.table.services]) == (6, ["a", "b"])
     assert not list(tmp_path.glob("*.new")), "nothing half written stays"
+    assert later.kept.stat().st_mode & 0o777 == 0o600, "it holds hashes of keys"
 
 
 async def test_an_older_table_is_neither_served_nor_kept_and_that_is_said(

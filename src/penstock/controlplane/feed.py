@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from penstock.contracts.controller import Cache, Key, Watch
-from penstock.contracts.exchange import DemandReport, RouteTable, ServiceRoute
-from penstock.decide.route_table import service_routes
+from penstock.contracts.exchange import DemandReport, KeyRoute, RouteTable, ServiceRoute, TenantRoute
+from penstock.decide.route_table import key_routes, service_routes, tenant_routes
 from penstock.kit.clock import Clock
 from penstock.kit.tasks import end
+from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -50,13 +51,19 @@ class Feed:
         """What gateways were told last."""
         return self._table
 
-    async def publish(self, services: tuple[ServiceRoute, ...]) -> None:
+    async def publish(
+        self,
+        services: tuple[ServiceRoute, ...],
+        keys: tuple[KeyRoute, ...] = (),
+        tenants: tuple[TenantRoute, ...] = (),
+    ) -> None:
         """Tell every gateway, unless nothing changed."""
-        if self._published and services == self._table.services:
+        present = self._table
+        if self._published and (services, keys, tenants) == (present.services, present.keys, present.tenants):
             return
-        version = max(self._table.version + 1, int(self._clock.now() * 1000))
+        version = max(present.version + 1, int(self._clock.now() * 1000))
         async with self._changed:
-            self._table = RouteTable(version=version, services=services)
+            self._table = RouteTable(version=version, services=services, keys=keys, tenants=tenants)
             self._published = True
             self._changed.notify_all()
 
@@ -133,7 +140,7 @@ class Feed:
 
 
 class RouteController:
-    """Recomputes the RouteTable whenever a service or a pod changes."""
+    """Recomputes the RouteTable whenever a service, a pod, an API key or a tenant changes."""
 
     name = "routes"
 
@@ -144,13 +151,19 @@ class RouteController:
         self._clock = clock
 
     def watches(self) -> tuple[Watch, ...]:
-        """Services and pods; and namespaces, which exist from the start: gateways want a table also where there is no service."""
-        return (Watch(InferenceService, _all), Watch(Pod, _all), Watch(Namespace, _all))
+        """Namespaces exist from the start: gateways want a table also where there is nothing else."""
+        kinds = (InferenceService, Pod, ApiKey, Tenant, Namespace)
+        return tuple(Watch(kind, _all) for kind in kinds)
 
     async def reconcile(self, key: Key) -> float | None:
-        """One table for everything; a burst of changes makes one."""
+        """One table for everything; a burst of changes makes one. Gateways know themselves when a key expires."""
         await self._clock.sleep(COALESCE_S)
-        await self._feed.publish(service_routes(self._cache.list(InferenceService), self._cache.list(Pod)))
+        tenants = self._cache.list(Tenant)
+        await self._feed.publish(
+            service_routes(self._cache.list(InferenceService), self._cache.list(Pod)),
+            key_routes(self._cache.list(ApiKey), tenants, self._clock.now()),
+            tenant_routes(tenants),
+        )
         return None
 
 

@@ -1,17 +1,30 @@
 """What does the gateway need to know?
 
-Every service with its ready endpoints by revision. A pod that is being deleted, or is not ready, is no endpoint.
+Every service with its ready endpoints by revision: a pod that is being deleted, or is not ready, is no endpoint. And every
+API key that could be taken now or without anything else changing: none that is revoked, or whose tenant does not exist.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from penstock.contracts.exchange import Endpoint, RevisionRoute, ServicePhase, ServiceRoute
+from penstock.contracts.exchange import (
+    Endpoint,
+    KeyHash,
+    KeyRoute,
+    RateLimit,
+    RevisionRoute,
+    ServicePhase,
+    ServiceRoute,
+    TenantRoute,
+)
+from penstock.decide.key_tokens import holding
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.rollout import REVISION_LABEL, is_stopped
 from penstock.decide.workload import served_name, serving_port
 from penstock.kit.timestamps import parse_rfc3339
+from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
 from penstock.resources.pod import Pod
 from penstock.resources.serving import Component, ComponentStatus, InferenceService
@@ -20,6 +33,7 @@ ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
 DEFAULT_TIMEOUT_S = 600.0
+HASH = re.compile("[0-9a-f]{64}")
 
 
 def service_routes(services: Iterable[InferenceService], pods: Iterable[Pod]) -> tuple[ServiceRoute, ...]:
@@ -109,3 +123,61 @@ def _phase(service: InferenceService, revisions: tuple[RevisionRoute, ...]) -> t
         )
     state = model.states.target_model_state if model and model.states else ""
     return "Starting", "its model is being fetched" if state == "Loading" else "its pods are starting"
+
+
+def key_routes(keys: Iterable[ApiKey], tenants: Iterable[Tenant], now: float) -> tuple[KeyRoute, ...]:
+    """One route for each key that has a token, ordered by id; a hash that will expire is told with its end.
+
+    Of two keys with one id, which only a hand-written status can bring about, neither is told.
+    """
+    known = {tenant.metadata.name for tenant in tenants if tenant.metadata.deletion_timestamp is None}
+    routes: dict[str, KeyRoute | None] = {}
+    for key in keys:
+        route = _key_route(key, now) if key.metadata.deletion_timestamp is None else None
+        if route is not None and (not route.tenant or route.tenant in known):
+            routes[route.id] = route if route.id not in routes else None
+    return tuple(route for _, route in sorted(routes.items()) if route is not None)
+
+
+def tenant_routes(tenants: Iterable[Tenant]) -> tuple[TenantRoute, ...]:
+    """One route for each tenant, ordered by name."""
+    routes = [TenantRoute(name=one.metadata.name, limits=_limits(one.spec.limits)) for one in tenants]
+    return tuple(sorted(routes, key=lambda route: route.name))
+
+
+def _key_route(key: ApiKey, now: float) -> KeyRoute | None:
+    spec, meta = key.spec, key.metadata
+    hashes = tuple(
+        KeyHash(hash=token.hash, expires_at=end)
+        for token, end in holding(spec, key.status, now)
+        if HASH.fullmatch(token.hash)
+    )
+    if spec.disabled or not key.status.id or not hashes:
+        return None
+    return KeyRoute(
+        id=key.status.id,
+        namespace=meta.namespace,
+        name=meta.name,
+        tenant=spec.tenant,
+        hashes=hashes,
+        models=tuple(map(_whole, spec.models)) or ("*",),
+        namespaces=spec.namespaces or (meta.namespace,),
+        admin=spec.admin,
+        limits=_limits(spec.limits),
+    )
+
+
+def _limits(limits: Iterable[AccessLimit]) -> tuple[RateLimit, ...]:
+    return tuple(
+        RateLimit(
+            model=_whole(limit.model),
+            requests_per_minute=limit.requests_per_minute or 0,
+            tokens_per_minute=limit.tokens_per_minute or 0,
+        )
+        for limit in limits
+    )
+
+
+def _whole(pattern: str) -> str:
+    """A pattern over `namespace/name`: one without a slash means the name, in whatever namespace."""
+    return pattern if "/" in pattern or pattern == "*" else f"*/{pattern}"

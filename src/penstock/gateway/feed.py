@@ -129,9 +129,14 @@ class Feed:
                 return str(error)
 
     def _keep(self, line: bytes) -> None:
-        temporary = self._state.with_suffix(".new")
+        """The table holds hashes of keys, so only its owner may read it; each worker of the folder writes its own draft."""
+        draft = self._state.with_name(f"{self._state.name}.{os.getpid()}.new")
         try:
-            temporary.write_bytes(line)
-            os.replace(temporary, self._state)  # noqa: PTH105  the atomic one
+            try:
+                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    file.write(line)
+                draft.replace(self._state)
+            finally:
+                draft.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("the route table could not be kept in %s: %s", self._state, error)
