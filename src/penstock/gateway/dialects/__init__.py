@@ -1,0 +1,1 @@
+"""Other clients' protocols over engines that answer OpenAI's: pure, synchronous translators."""
