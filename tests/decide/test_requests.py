@@ -1,4 +1,4 @@
-"""What happens to one request: admitted or not, where to, and what after a failure."""
+"""What happens to one request: admitted or not, and where to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.admission import admit_request
-from penstock.decide.retry import MAX_ATTEMPTS, retry, set_aside_s
 from penstock.decide.routing import has_endpoint, route
 
 
@@ -105,6 +104,44 @@ def test_there_is_an_endpoint_exactly_where_one_is_chosen(shares: list[tuple[int
     assert has_endpoint(one) == (route(one, "id", {}) is not None)
 
 
+def test_an_endpoint_that_starts_slowly_gets_its_share_and_no_more_unless_it_is_alone() -> None:
+    one = service(a=(100, [endpoint("warm"), endpoint("cold")]))
+    counts = Counter(
+        route(one, f"id-{i}", {"warm": 3}, weights={"cold": 0.2}).endpoint.name for i in range(3000)
+    )
+    assert 0.16 < counts["cold"] / 3000 < 0.24, "though it has fewer requests in flight"
+    alone = [route(one, f"id-{i}", {}, exclude={"warm"}, weights={"cold": 0.1}) for i in range(20)]
+    assert {chosen.endpoint.name for chosen in alone} == {"cold"}
+    both = [route(one, f"id-{i}", {}, weights={"cold": 0.1, "warm": 0.1}).endpoint.name for i in range(300)]
+    assert 90 < both.count("cold") < 210, "equals are equal"
+
+
+def test_equals_share_evenly_and_the_runner_up_is_another_one() -> None:
+    one = service(a=(100, [endpoint(n) for n in "wxyz"]))
+    chosen = [route(one, f"id-{i}", {}) for i in range(4000)]
+    counts = Counter(c.endpoint.name for c in chosen)
+    assert all(850 < counts[name] < 1150 for name in "wxyz")
+    assert all(c.runner_up and c.runner_up != c.endpoint.name for c in chosen)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6), st.text(max_size=5))
+def test_none_with_a_free_slot_and_fewer_requests_is_passed_over(
+    state: list[tuple[int, int]], request_id: str
+) -> None:
+    pool = [endpoint(f"e{i}", slots) for i, (slots, _) in enumerate(state)]
+    load = {f"e{i}": n for i, (_, n) in enumerate(state)}
+
+    def rank(one: Endpoint) -> tuple[bool, int]:
+        return bool(one.slots) and load[one.name] >= one.slots, load[one.name]
+
+    chosen = route(service(a=(100, pool)), request_id, load)
+    assert chosen
+    assert rank(chosen.endpoint) == min(map(rank, pool))
+    others = sorted(rank(e) for e in pool if e is not chosen.endpoint)
+    assert not others or rank(next(e for e in pool if e.name == chosen.runner_up)) == others[0]
+    assert chosen.in_flight == load[chosen.endpoint.name]
+
+
 LIMITS = {"in_flight": 0, "max_in_flight": 10, "waiting": 0, "max_waiting": 5}
 
 
@@ -128,29 +165,3 @@ def test_admission(
     if outcome in ("failed", "stopped"):
         assert message in answer.message
     assert (answer.retry_after_s > 0) == (outcome not in ("run", "wait"))
-
-
-@pytest.mark.parametrize(
-    ("failure", "others", "action", "aside"),
-    [
-        ("not_sent", True, "elsewhere", True),
-        ("not_sent", False, "give_up", True),
-        ("no_answer_reused", False, "again", False),
-        ("no_answer", True, "elsewhere", True),
-        ("status_503", True, "elsewhere", False),
-        ("cut_off", True, "give_up", True),
-    ],
-)
-def test_what_may_be_tried_again(failure: str, others: bool, action: str, aside: bool) -> None:
-    answer = retry(failure, 1, others=others)
-    assert (answer.action, answer.set_aside) == (action, aside)
-    assert answer.reason
-    assert retry(failure, MAX_ATTEMPTS, others=True).action == "give_up", "attempts are bounded"
-
-
-def test_an_endpoint_that_goes_on_failing_is_avoided_longer_up_to_a_limit() -> None:
-    times = [set_aside_s(n) for n in range(12)]
-    assert times[0] == 0
-    assert times[1] == 0.25
-    assert times == sorted(times)
-    assert times[-1] == 10.0

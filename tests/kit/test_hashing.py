@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.kit.hashing import ALPHABET, canonical_json, short_hash, stable_hash, tie_break
+from penstock.kit.hashing import ALPHABET, canonical_json, draw, short_hash, stable_hash
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -55,8 +55,9 @@ def test_a_short_hash_fits_a_name(value, length):
     assert set(text) <= set(ALPHABET)
 
 
-def test_ties_break_the_same_for_a_seed_and_fairly_over_seeds():
-    ids = ["a", "b", "c"]
-    firsts = [min(ids, key=tie_break(f"seed-{i}")) for i in range(300)]
-    assert firsts == [min(ids, key=tie_break(f"seed-{i}")) for i in range(300)]
-    assert all(60 < firsts.count(identifier) < 140 for identifier in ids)
+def test_draws_are_the_same_for_a_text_and_fall_evenly_over_texts():
+    draws = [draw(f"seed-{i}") for i in range(300)]
+    assert draws == [draw(f"seed-{i}") for i in range(300)]
+    assert all(0 <= drawn < 1 << 64 for drawn in draws)
+    assert all(60 < [drawn % 3 for drawn in draws].count(third) < 140 for third in range(3))
+    assert 100 < sum(drawn < 1 << 63 for drawn in draws) < 200

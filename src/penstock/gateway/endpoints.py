@@ -1,27 +1,47 @@
-"""What this gateway knows of each endpoint by itself: requests in flight, and whether it failed lately."""
+"""What this gateway knows of each endpoint by itself: requests in flight, and the state of its circuit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
 
 from penstock.contracts.exchange import RouteTable
-from penstock.decide.retry import set_aside_s
+from penstock.decide.breaker import (
+    CLOSED,
+    SLOW_START_S,
+    Circuit,
+    State,
+    after_answer,
+    after_failure,
+    at,
+    is_plain,
+    weight,
+)
+from penstock.decide.retry import Failure
 from penstock.kit.clock import Clock
+
+NOTHING: Mapping[str, float] = {}
+logger = logging.getLogger(__name__)
 
 
 class Endpoints:
-    """By endpoint name, that is by pod."""
+    """By endpoint name, that is by pod. What is well costs two dictionary look-ups per request and no look at the clock."""
 
     def __init__(self, clock: Clock) -> None:
         """Nothing is known."""
         self._clock = clock
-        self._failures: dict[str, int] = {}
-        self._until: dict[str, float] = {}
+        self._answers: dict[str, int] = {}
+        self._circuits: dict[str, Circuit] = {}  # only those in which something matters
+        self._probed: set[str] = set()
+        self._group: dict[str, tuple[str, ...]] = {}
         self.in_flight: dict[str, int] = {}
+        self.openings: dict[str, int] = {}
 
     def begin(self, name: str) -> None:
         """A request goes there."""
         self.in_flight[name] = self.in_flight.get(name, 0) + 1
+        if self._circuits and name in self._circuits and self._now(name).state == "half_open":
+            self._probed.add(name)
 
     def end(self, name: str) -> None:
         """A request came back, or was given up."""
@@ -30,28 +50,97 @@ class Endpoints:
             self.in_flight[name] = left
         else:
             self.in_flight.pop(name, None)
+        if self._probed:
+            self._probed.discard(name)
 
-    def failed(self, name: str) -> None:
-        """It refused or broke a connection: avoid it for a while, longer each time."""
-        self._failures[name] = self._failures.get(name, 0) + 1
-        self._until[name] = self._clock.monotonic() + set_aside_s(self._failures[name])
+    def failed(self, name: str, failure: Failure = "no_answer", asked_s: float = 0.0) -> None:
+        """It failed a request; `asked_s` is what its own Retry-After says."""
+        before, group = self._now(name), self._group.get(name, (name,))
+        others = sum(self._now(other).state != "closed" for other in group if other != name)
+        after = after_failure(
+            before,
+            failure,
+            self._clock.monotonic(),
+            answers=self._answers.get(name, 0),
+            others_open=others,
+            endpoints=len(group),
+            asked_s=asked_s,
+        )
+        self._circuits[name] = after
+        if after.state == "open" and before.state != "open":
+            self._probed.discard(name)
+            self.openings[name] = self.openings.get(name, 0) + 1
+            logger.warning(
+                "endpoint %s gets no requests for %.1f s: %s",
+                name,
+                after.open_until - self._clock.monotonic(),
+                failure,
+            )
 
     def answered(self, name: str) -> None:
         """It answers."""
-        if name in self._failures:
-            del self._failures[name]
-            self._until.pop(name, None)
+        self._answers[name] = self._answers.get(name, 0) + 1
+        if self._circuits and name in self._circuits:
+            before = self._now(name)
+            self._circuits[name] = after_answer(before, self._clock.monotonic())
+            if before.state == "half_open":
+                self._probed.discard(name)
+                logger.warning("endpoint %s answers again: its share of requests rises", name)
 
     def set_aside(self) -> Collection[str]:
-        """Endpoints to avoid now."""
-        if not self._until:
+        """Endpoints that should get no request now: those that are open, and those that are being probed."""
+        if not self._circuits:
             return ()
+        avoided = set()
+        for name in tuple(self._circuits):
+            state = self._now(name).state
+            if state == "open" or (state == "half_open" and name in self._probed):
+                avoided.add(name)
+        return avoided
+
+    def weights(self) -> Mapping[str, float]:
+        """The share of choices that endpoints take part in which start slowly; all others take part in each."""
+        if not self._circuits:
+            return NOTHING
         now = self._clock.monotonic()
-        return {name for name, until in self._until.items() if until > now}
+        return {
+            name: weight(circuit, now)
+            for name, circuit in self._circuits.items()
+            if circuit.state == "closed" and circuit.warm_at > now
+        }
+
+    def states(self) -> dict[str, State]:
+        """The state of every endpoint in the table, for metrics."""
+        return {name: self._now(name).state for name in self._group}
 
     def keep(self, table: RouteTable) -> None:
-        """Forget the endpoints that are gone."""
-        known = {e.name for s in table.services for r in s.revisions for e in r.endpoints}
-        for name in [name for name in self._failures if name not in known]:
-            del self._failures[name]
-            self._until.pop(name, None)
+        """Forget the endpoints that are gone; those that join others start slowly."""
+        group: dict[str, tuple[str, ...]] = {}
+        now = self._clock.monotonic()
+        for service in table.services:
+            names = tuple(e.name for r in service.revisions for e in r.endpoints)
+            joins = any(name in self._group for name in names)
+            for name in names:
+                group[name] = names
+                if joins and name not in self._group:
+                    self._circuits[name] = Circuit(warm_at=now + SLOW_START_S)
+        for name in [name for name in self._group if name not in group]:
+            self._circuits.pop(name, None)
+            self._answers.pop(name, None)
+            self.openings.pop(name, None)
+            self._probed.discard(name)
+        self._group = group
+
+    def _now(self, name: str) -> Circuit:
+        """The circuit as time has left it; forgotten where nothing in it matters any more."""
+        circuit = self._circuits.get(name)
+        if circuit is None:
+            return CLOSED
+        now = self._clock.monotonic()
+        present = at(circuit, now)
+        if is_plain(present, now):
+            del self._circuits[name]
+            return CLOSED
+        if present is not circuit:
+            self._circuits[name] = present
+        return present

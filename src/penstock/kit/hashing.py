@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -31,10 +30,6 @@ def short_hash(value: Any, length: int = SHORT_LENGTH) -> str:
     return "".join(letters)
 
 
-def tie_break(seed: str) -> Callable[[str], int]:
-    """A key function that orders ids by a hash of seed and id: fair over many seeds, the same for the same seed."""
-
-    def key(identifier: str) -> int:
-        return xxhash.xxh3_64_intdigest(f"{seed}\0{identifier}".encode())
-
-    return key
+def draw(text: str) -> int:
+    """A number in [0, 2^64) that looks drawn by chance and is always the same for the same text."""
+    return xxhash.xxh3_64_intdigest(text.encode())
