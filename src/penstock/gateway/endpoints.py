@@ -55,13 +55,16 @@ class Endpoints:
 
     def failed(self, name: str, failure: Failure = "no_answer", asked_s: float = 0.0) -> None:
         """It failed a request; `asked_s` is what its own Retry-After says."""
-        before, group = self._now(name), self._group.get(name, (name,))
+        group = self._group.get(name)
+        if group is None:
+            return
+        before = self._now(name)
         others = sum(self._now(other).state != "closed" for other in group if other != name)
         after = after_failure(
             before,
             failure,
             self._clock.monotonic(),
-            answers=self._answers.get(name, 0),
+            answers=self._answers[name],
             others_open=others,
             endpoints=len(group),
             asked_s=asked_s,
@@ -79,7 +82,9 @@ class Endpoints:
 
     def answered(self, name: str) -> None:
         """It answers."""
-        self._answers[name] = self._answers.get(name, 0) + 1
+        if name not in self._answers:
+            return  # it is gone from the table
+        self._answers[name] += 1
         if self._circuits and name in self._circuits:
             before = self._now(name)
             self._circuits[name] = after_answer(before, self._clock.monotonic())
@@ -122,6 +127,7 @@ class Endpoints:
             joins = any(name in self._group for name in names)
             for name in names:
                 group[name] = names
+                self._answers.setdefault(name, 0)
                 if joins and name not in self._group:
                     self._circuits[name] = Circuit(warm_at=now + SLOW_START_S)
         for name in [name for name in self._group if name not in group]:
