@@ -17,6 +17,7 @@ from penstock.app.runtimes import shipped_runtimes
 from penstock.app.settings import rows
 from penstock.cli.main import Commands, command_names
 from penstock.controlplane import controller
+from penstock.decide.access import Reason
 from penstock.decide.admission import Outcome
 from penstock.engine.metrics import Metrics
 from penstock.gateway import paths
@@ -106,7 +107,8 @@ def gateway() -> str:
     assert {code for code, _ in refused} == set(get_args(Outcome)) - {"run", "wait"}, (
         "say the status of the new outcome"
     )
-    found = sorted({*refused, *(item for path in refusing() for item in refusals(path))})
+    denied = [(code, 401 if code.endswith("_api_key") else 403) for code in get_args(Reason) if code]
+    found = sorted({*refused, *denied, *(item for path in refusing() for item in refusals(path))})
     return (
         "# Gateway\n\n## Paths\n\n" + table(("path", "meaning"), [*local, *passed]) + "\n`model` may be `NAME`, `NAMESPACE/NAME` or "
         "an alias (annotation `penstock.dev/aliases`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "

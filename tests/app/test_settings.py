@@ -28,14 +28,20 @@ def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_pa
         ("a: [", {}, "is not YAML"),
         ("", {"PENSTOCK_LOG_LEVEL": "loud"}, "logLevel: found 'loud'"),
         ("", {"PENSTOCK_DRAIN_S": "-1"}, "drainS: found '-1'"),
-        ("", {"PENSTOCK_GATEWAY_ADDR": "0.0.0.0:8080"}, "expected a loopback address"),
+        ("", {"PENSTOCK_TLS_KEY": "/k.pem"}, "tlsCertificate: found nothing"),
+        ("", {"PENSTOCK_TLS_CERTIFICATE": "/c.pem"}, "PENSTOCK_TLS_KEY"),
+        ("", {"PENSTOCK_WORKERS": "0"}, "workers: found '0'"),
+        ("", {"PENSTOCK_TRACE_SAMPLE": "2"}, "traceSample: found '2'"),
+        ("", {"PENSTOCK_REQUIRE_KEYS": "maybe"}, "requireKeys: found 'maybe'"),
+        ("", {"PENSTOCK_REDIS_URL": "http://h"}, "expected a URL that begins with redis://"),
+        ("tlsKey: 5", {}, "tlsKey"),
         ("", {"PENSTOCK_GATEWAY_ADDR": "127.0.0.1:8081"}, "two different ports"),
         ("", {"PENSTOCK_API_ADDR": "8081"}, "expected HOST:PORT"),
         ("nodes: [{name: a, cpus: 4}]", {}, "nodes"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_was_found(
-    tmp_path: Path, file: str, variables: dict, said: str
+    tmp_path: Path, file: str, variables: dict[str, str], said: str
 ) -> None:
     (tmp_path / "config.yaml").write_text(file)
     with pytest.raises(InvalidInput) as caught:
@@ -56,3 +62,50 @@ def test_addresses(text: str, host: str, port: int) -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(row.meaning for row in rows())
+
+
+@pytest.mark.parametrize(
+    ("address", "variables", "required", "warned"),
+    [
+        ("127.0.0.1:8080", {}, False, 0),
+        ("localhost:8080", {}, False, 0),
+        ("[::1]:8080", {"PENSTOCK_REQUIRE_KEYS": "true"}, True, 0),
+        ("0.0.0.0:8080", {}, True, 1),
+        ("[::]:8080", {}, True, 1),
+        ("gateway.example:8080", {}, True, 1),
+        ("0.0.0.0:8080", {"PENSTOCK_INSECURE": "true"}, False, 2),
+        ("0.0.0.0:8080", {"PENSTOCK_INSECURE": "true", "PENSTOCK_REQUIRE_KEYS": "1"}, True, 1),
+        ("127.0.0.1:8080", {"PENSTOCK_INSECURE": "true"}, False, 0),
+        ("0.0.0.0:8080", {"PENSTOCK_TLS_KEY": "/k", "PENSTOCK_TLS_CERTIFICATE": "/c"}, True, 0),
+    ],
+)
+def test_keys_are_asked_for_wherever_other_machines_reach_the_gateway(
+    tmp_path: Path, address: str, variables: dict[str, str], required: bool, warned: int
+) -> None:
+    settings = load({"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_GATEWAY_ADDR": address, **variables})
+    assert (settings.keys_required, len(settings.warnings)) == (required, warned)
+
+
+def test_the_flag_insecure_counts_like_the_variable(tmp_path: Path) -> None:
+    environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_GATEWAY_ADDR": "0.0.0.0:8080"}
+    assert not load(environ, {"insecure": "True"}).keys_required
+    assert load(environ, {"insecure": None}).keys_required
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@h/0", "hunter2"])
+def test_a_secret_setting_shows_itself_nowhere(tmp_path: Path, url: str) -> None:
+    environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_REDIS_URL": url}
+    try:
+        shown = repr(load(environ))
+    except InvalidInput as error:
+        shown = f"{error.message} {error.hint}"
+    assert "hunter2" not in shown
+    (tmp_path / "config.yaml").write_text("redisUrl: [hunter2]")
+    with pytest.raises(InvalidInput) as caught:
+        load({"PENSTOCK_HOME": str(tmp_path)})
+    assert "redisUrl" in caught.value.message
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_secret_setting_is_there_to_be_used(tmp_path: Path) -> None:
+    assert load({"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_REDIS_URL": "unix:///s"}).redis_url == "unix:///s"

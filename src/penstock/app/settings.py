@@ -8,6 +8,7 @@ generated from this file.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,7 +21,18 @@ from penstock.kit.errors import InvalidInput, nearest
 PREFIX = "PENSTOCK_"
 CONFIG_FILE = "config.yaml"
 MAX_CONFIG_BYTES = 1 << 20
+SECRETS = ("redisUrl",)
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class SecretText(str):
+    """A text that shows itself nowhere but where it is used."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[redacted]'" if self else "''"
 
 
 class Address(NamedTuple):
@@ -34,13 +46,14 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
+        """Whether only this machine can reach it. Of names only `localhost` can be, if it means what it says."""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
+            if self.host != "localhost":
+                return ipaddress.ip_address(self.host).is_loopback
+            found = socket.getaddrinfo(self.host, None)
+        except (ValueError, OSError):
             return False
+        return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
 
 
 class DeclaredNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -61,11 +74,66 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         Path("~/.penstock")
     )
     gateway_addr: Annotated[
-        str, Meta(description="HOST:PORT of the gateway, which applications talk to. Loopback only.")
+        str,
+        Meta(
+            description="HOST:PORT of the gateway, which applications talk to. Where other machines can reach it, "
+            "it asks every caller for an API key."
+        ),
     ] = "127.0.0.1:8080"
     api_addr: Annotated[
         str, Meta(description="HOST:PORT of the Kubernetes-shaped API (TLS, bearer token).")
     ] = "127.0.0.1:8081"
+    require_keys: Annotated[
+        bool,
+        Meta(
+            description="Ask every caller of the gateway for an API key, also where only this machine can reach it."
+        ),
+    ] = False
+    insecure: Annotated[
+        bool,
+        Meta(
+            description="Let other machines reach the gateway without API keys. Whoever reaches it may use every model."
+        ),
+    ] = False
+    tls_certificate: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the gateway's certificate and those above it; with it the gateway speaks HTTPS."
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Meta(description="PEM file with the private key of `tlsCertificate`, without a passphrase."),
+    ] = None
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Processes of the gateway, which share its port. One saturates one core.",
+        ),
+    ] = 1
+    redis_url: Annotated[
+        SecretText,
+        Meta(
+            description="URL of a Redis (redis://, rediss:// or unix://) in which all workers and machines count limits of API keys "
+            "together; without one each worker has its share. A secret: no flag, and never shown."
+        ),
+    ] = SecretText("")
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="URL of an OpenTelemetry collector (OTLP over HTTP) that gets the gateway's traces; none: no traces."
+        ),
+    ] = ""
+    trace_sample: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of requests that are traced when the caller did not decide: 0 is none, 1 is all.",
+        ),
+    ] = 0.01
     log_level: Annotated[
         LogLevel, Meta(description="Least severe log lines that are kept: debug, info, warning or error.")
     ] = "info"
@@ -98,6 +166,28 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         """`api_addr` in parts."""
         return parse_address("apiAddr", self.api_addr)
 
+    @property
+    def keys_required(self) -> bool:
+        """Whether a caller of the gateway must show an API key: where it was asked for, and on every public bind unless `insecure`."""
+        return self.require_keys or not (self.insecure or self.gateway.is_loopback)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know about settings that are allowed but dangerous."""
+        if self.gateway.is_loopback:
+            return ()
+        found = []
+        if not self.keys_required:
+            found.append(
+                f"gatewayAddr {self.gateway_addr}: whoever reaches it may use every model, without an API key"
+            )
+        if self.tls_certificate is None:
+            found.append(
+                f"gatewayAddr {self.gateway_addr}: prompts, answers and API keys cross the network as plain text; "
+                "set tlsCertificate and tlsKey"
+            )
+        return tuple(found)
+
 
 class SettingRow(NamedTuple):
     """One setting as documentation shows it."""
@@ -119,7 +209,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> 
     home = Path(given.get("home") or variables.get("home") or default_home).expanduser().absolute()
     document = {**_file(home / CONFIG_FILE), **variables, **given, "home": str(home)}
     try:
-        settings = msgspec.convert(document, Settings, strict=False, dec_hook=_path)
+        settings = msgspec.convert(document, Settings, strict=False, dec_hook=_decoded)
     except msgspec.ValidationError as error:
         raise _explained(error, document) from None
     _check(settings)
@@ -132,7 +222,7 @@ def rows() -> Iterator[SettingRow]:
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
         meaning = (getattr(field.type, "extra_json_schema", None) or {}).get("description", "")
-        default = "none" if field.default == () else str(field.default)
+        default = "none" if field.default in ((), None, "") else str(field.default)
         variable = "" if field.name == "nodes" else PREFIX + field.name.upper()
         yield SettingRow(field.encode_name, variable, default, meaning)
 
@@ -156,12 +246,17 @@ def _check(settings: Settings) -> None:
             f"gatewayAddr and apiAddr: found {settings.gateway_addr} for both, expected two different ports",
             hint=f"set {PREFIX}API_ADDR to another port",
         )
-    if not settings.gateway.is_loopback:
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        given, lacking = ("tlsKey", "tlsCertificate") if settings.tls_key else ("tlsCertificate", "tlsKey")
         raise InvalidInput(
-            f"gatewayAddr: found {settings.gateway_addr}, expected a loopback address: "
-            "the gateway asks callers for no credentials",
-            code="open_bind",
-            hint="bind 127.0.0.1 and put a proxy that authenticates in front",
+            f"{lacking}: found nothing, expected a file, since {given} is set",
+            hint=f"set {_variable(lacking)}",
+        )
+    if settings.redis_url and not settings.redis_url.startswith(REDIS_SCHEMES):
+        raise InvalidInput(
+            f"redisUrl: expected a URL that begins with {', '.join(REDIS_SCHEMES)}",
+            code="bad_setting",
+            hint="for example PENSTOCK_REDIS_URL=rediss://:PASSWORD@HOST:6379/0",
         )
 
 
@@ -201,10 +296,10 @@ def _file(path: Path) -> dict[str, Any]:
     return document
 
 
-def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError
+def _decoded(kind: type, value: Any) -> Any:
+    if kind in (Path, SecretText) and isinstance(value, str):
+        return kind(value)
+    raise TypeError(f"Expected a text, got `{type(value).__name__}`")
 
 
 def _explained(error: msgspec.ValidationError, document: Mapping[str, Any]) -> InvalidInput:
@@ -212,7 +307,7 @@ def _explained(error: msgspec.ValidationError, document: Mapping[str, Any]) -> I
     expected, _, where = str(error).partition(" - at `$.")
     path = where.rstrip("`")
     name = path.split(".")[0].split("[")[0]
-    found = f"found {document[name]!r}: " if name in document else ""
+    found = f"found {document[name]!r}: " if name in document and name not in SECRETS else ""
     variable = _variable(name)
     return InvalidInput(
         f"{path or 'settings'}: {found}{expected[:1].lower()}{expected[1:]}",

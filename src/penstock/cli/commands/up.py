@@ -14,6 +14,7 @@ from penstock.app.home import Home
 from penstock.app.quickstart import NAME, VARIABLE
 from penstock.app.settings import Settings, load
 from penstock.app.supervise import Supervisor, Terminal
+from penstock.cli.console import warn
 
 QUESTION = "What is Penstock?"
 
@@ -24,6 +25,10 @@ def run(
         str | None, typer.Option(help="HOST:PORT of the gateway.", show_default=False)
     ] = None,
     api_addr: Annotated[str | None, typer.Option(help="HOST:PORT of the API.", show_default=False)] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Let other machines reach the gateway without API keys."),
+    ] = False,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", show_default=False)
     ] = None,
@@ -35,11 +40,19 @@ def run(
     ] = True,
 ) -> None:
     """Settings come from flags, PENSTOCK_ variables and config.yaml in the data folder, in this order."""
-    flags = {"home": home, "gateway_addr": gateway_addr, "api_addr": api_addr, "log_level": log_level}
+    flags = {
+        "home": home,
+        "gateway_addr": gateway_addr,
+        "api_addr": api_addr,
+        "insecure": insecure or None,
+        "log_level": log_level,
+    }
     settings = load(
         os.environ, {name: None if value is None else str(value) for name, value in flags.items()}
     )
     environment = {**os.environ, **_variables(settings), VARIABLE: "1" if quickstart else "0"}
+    for warning in settings.warnings:
+        warn(warning)
     screen = Screen(settings, quickstart)
     code = asyncio.run(Supervisor(settings, Terminal(screen.say, screen.serving), environment).run())
     if code:
@@ -83,5 +96,6 @@ def _variables(settings: Settings) -> dict[str, Any]:
         "PENSTOCK_HOME": str(settings.home),
         "PENSTOCK_GATEWAY_ADDR": settings.gateway_addr,
         "PENSTOCK_API_ADDR": settings.api_addr,
+        "PENSTOCK_INSECURE": str(settings.insecure),
         "PENSTOCK_LOG_LEVEL": settings.log_level,
     }
