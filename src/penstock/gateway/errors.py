@@ -7,13 +7,12 @@ from typing import Any, Literal
 
 import orjson
 
+from penstock.decide.retry_after import MOST_S, should_retry
 from penstock.gateway.wire.message import Headers
 from penstock.kit.errors import PlatformError
 
 Protocol = Literal["openai", "v1", "v2"]
 JSON = (b"content-type", b"application/json")
-MAX_RETRY_AFTER_S = 120
-"""The openai client does not retry at all when it is asked to wait longer."""
 
 _TYPES = {
     400: "invalid_request_error",
@@ -44,12 +43,15 @@ def error_event(error: PlatformError) -> bytes:
 
 
 def error_headers(error: PlatformError) -> Headers:
-    """Content type, and when to try again."""
+    """Content type, and whether and when to try again: OpenAI's clients heed all three headers."""
     headers: Headers = [JSON]
-    if error.retry_after_s is not None:
-        wait_s = min(MAX_RETRY_AFTER_S, error.retry_after_s)
+    if not should_retry(error.code):
+        headers.append((b"x-should-retry", b"false"))
+    elif error.retry_after_s is not None:
+        wait_s = min(MOST_S, error.retry_after_s)
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, round(wait_s * 1000))))
+        headers.append((b"x-should-retry", b"true"))
     return headers
 
 
