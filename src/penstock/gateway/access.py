@@ -15,10 +15,10 @@ from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRo
 from penstock.decide.access import Verdict, may_administer, may_enter, may_use
 from penstock.gateway.call import Call
 from penstock.gateway.wire.message import Headers
+from penstock.kit.api_keys import KEY_PREFIX, id_of, keyed_hash
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Forbidden, PlatformError, Unauthorized
 
-KEY_PREFIX = b"psk-"
 BEARER = b"bearer "
 CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 """Where callers put keys: OpenAI's clients, Anthropic's, Azure's."""
@@ -98,8 +98,8 @@ class Access:
 
     def _prove(self, token: bytes) -> tuple[KeyRoute, KeyHash]:
         """Raises Unauthorized for a token that meets no hash, so that at most as many are remembered as there are hashes."""
-        entry = self._entries.get(token[len(KEY_PREFIX) :].partition(b"-")[0].decode("latin-1"), NOBODY)
-        digest, met = hmac.digest(self._pepper, token, "sha256"), None
+        entry = self._entries.get(id_of(token), NOBODY)
+        digest, met = keyed_hash(self._pepper, token), None
         for known, one in entry.hashes:
             if hmac.compare_digest(known, digest):
                 met = one
