@@ -1,0 +1,47 @@
+"""The same bytes through several parsers: we never accept what another refuses, nor see another number of requests."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from observers import difference, h11s, ours
+from shapes import near_requests, pieces_of
+from test_smuggling import VECTORS
+
+CORPUS = sorted((Path(__file__).parents[1] / "corpus" / "server").glob("*"))
+BOUNDED = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
+def check(data: bytes) -> None:
+    found = difference(asyncio.run(ours(data)), h11s(data), data)
+    assert not found, f"{found}\n{data!r}"
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_table_means_the_same_to_h11(name: str) -> None:
+    check(VECTORS[name].data)
+
+
+def test_the_kept_corpus_means_the_same_to_h11() -> None:
+    assert CORPUS
+    for path in CORPUS:
+        check(path.read_bytes())
+
+
+@BOUNDED
+@given(near_requests())
+def test_near_requests_mean_the_same_to_h11(data: bytes) -> None:
+    check(data)
+
+
+@settings(BOUNDED, max_examples=300)
+@given(st.data())
+def test_how_the_network_cuts_the_bytes_changes_nothing(drawn: st.DataObject) -> None:
+    data = drawn.draw(near_requests())
+    pieces = drawn.draw(pieces_of(data))
+    whole, cut = asyncio.run(ours(data)), asyncio.run(ours(*pieces))
+    assert (whole.requests, whole.refused) == (cut.requests, cut.refused), data
