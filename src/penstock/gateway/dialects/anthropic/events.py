@@ -48,8 +48,8 @@ class Events:
         if self._last is None:
             raise EngineFault("the engine's stream ended without saying why")
         ended = stop(self._last, calls=self._calls > 0)
-        counts = usage(self._usage)
-        return _event("message_delta", delta=ended, usage=counts) + _event("message_stop")
+        delta = _event("message_delta", delta=ended, usage=usage(self._usage))
+        return b"".join((*self._close(), delta, _event("message_stop")))
 
     def error(self, status: int, message: str) -> bytes:
         """The one event that may come at any place."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import orjson
 
 from penstock.gateway.dialects.dialect import Body, CallInfo, Translated
@@ -78,17 +80,24 @@ def final(finish: str, usage: Usage | None, first_s: float, total_s: float) -> B
     }
 
 
-def tool_call(call: ToolCall) -> Body:
-    """Raises ValueError for arguments that are not a JSON object."""
-    arguments = call.function.arguments or "{}"
+def tool_calls(calls: Iterable[ToolCall], finish: str | None) -> list[Body]:
+    """Raises ValueError for arguments that are not a JSON object; those that `num_predict` cut are left out."""
+    found = []
+    for call in calls:
+        arguments = call.function.arguments or "{}"
+        if _is_object(arguments):
+            function = {"name": call.function.name or "", "arguments": orjson.Fragment(arguments)}
+            found.append(({"id": call.id} if call.id else {}) | {"function": function})
+        elif finish != "length":
+            raise ValueError(f"the arguments of its tool call are not a JSON object: {arguments[:100]}")
+    return found
+
+
+def _is_object(text: str) -> bool:
     try:
-        is_object = isinstance(orjson.loads(arguments), dict)
+        return isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:
-        is_object = False
-    if not is_object:
-        raise ValueError(f"the arguments of its tool call are not a JSON object: {arguments[:100]}")
-    function = {"name": call.function.name or "", "arguments": orjson.Fragment(arguments)}
-    return ({"id": call.id} if call.id else {}) | {"function": function}
+        return False
 
 
 def _answer(found: Completion, asked: Translated, info: CallInfo) -> Body:
@@ -98,20 +107,8 @@ def _answer(found: Completion, asked: Translated, info: CallInfo) -> Body:
     choice = found.choices[0]
     message, total_s = choice.said, info.elapsed_s()
     finish = choice.finish_reason or "stop"
-    calls = [tool_call(call) for call in message.tool_calls or () if _is_whole(call, finish)]
-    body = said(asked, message.text, message.thought, calls)
+    body = said(asked, message.text, message.thought, tool_calls(message.tool_calls or (), finish))
     return head(asked, info) | body | final(finish, found.usage, 0.0, total_s)
-
-
-def _is_whole(call: ToolCall, finish: str) -> bool:
-    """A call that `num_predict` cut is left out; `done_reason` says why."""
-    if finish != "length":
-        return True
-    try:
-        tool_call(call)
-    except ValueError:
-        return False
-    return True
 
 
 def _loaded(asked: Translated, info: CallInfo) -> Body:

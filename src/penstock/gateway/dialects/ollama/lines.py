@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import orjson
 
-from penstock.gateway.dialects.dialect import CallInfo, Translated
-from penstock.gateway.dialects.ollama.answer import error_body, final, head, said, tool_call
+from penstock.gateway.dialects.dialect import Body, CallInfo, Translated
+from penstock.gateway.dialects.ollama.answer import error_body, final, head, said, tool_calls
 from penstock.gateway.dialects.openai import Completion, ToolCall, Usage
 from penstock.gateway.dialects.stream import MAX_EVENT_BYTES, EngineFault
 
+MAX_CALLS = 1024
+"""As many as one answer may make."""
+
 
 class Lines:
-    """One JSON object a line. OpenAI streams a tool call in pieces, Ollama tells it when it is whole."""
+    """One JSON object a line. OpenAI streams tool calls in pieces, Ollama tells them when they are whole: with the answer's end."""
 
     def __init__(self, asked: Translated, info: CallInfo) -> None:
         """`info` tells the time."""
@@ -21,12 +24,11 @@ class Lines:
         self._first_s: float | None = None
         self._finish: str | None = None
         self._usage: Usage | None = None
-        self._call: ToolCall | None = None
-        self._arguments: list[str] = []
+        self._calls: dict[int, tuple[ToolCall, list[str]]] = {}
         self._size = 0
 
     def chunk(self, chunk: Completion) -> bytes:
-        """Raises EngineFault for a tool call that makes no sense."""
+        """Raises EngineFault for tool calls that cannot be read or held."""
         if self._first_s is None:
             self._first_s = self._info.elapsed_s()
         if chunk.usage is not None:
@@ -38,53 +40,42 @@ class Lines:
         if message.text or message.thought:
             told = self._line(message.text, message.thought)
         for call in message.tool_calls or ():
-            told += self._grow(call)
+            self._grow(call)
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
-            told += self._whole_call()
         return told
 
     def done(self) -> bytes:
         """Raises EngineFault if nobody said how the answer ended."""
         if self._finish is None or self._first_s is None:
             raise EngineFault("the engine's stream ended without saying why")
+        told = self._whole_calls()
         ended = final(self._finish, self._usage, self._first_s, self._info.elapsed_s())
-        return orjson.dumps(self._head | said(self._asked, "") | ended) + b"\n"
+        return told + orjson.dumps(self._head | said(self._asked, "") | ended) + b"\n"
 
     def error(self, status: int, message: str) -> bytes:
         """The status can no longer be told."""
         return error_body(message) + b"\n"
 
-    def _grow(self, piece: ToolCall) -> bytes:
-        told = b""
-        if self._call is None or piece.index != self._call.index:
-            if self._call is not None and piece.index < self._call.index:
-                raise EngineFault("the engine went on with a tool call after it had begun another")
-            if not piece.function.name:
-                raise EngineFault("the engine began a tool call without its name")
-            told = self._whole_call()
-            self._call, self._size = piece, 0
-        arguments = piece.function.arguments or ""
-        self._size += len(arguments)
-        if self._size > MAX_EVENT_BYTES:
-            raise EngineFault(f"the engine called a tool with more than {MAX_EVENT_BYTES} characters")
-        self._arguments.append(arguments)
-        return told
+    def _grow(self, piece: ToolCall) -> None:
+        _, arguments = self._calls.setdefault(piece.index, (piece, []))
+        if piece.function.arguments:
+            arguments.append(piece.function.arguments)
+            self._size += len(piece.function.arguments)
+        if self._size > MAX_EVENT_BYTES or len(self._calls) > MAX_CALLS:
+            raise EngineFault("the engine's tool calls are longer than the gateway can hold")
 
-    def _whole_call(self) -> bytes:
-        """The call that has grown. One that `num_predict` cut is left out: `done_reason` says why."""
-        grown, self._call = self._call, None
-        if grown is None:
+    def _whole_calls(self) -> bytes:
+        """Those that have grown. One that `num_predict` cut is left out: `done_reason` says why."""
+        if not self._calls:
             return b""
-        grown.function.arguments = "".join(self._arguments)
-        self._arguments.clear()
+        for call, arguments in self._calls.values():
+            call.function.arguments = "".join(arguments)
         try:
-            call = tool_call(grown)
+            calls = tool_calls([call for call, _ in self._calls.values()], self._finish)
         except ValueError as error:
-            if self._finish == "length":
-                return b""
             raise EngineFault(f"the engine's answer cannot be read: {error}") from None
-        return orjson.dumps(self._head | said(self._asked, "", calls=[call]) | {"done": False}) + b"\n"
+        return self._line("", calls=calls) if calls else b""
 
-    def _line(self, text: str, thought: str) -> bytes:
-        return orjson.dumps(self._head | said(self._asked, text, thought) | {"done": False}) + b"\n"
+    def _line(self, text: str, thought: str = "", calls: list[Body] | None = None) -> bytes:
+        return orjson.dumps(self._head | said(self._asked, text, thought, calls) | {"done": False}) + b"\n"
