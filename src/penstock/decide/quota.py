@@ -20,6 +20,8 @@ Unit = Literal["requests", "tokens"]
 DEFAULT_COMPLETION_TOKENS = 512
 """Reserved for a completion where the caller allows no number."""
 BYTES_PER_TOKEN = 4
+MAX_TOLD_TOKENS = 1 << 32
+"""An engine that tells of more for one call is not believed."""
 _TOLERANCE = 1e-3
 """What rounding may lack after the exact wait; a level that it lets below zero has to be refilled all the same."""
 
@@ -136,7 +138,7 @@ def used_tokens(prompt: int, told_prompt: int, told_completion: int) -> int | No
     """The tokens of a call as the engine told them (-1: it did not); None: it told nothing, what was reserved stays taken."""
     if told_prompt < 0 and told_completion < 0:
         return None
-    return (told_prompt if told_prompt >= 0 else prompt) + max(0, told_completion)
+    return min(MAX_TOLD_TOKENS, (told_prompt if told_prompt >= 0 else prompt) + max(0, told_completion))
 
 
 def standing(buckets: Sequence[Bucket], now: float) -> tuple[Standing | None, Standing | None]:

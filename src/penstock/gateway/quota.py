@@ -27,6 +27,7 @@ from penstock.gateway.call import Call
 from penstock.gateway.wire.message import Headers
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Exhausted, InvalidInput, PlatformError
+from penstock.kit.hashing import stable_hash
 
 Spent = Callable[[Bucket, int, int], None]
 """Told of requests and tokens that were taken from a bucket here; negative: given back."""
@@ -69,7 +70,7 @@ class Quota:
             for owner_id, owner, limits in owners:
                 for limit in limits:
                     if limit.requests_per_minute > 0 or limit.tokens_per_minute > 0:
-                        name = _bucket_id(owner_id, limit)
+                        name = bucket_id(owner_id, limit)
                         kept = self.buckets.get(name) or old.get(name) or Bucket(name, owner, limit, now)
                         buckets[name] = self.buckets[name] = kept
             if buckets:
@@ -196,8 +197,9 @@ def duration(seconds: float) -> bytes:
     return b"%dm%ds" % (minutes, s) if minutes < 60 else b"%dh%dm%ds" % (*divmod(minutes, 60), s)
 
 
-def _bucket_id(owner_id: str, limit: RateLimit) -> str:
-    return f"{owner_id}/{limit.requests_per_minute}/{limit.tokens_per_minute}/{limit.model}"
+def bucket_id(owner_id: str, limit: RateLimit) -> str:
+    """The same for the same limit in every gateway."""
+    return f"{owner_id}/{stable_hash(limit)}"
 
 
 _NAMES = tuple(
