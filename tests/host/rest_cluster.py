@@ -18,6 +18,7 @@ from penstock.kit.errors import Cause, PlatformError
 from penstock.resources.scheme import kind_of
 
 TOKEN = "test-token"
+PEPPER = b"p" * 32
 ERRORS = {
     kind.reason: kind
     for kind in vars(errors).values()
@@ -45,7 +46,7 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def api(cluster: Any, **options: Any) -> Any:
-    return build_api(cluster.objects, token=TOKEN, version="0", **options)
+    return build_api(cluster.objects, token=TOKEN, pepper=PEPPER, version="0", **options)
 
 
 class RestCluster:

@@ -46,7 +46,7 @@ async def main() -> None:
     certificate = ensure_certificate(home, now_s=time.time())
     server_url = f"https://127.0.0.1:{port}"
     write_kubeconfig(home / "kubeconfig", server=server_url, token=token, certificate=certificate.certificate)
-    app = build_api(cluster.objects, token=token, version="0", logs=ThreeLines())
+    app = build_api(cluster.objects, token=token, pepper=bytes(32), version="0", logs=ThreeLines())
     stop = asyncio.Event()
     serving = asyncio.create_task(serve_api(app, listener, stop, certificate=certificate))
     collecting = asyncio.create_task(collect(cluster))

@@ -86,9 +86,9 @@ class ControlPlane:
             self.kubelet,
         ]
 
-    def api(self, token: str) -> Starlette:
-        """The ASGI application that serves the objects."""
-        return build_api(self.objects, token=token, version=__version__, logs=self.logs)
+    def api(self, token: str, pepper: bytes) -> Starlette:
+        """The ASGI application that serves the objects; `pepper` keys the hashes of API keys."""
+        return build_api(self.objects, token=token, pepper=pepper, version=__version__, logs=self.logs)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`; nodes are there before the first pod asks for one."""

@@ -18,6 +18,7 @@ from penstock.host.api.certificate import ensure_certificate
 from penstock.host.api.kubeconfig import ensure_token, write_kubeconfig
 from penstock.host.api.server import serve_api
 from penstock.kit import logs
+from penstock.kit.api_keys import ensure_pepper
 from penstock.kit.clock import SystemClock
 from penstock.kit.errors import Unavailable
 from penstock.kit.tasks import end
@@ -31,7 +32,7 @@ async def control_plane(settings: Settings, link: Link, stop: Stop) -> None:
     home = Home(settings.home)
     listener = listen(settings.api)
     plane = ControlPlane(settings, SystemClock())
-    token = ensure_token(home.token)
+    token, pepper = ensure_token(home.token), ensure_pepper(home.pepper)
     certificate = ensure_certificate(home.state, now_s=time.time())
     write_kubeconfig(
         home.kubeconfig, server=f"https://{settings.api}", token=token, certificate=certificate.certificate
@@ -41,7 +42,7 @@ async def control_plane(settings: Settings, link: Link, stop: Stop) -> None:
         link.say("created the service `quickstart` in namespace default")
     finished = asyncio.Event()
     serving = [
-        asyncio.create_task(serve_api(plane.api(token), listener, finished, certificate=certificate)),
+        asyncio.create_task(serve_api(plane.api(token, pepper), listener, finished, certificate=certificate)),
         asyncio.create_task(plane.feed.serve(home.feed_socket, finished)),
         asyncio.create_task(plane.run(finished)),
     ]

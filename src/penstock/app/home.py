@@ -39,8 +39,13 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """What must survive: objects and the API's certificate."""
+        """What must survive: objects, the API's certificate, and the pepper."""
         return self.path / "state"
+
+    @property
+    def pepper(self) -> Path:
+        """What the hashes of API keys are keyed with, mode 0600."""
+        return self.state / "pepper"
 
     @property
     def store(self) -> Path:

@@ -49,12 +49,16 @@ class Access:
         self._pepper = pepper
         self._required = required
         self._clock = clock
+        self._keys: tuple[KeyRoute, ...] = ()
         self._entries: dict[str, _Entry] = {}
         self._proven: dict[bytes, tuple[KeyRoute, KeyHash]] = {}
         self._salt = secrets.token_bytes(DIGEST_BYTES)
 
     def apply(self, table: RouteTable) -> None:
         """Take these keys, and no others, from the next request on."""
+        if table.keys == self._keys:
+            return
+        self._keys = table.keys
         self._proven = {}
         self._entries = {
             key.id: _Entry(key, tuple((bytes.fromhex(one.hash), one) for one in key.hashes))
@@ -133,9 +137,9 @@ def presented(headers: Headers, required: bool) -> bytes:
     return token if required else b""
 
 
-def without_keys(headers: Headers) -> Headers:
-    """Headers as they may go on to an engine: no key of ours leaves the gateway, other credentials are the engine's business."""
-    return [item for item in headers if item[0] not in CREDENTIALS or not _bare(*item).startswith(KEY_PREFIX)]
+def carries_key(name: bytes, value: bytes) -> bool:
+    """Whether a credential is a key of ours, which no engine may see; other credentials are the engine's business."""
+    return _bare(name, value).startswith(KEY_PREFIX)
 
 
 def _bare(name: bytes, value: bytes) -> bytes:

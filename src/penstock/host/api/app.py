@@ -20,6 +20,7 @@ from penstock.host.api.resources import ResourceApi
 from penstock.host.api.status import error_response, json_response
 from penstock.host.api.streams import MAX_STREAMS, Streams
 from penstock.host.api.target import Target, no_such_path, parse_target
+from penstock.host.api.tokens import TokenApi
 from penstock.host.objects import ObjectStore
 from penstock.kit.errors import Internal, PlatformError
 
@@ -31,6 +32,7 @@ def build_api(
     objects: ObjectStore,
     *,
     token: str,
+    pepper: bytes,
     version: str,
     logs: PodLogs | None = None,
     hosts: tuple[str, ...] = (),
@@ -39,11 +41,11 @@ def build_api(
     """An ASGI application over `objects`.
 
     `token` is the bearer token that every request but health and version must carry; `hosts` are names besides the loopback
-    ones under which it may be addressed; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
+    ones under which it may be addressed; `pepper` keys the hashes of API keys; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
     which ends watches and followed logs, so that it need not wait for them.
     """
     streams = Streams(max_streams)
-    resources = ResourceApi(objects, logs or NoLogs(), streams)
+    resources = ResourceApi(objects, logs or NoLogs(), streams, TokenApi(objects, pepper))
 
     async def answer(request: Request) -> Response:
         target: Target | None = None

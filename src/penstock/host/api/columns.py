@@ -298,6 +298,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "InferenceGraph": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
     "TrainedModel": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
+    "ApiKey": (
+        NAME,
+        Column("Tenant", path("spec", "tenant")),
+        Column("Phase", path("status", "phase", default="Pending")),
+        Column("Expires", path("spec", "expiresAt", default="never")),
+        AGE,
+        Column("ID", path("status", "id"), wide=True, description="The public part of the key's tokens."),
+        Column("Admin", path("spec", "admin", default=False), "boolean", wide=True),
+    ),
+    "Tenant": (NAME, Column("Display-Name", path("spec", "displayName")), AGE),
     "LLMInferenceService": (
         NAME,
         Column("URL", path("status", "url")),

@@ -123,6 +123,8 @@ def subresources_of(kind: Kind) -> tuple[tuple[str, str, str, str, tuple[str, ..
         found.append((name, *answered, SUBRESOURCE_VERBS))
     if kind.kind == "Pod":
         found.append(("log", *own, ("get",)))
+    if kind.kind == "ApiKey":
+        found.append(("token", kind.group, kind.version, "TokenRequest", ("create",)))
     return tuple(found)
 
 

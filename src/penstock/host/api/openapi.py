@@ -20,6 +20,7 @@ from penstock.resources.scheme import Kind
 Document = dict[str, Any]
 
 TYPES = ("application/json", "application/yaml")
+METHODS = {"get": "get", "update": "put", "patch": "patch", "create": "post"}
 WRITE_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
 
 
@@ -129,7 +130,7 @@ def _routes(path: str, kind: Kind) -> list[tuple[str, Document]]:
         (f"{base}/{{name}}", item(single, one, gvk)),
     ]
     for name, group, version, answered, verbs in subresources_of(kind):
-        methods = {"get": "get"} if verbs == ("get",) else {"get": "get", "put": "put", "patch": "patch"}
+        methods = {METHODS[verb]: METHODS[verb] for verb in verbs}
         own = {"group": group, "version": version, "kind": answered}
         routes.append((f"{base}/{{name}}/{name}", item(methods, one, own)))
     return routes

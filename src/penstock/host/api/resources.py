@@ -16,6 +16,7 @@ from penstock.host.api.status import json_response, success
 from penstock.host.api.streams import WATCH_S, Streams, WatchStream
 from penstock.host.api.table import View, view_of
 from penstock.host.api.target import Target, no_such_path
+from penstock.host.api.tokens import TokenApi
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document
 from penstock.host.objects import Objects, ObjectStore, Stored
@@ -31,8 +32,9 @@ VALIDATIONS = ("", "Ignore", "Warn", "Strict")
 class ResourceApi:
     """Requests about objects, answered from one object store."""
 
-    def __init__(self, objects: ObjectStore, logs: PodLogs, streams: Streams) -> None:
+    def __init__(self, objects: ObjectStore, logs: PodLogs, streams: Streams, tokens: TokenApi) -> None:
         self._objects = objects
+        self._tokens = tokens
         self._logs = logs
         self._streams = streams
 
@@ -41,6 +43,8 @@ class ResourceApi:
         method = request.method
         if target.subresource == "log" and target.kind.kind == "Pod" and method == "GET":
             return await pod_log(request, target, self._objects, self._logs, self._streams)
+        if target.subresource == "token" and target.kind.kind == "ApiKey":
+            return await self._tokens.answer(request, target)
         if target.subresource and target.subresource not in target.kind.subresources:
             raise no_such_path(request.url.path)
         if method == "GET":
