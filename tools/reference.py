@@ -21,7 +21,7 @@ from penstock.decide.access import Reason
 from penstock.decide.admission import Outcome
 from penstock.engine.metrics import Metrics
 from penstock.gateway import paths
-from penstock.gateway.telemetry import Telemetry
+from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.kit import errors
 from penstock.resources.scheme import KINDS
 
@@ -142,11 +142,9 @@ def refusals(path: Path) -> Iterable[tuple[str, int]]:
 
 def metrics() -> str:
     """Every metric, by process."""
-    gateway_lines = [
-        (f"`{m.name}`", m.help)
-        for m in vars(Telemetry()).values()
-        if hasattr(m, "name") and hasattr(m, "help")
-    ]
+    series = {m.name: m.help for m in (*Telemetry().series, *Telemetry(latest_names=True).series)}
+    series.update({name: help for name, (help, _) in GAUGES.items()})
+    gateway_lines = [(f"`{name}`", help) for name, help in series.items()]
     planes = [m for m in vars(controller).values() if isinstance(m, Counter | Histogram)]
     plane_lines = [(f"`{d.name}`", d.documentation) for m in planes for d in m.describe()]
     engine = Metrics("model", 1, 1).registry.collect()

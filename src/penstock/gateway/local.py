@@ -10,6 +10,7 @@ from penstock import __version__
 from penstock.contracts.exchange import ServiceRoute
 from penstock.gateway.paths import Target
 from penstock.gateway.state import State
+from penstock.gateway.telemetry.metrics import Readings, total
 
 Answer = tuple[int, bytes, bytes]
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
@@ -59,11 +60,16 @@ def _model(name: str, service: ServiceRoute) -> dict[str, Any]:
 
 
 def _metrics(state: State) -> str:
+    return total(state.telemetry.snapshot(readings(state)))
+
+
+def readings(state: State) -> Readings:
+    """What `state` holds at this moment, for its telemetry."""
     server = state.server
-    return state.telemetry.text(
-        {key: count for key, count in state.in_flight.items() if count},
-        state.activator.waiting,
-        len(server.connections) if server else 0,
-        state.names.table.version,
-        server.refused if server else {},
+    return Readings(
+        in_flight={key: count for key, count in state.in_flight.items() if count},
+        waiting=state.activator.waiting,
+        connections=len(server.connections) if server else 0,
+        table_version=state.names.table.version,
+        refused=server.refused if server else {},
     )

@@ -1,0 +1,216 @@
+"""What an ended request leaves in the series."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
+from prometheus_client.parser import text_string_to_metric_families as families
+
+from penstock.contracts.exchange import KeyRoute, ServiceRoute
+from penstock.gateway.call import Call
+from penstock.gateway.paths import Target
+from penstock.gateway.telemetry.meter import CLIENT_GONE, Meter, outcome_of
+from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
+from penstock.gateway.telemetry.names import METRICS, operation, wants_latest
+from penstock.gateway.trace import Trace
+from penstock.gateway.wire.message import Request
+
+SERVICE = ServiceRoute(namespace="default", name="qwen", uid="u", engine_model="qwen2")
+KEY = KeyRoute(id="k", namespace="default", name="alice", tenant="acme")
+MODEL = ("chat", "penstock", "default/qwen", "qwen2")
+
+
+def call(status: int = 200, path: str = "/v1/chat/completions", **more: Any) -> Call:
+    request = Request(b"POST", path.encode(), [], b"{}", True, "127.0.0.1")
+    respond: Any = SimpleNamespace(status=status, sent_bytes=100)
+    target = Target("openai", path=path)
+    more = {"service": SERVICE, "key": KEY, **more}
+    return Call(request, respond, "r1", 10.0, target, Trace(b"ab" * 16, b"cd" * 8, sampled=False), **more)
+
+
+def stream(**more: Any) -> Call:
+    told = {"prompt_tokens": 20, "completion_tokens": 5, "cached_tokens": 16}
+    return call(streams=True, first_byte_at=10.3, last_byte_at=11.1, chunks=6, **{**told, **more})
+
+
+def shown(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
+    found = families(total(telemetry.snapshot(Readings())))
+    return {(s.name, *s.labels.values()): s.value for family in found for s in family.samples}
+
+
+def after(*calls: Call, latest_names: bool = False) -> dict[tuple[str, ...], float]:
+    telemetry = Telemetry(latest_names=latest_names)
+    meter = Meter(telemetry)
+    for one in calls:
+        meter.finished(one, 12.0)
+    return shown(telemetry)
+
+
+def test_a_stream_leaves_its_times_and_tokens() -> None:
+    found = after(stream())
+    assert found["gen_ai_server_request_duration_seconds_sum", *MODEL, ""] == 2.0
+    assert found["gen_ai_server_time_to_first_token_seconds_sum", *MODEL] == pytest.approx(0.3)
+    assert found["gen_ai_server_time_per_output_token_seconds_sum", *MODEL] == pytest.approx(0.8 / 4)
+    assert found["gen_ai_client_token_usage_sum", *MODEL, "input"] == 20
+    assert found["gen_ai_client_token_usage_bucket", *MODEL, "output", "4.0"] == 0
+    assert found["gen_ai_client_token_usage_bucket", *MODEL, "output", "16.0"] == 1
+    assert found["penstock_gateway_requests_total", "default", "qwen", "200"] == 1
+    assert found["penstock_gateway_response_bytes_total", "default", "qwen"] == 100
+    assert found["penstock_gateway_streams_total", "default", "qwen"] == 1
+    assert found["penstock_gateway_streams_without_usage_total", "default", "qwen"] == 0
+    assert found["penstock_gateway_key_tokens_total", "acme", "default/alice", "input"] == 20
+    assert found["penstock_gateway_key_tokens_total", "acme", "default/alice", "output"] == 5
+    assert found["penstock_gateway_key_tokens_total", "acme", "default/alice", "cached"] == 16
+
+
+def test_a_stream_that_tells_no_usage_is_a_gap_and_leaves_no_tokens() -> None:
+    found = after(stream(prompt_tokens=-1, completion_tokens=-1, cached_tokens=-1))
+    assert found["penstock_gateway_streams_without_usage_total", "default", "qwen"] == 1
+    assert not any(name[0].startswith("gen_ai_client_token_usage") for name in found)
+    assert found["penstock_gateway_key_requests_total", "acme", "default/alice"] == 1
+    assert ("gen_ai_server_time_per_output_token_seconds_count", *MODEL) in found
+    assert found["gen_ai_server_time_per_output_token_seconds_count", *MODEL] == 0
+
+
+def test_an_answer_in_one_piece_leaves_no_times_of_streams() -> None:
+    found = after(call(first_byte_at=10.5, last_byte_at=10.5, prompt_tokens=3, completion_tokens=9))
+    assert found["gen_ai_client_token_usage_sum", *MODEL, "output"] == 9
+    assert not any("time_to_first_token" in name[0] or "streams" in name[0] for name in found)
+
+
+@pytest.mark.parametrize(
+    ("one", "outcome", "error", "series"),
+    [
+        (call(400), "error", "400", None),
+        (call(503, error="no_endpoint_answered"), "error", "no_endpoint_answered", None),
+        (call(200, error="upstream_cut_off", first_byte_at=11.0), "broken", "upstream_cut_off", "broken"),
+        (call(200, error=CLIENT_GONE, first_byte_at=11.0), "cancelled", CLIENT_GONE, "cancelled"),
+        (call(0, error=CLIENT_GONE), "cancelled", CLIENT_GONE, "cancelled"),
+        (call(0), "error", "none", None),
+    ],
+)
+def test_what_went_wrong_is_told_by_its_code(one: Call, outcome: str, error: str, series: str | None) -> None:
+    found = after(one)
+    assert outcome_of(one) == outcome
+    assert found["gen_ai_server_request_duration_seconds_count", *MODEL, error] == 1
+    ended = {
+        key[0]: value for key, value in found.items() if key[0].endswith(("broken_total", "cancelled_total"))
+    }
+    assert ended == ({f"penstock_gateway_{series}_total": 1} if series else {})
+
+
+def test_a_request_that_named_no_service_leaves_nothing_here() -> None:
+    assert not any(name[0].startswith("gen_ai") for name in after(call(404, service=None)))
+
+
+def test_keys_beyond_the_bound_share_the_row_other() -> None:
+    calls = [
+        call(key=KeyRoute(id=str(i), namespace="n", name=f"k{i}", tenant="t"), prompt_tokens=2)
+        for i in range(MAX_KEYS + 7)
+    ]
+    found = after(*calls)
+    assert found["penstock_gateway_key_requests_total", "other", "other"] == 7
+    assert found["penstock_gateway_key_tokens_total", "other", "other", "other"] == 7 * 2
+    assert sum(name[0] == "penstock_gateway_key_requests_total" for name in found) == MAX_KEYS + 1
+
+
+def test_the_newer_names_are_counters_which_are_there_for_a_failed_call_too() -> None:
+    used = ("gen_ai_client_inference_usage_input_tokens_total", *MODEL, "unknown")
+    assert after(call(503), latest_names=True)[used] == 0
+    found = after(stream(), stream(), latest_names=True)
+    assert found[used] == 40
+    assert found["gen_ai_client_inference_usage_cache_read_input_tokens_total", *MODEL, "unknown"] == 32
+    assert found["gen_ai_client_inference_operation_output_tokens_count", *MODEL] == 2
+    assert not any(name[0].startswith("gen_ai_client_token_usage") for name in found)
+
+
+def test_the_newer_names_are_opted_in_by_the_variable_of_the_conventions() -> None:
+    assert wants_latest({"OTEL_SEMCONV_STABILITY_OPT_IN": "http, gen_ai_latest_experimental"})
+    assert not wants_latest({"OTEL_SEMCONV_STABILITY_OPT_IN": "http"})
+    assert not wants_latest({})
+
+
+def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
+    one, two, newer = Telemetry(), Telemetry(), Telemetry(latest_names=True)
+    for telemetry in (one, two, newer):
+        Meter(telemetry).finished(stream(), 12.0)
+    readings = Readings(
+        in_flight={("default", "qwen"): 2}, connections=3, table_version=4, refused={"bad": 1}
+    )
+    others = [two.snapshot(readings), newer.snapshot(readings), None, b"\x01broken"]
+    found = {
+        (s.name, *s.labels.values()): s.value
+        for family in families(total(one.snapshot(readings), others))
+        for s in family.samples
+    }
+    assert found["gen_ai_client_token_usage_sum", *MODEL, "input"] == 40
+    assert found["penstock_gateway_requests_in_flight", "default", "qwen"] == 4
+    assert found["penstock_gateway_connections",] == 6
+    assert found["penstock_gateway_refused_total", "bad"] == 2
+    assert found["penstock_gateway_route_table_version",] == 4
+    assert found["penstock_gateway_workers",] == 2
+    assert found["penstock_gateway_workers_unread",] == 3
+
+
+def test_a_traced_request_stands_beside_its_times() -> None:
+    telemetry = Telemetry()
+    meter, one = Meter(telemetry), stream()
+    meter.finished(one, 12.0)
+    meter.exemplify(one, 12.0, "ab" * 16, 1000.0)
+    found = open_families(total(telemetry.snapshot(Readings()), openmetrics=True))
+    exemplars = {s.name: s.exemplar.value for family in found for s in family.samples if s.exemplar}
+    assert exemplars == {
+        "gen_ai_server_request_duration_seconds_bucket": 2.0,
+        "gen_ai_server_time_to_first_token_seconds_bucket": pytest.approx(0.3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "protocol", "expected"),
+    [
+        ("/v1/chat/completions", "openai", "chat"),
+        ("/openai/v1/embeddings", "openai", "embeddings"),
+        ("/v2/models/m/infer", "v2", "predict"),
+        ("/anything", "openai", "other"),
+    ],
+)
+def test_operations_have_the_names_of_the_conventions(path: str, protocol: str, expected: str) -> None:
+    assert operation(path, protocol) == expected
+
+
+def test_the_buckets_are_those_of_the_conventions() -> None:
+    assert METRICS["duration"].buckets == (
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+        0.32,
+        0.64,
+        1.28,
+        2.56,
+        5.12,
+        10.24,
+        20.48,
+        40.96,
+        81.92,
+    )
+    assert METRICS["tokens"].buckets == (
+        1,
+        4,
+        16,
+        64,
+        256,
+        1024,
+        4096,
+        16384,
+        65536,
+        262144,
+        1048576,
+        4194304,
+        16777216,
+        67108864,
+    )
+    assert METRICS["first_token"].buckets[0] == 0.001
+    assert METRICS["first_token"].buckets[-1] == 10
