@@ -1,0 +1,82 @@
+"""Answers that cannot be read, errors, and whose words they are told in."""
+
+import json
+
+import pytest
+from dialect_world import INFO, completion
+
+from penstock.gateway.dialects.dialect import Dialect, Translated
+from penstock.gateway.dialects.known import dialect_of
+from penstock.kit.errors import NotFound
+
+
+def of(path: str) -> Dialect:
+    found = dialect_of(path)
+    assert found is not None
+    return found
+
+
+def test_the_gateways_own_refusals_are_told_in_the_callers_shape() -> None:
+    error = NotFound("the model 'x' does not exist", code="model_not_found", hint="did you mean 'y'?")
+    both = "the model 'x' does not exist; did you mean 'y'?"
+    assert json.loads(of("/v1/messages").error_body(error, "r")) == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": both},
+        "request_id": "r",
+    }
+    assert json.loads(of("/api/chat").error_body(error, "r")) == {"error": both}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/messages", "anthropic"),
+        ("/api/chat", "ollama"),
+        ("/api/none", "ollama"),
+        ("/v1/chat/completions", None),
+    ],
+)
+def test_a_path_says_whose_words_to_use(path: str, name: str | None) -> None:
+    found = dialect_of(path)
+    assert (found.name if found else None) == name
+
+
+CALL = [{"id": "c", "function": {"name": "f", "arguments": '{"a":'}}]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/chat", "/api/embed", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"choices":[]}', b'{"choices":7}'])
+def test_an_answer_that_cannot_be_read_is_a_502(path: str, body: bytes) -> None:
+    status, told = of(path).whole(200, body, Translated(asked=path, path="/x", model="m"), INFO)
+    assert status == 502
+    assert b"cannot be read" in told
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/chat"])
+@pytest.mark.parametrize(("finish", "expected"), [("tool_calls", 502), ("length", 200)])
+def test_arguments_that_are_no_json_are_an_error_unless_the_limit_cut_them(
+    path: str, finish: str, expected: int
+) -> None:
+    status, _ = of(path).whole(
+        200, completion(finish, tool_calls=CALL), Translated(asked=path, path="/x", model="m"), INFO
+    )
+    assert status == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"object":"error","message":"too long","code":400}', "too long"),
+        (b'{"detail":"Not Found"}', "Not Found"),
+        (b'{"error":"plain"}', "plain"),
+        (b"Bad Gateway", "Bad Gateway"),
+        (b"", "the engine gave no reason"),
+        (b'{"detail":[{"loc":["body"],"msg":"x"}]}', '[{"loc":["body"],"msg":"x"}]'),
+    ],
+)
+def test_an_engines_own_words_are_found(body: bytes, words: str) -> None:
+    request = Translated(asked="/api/chat", path="/x", model="m")
+    assert of("/api/chat").whole(422, body, request, INFO) == (
+        422,
+        json.dumps({"error": words}, separators=(",", ":")).encode(),
+    )
