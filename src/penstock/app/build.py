@@ -15,6 +15,7 @@ from penstock import __version__
 from penstock.app.home import Home
 from penstock.app.settings import DeclaredNode, Settings
 from penstock.contracts.controller import Controller
+from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
 from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.feed import Feed, RouteController
@@ -75,6 +76,7 @@ class ControlPlane:
                 cluster, cache, named("inference-service"), clock, gateway_addr=settings.gateway_addr
             ),
             RouteController(cache, self.feed, clock),
+            ApiKeyController(cluster, cache, named("api-keys"), clock),
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
             JobController(cluster, cache, named("job-controller"), clock),
