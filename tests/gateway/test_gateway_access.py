@@ -182,6 +182,15 @@ def test_a_verdict_does_not_outlive_the_table_that_it_was_made_from() -> None:
 @pytest.mark.parametrize("local", ["healthz", "readyz", "v2_live", "v2_ready"])
 def test_probes_need_no_key(local: Local) -> None:
     access(key()).authorize(call(local=local))
+    access(key()).authorize(call((b"x-api-key", b"psk-wrong"), local=local))
+
+
+def test_a_stranger_is_told_of_the_key_before_anything_else() -> None:
+    made = access(key())
+    assert made.caller([AUTHORIZATION]) == key()
+    for headers in ([], [(b"x-api-key", b"psk-0123456789ab-x")]):
+        with pytest.raises(Unauthorized):
+            made.caller(headers)
 
 
 def test_metrics_need_an_admin_key_where_keys_are_asked_for() -> None:

@@ -67,14 +67,23 @@ class Access:
 
     def authorize(self, call: Call) -> None:
         """Set `call.key`. Raises Unauthorized; Forbidden for what only an admin may see."""
-        token = presented(call.request.headers, self._required)
         local = call.target.local
-        if token:
-            call.key = self._key_of(token)
-        elif self._required and local not in OPEN:
-            _refuse(may_enter(None, None, given=False, required=True, now=0.0))
+        if local in OPEN:
+            return
+        call.key = self.caller(call.request.headers)
         if local in ADMIN:
             _refuse(may_administer(call.key, required=self._required))
+
+    def caller(self, headers: Headers) -> KeyRoute | None:
+        """Whose request this is, None for nobody's. Raises Unauthorized, also where there is no path or model for it:
+        a stranger should not find out by trying.
+        """
+        token = presented(headers, self._required)
+        if token:
+            return self._key_of(token)
+        if self._required:
+            raise _refusal(may_enter(None, None, given=False, required=True, now=0.0))
+        return None
 
     def check(self, call: Call) -> None:
         """Once `call.service` is known. Raises Forbidden if it is out of the key's reach."""
