@@ -9,8 +9,22 @@ from itertools import pairwise
 import msgspec
 
 from penstock.gateway.dialects.dialect import CallInfo, Dialect, Translated
+from penstock.gateway.dialects.known import DIALECTS
 
+PATHS = (
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+)
 INFO = CallInfo("req-1", 1_800_000_000.0, lambda: 0.25)
+
+
+def of(path: str) -> Dialect:
+    """The dialect that has this path."""
+    return DIALECTS["anthropic" if path.startswith("/v1/") else "ollama"]
 
 
 def sse(*events: object, done: bool = True) -> bytes:

@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from dialect_world import sent
+from dialect_world import PATHS, of, sent
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.gateway.dialects.anthropic.dialect import Anthropic
-from penstock.gateway.dialects.known import BY_PATH
-from penstock.kit.errors import InvalidInput
+from penstock.kit.errors import InvalidInput, NotFound
 
 HELLO = {"role": "user", "content": "hello"}
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"}}
@@ -227,25 +226,31 @@ shaped = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(BY_PATH)), st.dictionaries(names, shaped, max_size=6) | shaped, st.booleans())
+@given(st.sampled_from(PATHS), st.dictionaries(names, shaped, max_size=6) | shaped, st.booleans())
 def test_any_body_is_translated_or_refused(path: str, body: object, complete: bool) -> None:
     if complete and isinstance(body, dict):
         body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [body]}], **body}
     try:
-        found = BY_PATH[path].request(path, json.dumps(body).encode())
+        found = of(path).request(path, json.dumps(body).encode())
     except InvalidInput as error:
         assert error.message
     else:
         assert not found.path or sent(found)["model"] == found.model
 
 
-@given(st.sampled_from(sorted(BY_PATH)), st.binary(max_size=40))
+@given(st.sampled_from(PATHS), st.binary(max_size=40))
 def test_any_bytes_are_refused(path: str, body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        BY_PATH[path].request(path, body)
+        of(path).request(path, body)
 
 
 def test_a_body_that_is_nested_without_end_is_refused() -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
     with pytest.raises(InvalidInput, match="nested too deeply"):
         Anthropic().request("/v1/messages", b'{"model":"m","later":' + deep + b"}")
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/api/pull", "/api/generate/", "/v1/messages/"])
+def test_the_rest_of_a_protocol_is_not_offered(path: str) -> None:
+    with pytest.raises(NotFound, match=f"{path} of .+ API is not offered here"):
+        of(path).request(path, b'{"model":"m","max_tokens":1,"messages":[],"prompt":"a","input":"a"}')

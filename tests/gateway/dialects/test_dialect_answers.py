@@ -3,17 +3,10 @@
 import json
 
 import pytest
-from dialect_world import INFO, completion
+from dialect_world import INFO, completion, of
 
-from penstock.gateway.dialects.dialect import Dialect, Translated
-from penstock.gateway.dialects.known import dialect_of
+from penstock.gateway.dialects.dialect import Translated
 from penstock.kit.errors import NotFound
-
-
-def of(path: str) -> Dialect:
-    found = dialect_of(path)
-    assert found is not None
-    return found
 
 
 def test_the_gateways_own_refusals_are_told_in_the_callers_shape() -> None:
@@ -25,20 +18,6 @@ def test_the_gateways_own_refusals_are_told_in_the_callers_shape() -> None:
         "request_id": "r",
     }
     assert json.loads(of("/api/chat").error_body(error, "r")) == {"error": both}
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("/v1/messages", "anthropic"),
-        ("/api/chat", "ollama"),
-        ("/api/none", "ollama"),
-        ("/v1/chat/completions", None),
-    ],
-)
-def test_a_path_says_whose_words_to_use(path: str, name: str | None) -> None:
-    found = dialect_of(path)
-    assert (found.name if found else None) == name
 
 
 CALL = [{"id": "c", "function": {"name": "f", "arguments": '{"a":'}}]

@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from dialect_world import INFO, cut, delta, sse, told, tool_piece, usage_chunk
+from dialect_world import INFO, cut, delta, of, sse, told, tool_piece, usage_chunk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.dialects.dialect import Dialect, Translated
-from penstock.gateway.dialects.known import BY_PATH
+from penstock.gateway.dialects.dialect import Translated
 from penstock.gateway.dialects.stream import MAX_EVENT_BYTES
 
 ASKED = [
@@ -36,12 +35,8 @@ deltas = st.one_of(
 streams = st.builds(lambda events, done: sse(*events, done=done), st.lists(deltas, max_size=8), st.booleans())
 
 
-def of(asked: Translated) -> Dialect:
-    return BY_PATH[asked.asked]
-
-
 def tell(asked: Translated, *pieces: bytes) -> bytes:
-    return told(of(asked), asked, list(pieces))
+    return told(of(asked.asked), asked, list(pieces))
 
 
 @given(
@@ -68,12 +63,12 @@ def test_a_stream_ends_well_or_with_one_error(asked: Translated, stream: bytes) 
 
 @given(st.sampled_from(ASKED), streams)
 def test_each_event_is_told_as_soon_as_it_is_whole(asked: Translated, stream: bytes) -> None:
-    running = of(asked).stream(asked, INFO)
+    running = of(asked.asked).stream(asked, INFO)
     so_far, seen = b"", b""
     for event in stream.split(b"\n\n")[:-1]:
         so_far += running.feed(event + b"\n\n")
         seen += event + b"\n\n"
-        fresh = of(asked).stream(asked, INFO)
+        fresh = of(asked.asked).stream(asked, INFO)
         assert fresh.feed(seen) == so_far
 
 
@@ -111,7 +106,7 @@ class TestEnds:
         assert tell(asked).count(ERROR_WORDS[asked.asked]) == 1
 
     def test_after_an_error_nothing_more_is_said(self, asked: Translated) -> None:
-        running = of(asked).stream(asked, INFO)
+        running = of(asked.asked).stream(asked, INFO)
         assert b"gone" in running.fail(503, "the engine is gone")
         assert running.over
         assert running.feed(sse(delta(content="so"))) + running.fail(503, "again") + running.end() == b""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from penstock.gateway.dialects.stream import Stream
-from penstock.kit.errors import PlatformError
+from penstock.kit.errors import NotFound, PlatformError
 
 Body = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Dialect(Protocol):
         """`anthropic` or `ollama`."""
 
     def request(self, path: str, body: bytes) -> Translated:
-        """Raises InvalidInput with the field's path, and for what cannot be said in OpenAI's words."""
+        """Raises InvalidInput with the field's path, also for what cannot be said in OpenAI's words; NotFound for another path."""
 
     def whole(self, status: int, body: bytes, asked: Translated, info: CallInfo) -> tuple[int, bytes]:
         """Status and body for the caller, of the engine's complete answer or its error.
@@ -67,6 +67,15 @@ class Dialect(Protocol):
 def explain(error: PlatformError) -> str:
     """Message and hint, as one text for shapes that have one field for it."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def not_offered(path: str, whose: str, offered: Sequence[str]) -> NotFound:
+    """For the rest of a protocol, which serves other ends than to ask a model."""
+    return NotFound(
+        f"{path} of {whose}'s API is not offered here",
+        code="unknown_path",
+        hint=f"there are {', '.join(offered)}",
+    )
 
 
 def given(**fields: Any) -> Body:

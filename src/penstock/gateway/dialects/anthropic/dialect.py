@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.gateway.dialects.anthropic import answer
 from penstock.gateway.dialects.anthropic.events import Events
-from penstock.gateway.dialects.anthropic.request import COUNT_TOKENS, MESSAGES, translate
+from penstock.gateway.dialects.anthropic.request import translate
 from penstock.gateway.dialects.dialect import CallInfo, Translated, explain
 from penstock.gateway.dialects.stream import Stream
 from penstock.kit.errors import PlatformError
@@ -14,10 +14,9 @@ class Anthropic:
     """Has no state."""
 
     name = "anthropic"
-    paths = (MESSAGES, COUNT_TOKENS)
 
     def request(self, path: str, body: bytes) -> Translated:
-        """Raises InvalidInput with the field's path."""
+        """Raises InvalidInput with the field's path, NotFound for another path."""
         return translate(path, body)
 
     def whole(self, status: int, body: bytes, asked: Translated, info: CallInfo) -> tuple[int, bytes]:

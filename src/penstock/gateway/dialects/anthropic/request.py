@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from penstock.gateway.dialects.anthropic import body as anthropic
 from penstock.gateway.dialects.anthropic.turns import messages
-from penstock.gateway.dialects.dialect import Body, Translated, encode, given
+from penstock.gateway.dialects.dialect import Body, Translated, encode, given, not_offered
 from penstock.gateway.dialects.reading import missing, read, unknown, wrong
 
 MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
@@ -15,9 +15,11 @@ _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 
 
 def translate(path: str, content: bytes) -> Translated:
-    """Raises InvalidInput with the path of the field that is wrong."""
+    """Raises InvalidInput with the path of the field that is wrong, and NotFound for another path."""
     if path == COUNT_TOKENS:
         return _count(read(anthropic.COUNTED, content))
+    if path != MESSAGES:
+        raise not_offered(path, "Anthropic", (MESSAGES, COUNT_TOKENS))
     asked = read(anthropic.REQUEST, content)
     if asked.max_tokens < 1:
         raise wrong("max_tokens", str(asked.max_tokens), "an integer of at least 1")

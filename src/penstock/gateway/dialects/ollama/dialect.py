@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.gateway.dialects.dialect import CallInfo, Translated, explain
 from penstock.gateway.dialects.ollama import answer
 from penstock.gateway.dialects.ollama.lines import Lines
-from penstock.gateway.dialects.ollama.request import CHAT, EMBED, EMBEDDINGS, GENERATE, translate
+from penstock.gateway.dialects.ollama.request import translate
 from penstock.gateway.dialects.stream import Stream
 from penstock.kit.errors import PlatformError
 
@@ -14,10 +14,9 @@ class Ollama:
     """Has no state."""
 
     name = "ollama"
-    paths = (CHAT, GENERATE, EMBED, EMBEDDINGS)
 
     def request(self, path: str, body: bytes) -> Translated:
-        """Raises InvalidInput with the field's path."""
+        """Raises InvalidInput with the field's path, NotFound for another path."""
         return translate(path, body)
 
     def whole(self, status: int, body: bytes, asked: Translated, info: CallInfo) -> tuple[int, bytes]:

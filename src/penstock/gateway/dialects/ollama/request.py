@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.gateway.dialects.dialect import Body, Translated, encode, given
+from penstock.gateway.dialects.dialect import Body, Translated, encode, given, not_offered
 from penstock.gateway.dialects.ollama import body as ollama
 from penstock.gateway.dialects.ollama.turns import content, messages
 from penstock.gateway.dialects.reading import missing, read, unknown, wrong
@@ -14,14 +14,14 @@ _NEVER = (0, "0", "0s", "0m", "0h")
 
 
 def translate(path: str, body: bytes) -> Translated:
-    """Raises InvalidInput with the path of the field that is wrong."""
-    match path:
-        case "/api/chat":
-            return _chat(read(ollama.CHAT, body))
-        case "/api/generate":
-            return _generate(read(ollama.GENERATE, body))
-        case _:
-            return _embed(path, read(ollama.EMBED, body))
+    """Raises InvalidInput with the path of the field that is wrong, and NotFound for another path."""
+    if path == CHAT:
+        return _chat(read(ollama.CHAT, body))
+    if path == GENERATE:
+        return _generate(read(ollama.GENERATE, body))
+    if path in (EMBED, EMBEDDINGS):
+        return _embed(path, read(ollama.EMBED, body))
+    raise not_offered(path, "Ollama", (CHAT, GENERATE, EMBED, EMBEDDINGS))
 
 
 def _chat(asked: ollama.Chat) -> Translated:
