@@ -314,3 +314,12 @@ def test_metrics_count_what_was_asked_and_answered(engine: EngineProcess) -> Non
         usage["completion_tokens"],
         1,
     ]
+
+
+def test_the_tokens_of_a_prompt_are_counted_as_they_are_billed(engine: EngineProcess) -> None:
+    for asked in ({"messages": FRANCE}, {"prompt": "The capital of France"}):
+        billed = ask(engine, **asked, max_tokens=1).json()["usage"]["prompt_tokens"]
+        counted = engine.client.post("/tokenize", json={"model": "tiny"} | asked).json()
+        assert (counted["count"], len(counted["tokens"])) == (billed, billed)
+    refused = engine.client.post("/tokenize", json={"prompt": [1]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.engine.text import Text
-from penstock.engine.wishes import MAX_CHOICES, MAX_PROMPTS, Bounds, Wish, read_wish
+from penstock.engine.wishes import MAX_CHOICES, MAX_PROMPTS, Bounds, Wish, read_prompt, read_wish
 from penstock.kit.errors import InvalidInput, NotFound, PlatformError
 
 TEXT = Text(Path(__file__).parents[2] / "src/penstock/models/penstock-tiny")
@@ -259,3 +259,16 @@ def test_no_body_raises_anything_but_the_platforms_errors(body: dict[str, Any], 
         return
     assert all(wish.prompts)
     assert wish.choices >= 1
+
+
+def test_a_prompt_is_tokenized_as_it_is_when_it_is_answered() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    for asked in ({"messages": HELLO}, {"messages": HELLO, "tools": tools}):
+        assert read_prompt(asked, TEXT, BOUNDS) == chat(**asked).prompts[0]
+    assert read_prompt({"prompt": "Hello"}, TEXT, BOUNDS) == complete().prompts[0]
+
+
+@pytest.mark.parametrize("asked", [{}, {"prompt": [1]}, {"messages": []}, {"messages": "x"}])
+def test_what_is_no_prompt_is_not_tokenized(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"prompt|messages"):
+        read_prompt(asked, TEXT, BOUNDS)

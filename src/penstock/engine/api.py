@@ -15,7 +15,7 @@ from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
 from penstock.engine.surface import Surface, model_object
 from penstock.engine.text import Text
-from penstock.engine.wishes import Bounds, Wish, read_object, read_wish
+from penstock.engine.wishes import Bounds, Wish, read_object, read_prompt, read_wish
 from penstock.kit.errors import InvalidInput, Unavailable
 
 Choice = tuple[str, str, list[Logprob]]
@@ -47,7 +47,7 @@ class Api(Surface):
                     hint="serve an embedding model, with a runtime that offers embeddings",
                 )
             case ("POST", "/tokenize"):
-                ids = self._text.encode(str(read_object(exchange.body).get("prompt", "")))
+                ids = read_prompt(read_object(exchange.body), self._text, self._bounds)
                 exchange.send(
                     200, {"tokens": ids, "count": len(ids), "max_model_len": self._bounds.context_tokens}
                 )

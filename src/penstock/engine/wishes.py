@@ -73,6 +73,17 @@ def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
     )
 
 
+def read_prompt(body: dict[str, Any], text: Text, bounds: Bounds) -> list[int]:
+    """The tokens that a request with these `messages` (and `tools`), or this `prompt`, begins with; vLLM's /tokenize. Raises InvalidInput."""
+    check_model(body.get("model", bounds.model), bounds.model)
+    if "messages" in body:
+        return _chat_prompt(body, text, bounds)[0]
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str):
+        raise wrong("prompt", prompt, "a string, or messages in its stead")
+    return _encode(prompt, text, bounds, special=True)
+
+
 def read_object(body: bytes) -> dict[str, Any]:
     """A request's body. Raises InvalidInput unless it is a JSON object."""
     try:
