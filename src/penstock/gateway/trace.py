@@ -7,6 +7,7 @@ the low half of the trace id as OpenTelemetry's TraceIdRatioBased does, so that 
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
@@ -16,30 +17,45 @@ TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
 MAX_STATE_BYTES = 512
 """A longer `tracestate` is dropped whole, as the recommendation allows."""
 
-_PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_PARENT = re.compile(
+    rb"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
 _STATE = re.compile(rb"[ -~\t]*")
-_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
+_LOW = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace:
-    """The part of a trace that is this gateway's. Ids are lower-case hex; `parent` is b"" where the trace begins here."""
+    """The part of a trace that is this gateway's. Ids are lower-case hex; `parent` is the caller's span, b"" where the trace begins here.
 
-    id: bytes
-    span: bytes
+    `traceparent` is for the engine: our span is its parent. `tracestate` is passed on as it came.
+    """
+
+    traceparent: bytes
     sampled: bool
     parent: bytes = b""
-    state: bytes = b""
+    tracestate: bytes = b""
+
+    @property
+    def id(self) -> bytes:
+        """32 digits."""
+        return self.traceparent[3:35]
+
+    @property
+    def span(self) -> bytes:
+        """16 digits."""
+        return self.traceparent[36:52]
 
     @property
     def headers(self) -> Headers:
-        """For the engine: our span is its parent."""
-        parent = b"00-%s-%s-0%d" % (self.id, self.span, self.sampled)
-        return [(TRACEPARENT, parent), (TRACESTATE, self.state)] if self.state else [(TRACEPARENT, parent)]
+        """For the engine."""
+        if self.tracestate:
+            return [(TRACEPARENT, self.traceparent), (TRACESTATE, self.tracestate)]
+        return [(TRACEPARENT, self.traceparent)]
 
 
 class Traces:
-    """Begins or goes on with the trace of each request."""
+    """Begins the trace of each request, or goes on with the caller's."""
 
     def __init__(self, ratio: float = 0.0, *, random: Random | None = None) -> None:
         """`ratio` of new traces are sampled, 0 to 1. `random` is for tests; ids need to be distinct, not secret."""
@@ -48,24 +64,17 @@ class Traces:
 
     def begin(self, traceparent: bytes = b"", tracestate: bytes = b"") -> Trace:
         """Of a request with these headers; a malformed one counts as none, and its state goes with it."""
-        if traceparent:
-            found = _PARENT.fullmatch(traceparent)
-            if found is not None:
-                version, trace, parent, flags, more = found.groups()
-                if not (
-                    version == b"ff"
-                    or trace == _NO_TRACE
-                    or parent == _NO_SPAN
-                    or (more and version == b"00")
-                ):
-                    state = (
-                        tracestate
-                        if len(tracestate) <= MAX_STATE_BYTES and _STATE.fullmatch(tracestate)
-                        else b""
-                    )
-                    return Trace(
-                        trace, b"%016x" % (self._bits(64) or 1), int(flags, 16) & 1 == 1, parent, state
-                    )
+        found = _PARENT.fullmatch(traceparent) if traceparent else None
+        if found is not None:
+            return self._go_on(found, tracestate)
         bits = self._bits(192)
-        ids = b"%048x" % bits
-        return Trace(ids[:32], ids[32:], (bits >> 64) & 0xFFFFFFFFFFFFFFFF < self._bound)
+        ids = hexlify(bits.to_bytes(24, "big"))
+        sampled = (bits >> 64) & _LOW < self._bound
+        return Trace(b"00-" + ids[:32] + b"-" + ids[32:] + (b"-01" if sampled else b"-00"), sampled)
+
+    def _go_on(self, found: re.Match[bytes], tracestate: bytes) -> Trace:
+        trace, parent, flags = found.groups()
+        sampled = int(flags, 16) & 1 == 1
+        state = tracestate if len(tracestate) <= MAX_STATE_BYTES and _STATE.fullmatch(tracestate) else b""
+        own = b"00-%b-%016x-0%d" % (trace, self._bits(64) or 1, sampled)
+        return Trace(own, sampled, parent, state)

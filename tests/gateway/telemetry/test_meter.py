@@ -13,7 +13,7 @@ from penstock.gateway.paths import Target
 from penstock.gateway.telemetry.meter import CLIENT_GONE, Meter, outcome_of
 from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
 from penstock.gateway.telemetry.names import METRICS, operation, wants_latest
-from penstock.gateway.trace import Trace
+from penstock.gateway.trace import Traces
 from penstock.gateway.wire.message import Request
 
 SERVICE = ServiceRoute(namespace="default", name="qwen", uid="u", engine_model="qwen2")
@@ -26,7 +26,7 @@ def call(status: int = 200, path: str = "/v1/chat/completions", **more: Any) -> 
     respond: Any = SimpleNamespace(status=status, sent_bytes=100)
     target = Target("openai", path=path)
     more = {"service": SERVICE, "key": KEY, **more}
-    return Call(request, respond, "r1", 10.0, target, Trace(b"ab" * 16, b"cd" * 8, sampled=False), **more)
+    return Call(request, respond, "r1", 10.0, target, Traces().begin(), **more)
 
 
 def stream(**more: Any) -> Call:

@@ -74,10 +74,11 @@ class Meter:
             self._tokens(call, rows, known=known)
 
     def _tokens(self, call: Call, rows: _Rows, *, known: bool) -> None:
+        prompt, completion, cached = call.prompt_tokens, call.completion_tokens, call.cached_tokens
         prompt, completion, cached = (
-            max(call.prompt_tokens, 0),
-            max(call.completion_tokens, 0),
-            max(call.cached_tokens, 0),
+            prompt if prompt > 0 else 0,
+            completion if completion > 0 else 0,
+            cached if cached > 0 else 0,
         )
         if known:
             tokens = rows.tokens
