@@ -52,7 +52,15 @@ def call(of: KeyRoute | None, *, body: bytes = b"x" * 400, model: str = "prod/ll
     headers = more.pop("headers", JSON)
     request = Request(b"POST", path.encode(), headers, body, True, "127.0.0.1")
     return Call(
-        request, cast(Any, None), "r", 0.0, Target(protocol, path=path), service=service, key=of, **more
+        request,
+        cast(Any, None),
+        "r",
+        0.0,
+        Target(protocol, path=path),
+        cast(Any, None),
+        service=service,
+        key=of,
+        **more,
     )
 
 

@@ -73,11 +73,15 @@ class Refusal(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a call holds until it is settled: `tokens` is the whole estimate, `prompt` the part of it that is sure."""
+    """What a call holds until it is settled: `tokens` is the whole estimate, `prompt` the part of it that is sure.
+
+    `is_shared` says that it was taken from buckets outside of this process.
+    """
 
     buckets: tuple[Bucket, ...]
     prompt: int
     tokens: int
+    is_shared: bool = False
 
 
 class Standing(NamedTuple):
@@ -115,11 +119,28 @@ def reserve(buckets: Sequence[Bucket], prompt: int, tokens: int, now: float) -> 
             or bucket.tokens < share - _TOLERANCE
             or prompt > bucket.max_tokens
         ):
-            return _refusal(buckets, prompt, tokens, now)
+            return lasting(buckets, prompt, tokens, now)
     for bucket in buckets:
         bucket.requests -= 1.0
         bucket.tokens -= tokens if tokens < bucket.max_tokens else bucket.max_tokens
     return None
+
+
+def lasting(buckets: Sequence[Bucket], prompt: int, tokens: int, now: float) -> Refusal:
+    """Of the refusals by buckets that do not all have what is asked for, the one that lasts longest."""
+    worst: Refusal | None = None
+    for bucket in buckets:
+        refill(bucket, now)
+        share = reserved(bucket, tokens)
+        for refusal in (
+            Refusal(bucket, "requests", 1, _wait_s(1.0 - bucket.requests, bucket.requests_per_s)),
+            Refusal(bucket, "tokens", share, _wait_s(share - bucket.tokens, bucket.tokens_per_s)),
+            Refusal(bucket, "tokens", prompt, inf if prompt > bucket.max_tokens else 0.0),
+        ):
+            if worst is None or refusal.retry_after_s > worst.retry_after_s:
+                worst = refusal
+    assert worst is not None
+    return worst
 
 
 def reserved(bucket: Bucket, tokens: int) -> int:
@@ -155,23 +176,6 @@ def _standing(capacity: float, level: float, per_s: float) -> Standing | None:
     if capacity == inf:
         return None
     return Standing(int(capacity), max(0, int(level + _TOLERANCE)), (capacity - level) / per_s)
-
-
-def _refusal(buckets: Sequence[Bucket], prompt: int, tokens: int, now: float) -> Refusal:
-    """The one that lasts longest."""
-    worst: Refusal | None = None
-    for bucket in buckets:
-        refill(bucket, now)
-        share = reserved(bucket, tokens)
-        for refusal in (
-            Refusal(bucket, "requests", 1, _wait_s(1.0 - bucket.requests, bucket.requests_per_s)),
-            Refusal(bucket, "tokens", share, _wait_s(share - bucket.tokens, bucket.tokens_per_s)),
-            Refusal(bucket, "tokens", prompt, inf if prompt > bucket.max_tokens else 0.0),
-        ):
-            if worst is None or refusal.retry_after_s > worst.retry_after_s:
-                worst = refusal
-    assert worst is not None
-    return worst
 
 
 def _wait_s(lacking: float, per_s: float) -> float:

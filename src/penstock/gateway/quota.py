@@ -40,7 +40,9 @@ NO_TEXT = (b"base64", b'"input_audio"', b'"images"')
 
 
 class Quota:
-    """Synchronous and exact within one worker. One writer: the event loop of this worker."""
+    """Exact within one worker. `waits` says that `reserve_async` has to be used. One writer: the event loop of this worker."""
+
+    waits = False
 
     def __init__(self, clock: Clock) -> None:
         """No key is limited before a table says so."""
@@ -78,9 +80,6 @@ class Quota:
 
     def reserve(self, call: Call) -> None:
         """Take what the call is thought to need. Raises Exhausted, or InvalidInput where it can never be had."""
-        key = call.key
-        if key is None or key.id not in self._limited:
-            return
         buckets = self.buckets_of(call)
         if not buckets:
             return
@@ -97,6 +96,10 @@ class Quota:
             for bucket in buckets:
                 self.spent(bucket, 1, reserved(bucket, tokens))
 
+    async def reserve_async(self, call: Call) -> None:
+        """`reserve`, where buckets may lie outside of this process."""
+        self.reserve(call)
+
     def settle(self, call: Call) -> None:
         """Exchange the estimate for what was used; once, however the call ended."""
         held = call.reservation
@@ -111,9 +114,6 @@ class Quota:
 
     def headers(self, call: Call) -> Headers:
         """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand now."""
-        key = call.key
-        if key is None or key.id not in self._limited:
-            return []
         buckets = self.buckets_of(call)
         if not buckets:
             return []
@@ -128,16 +128,15 @@ class Quota:
         return headers
 
     def buckets_of(self, call: Call) -> tuple[Bucket, ...]:
-        """Those that this call of a limited key falls under."""
+        """Those that this call falls under; none if its key has no limits, or no service is known yet."""
         key, service = call.key, call.service
-        if key is None or service is None:
+        if key is None or service is None or key.id not in self._limited:
             return ()
         pair = (key.id, service.namespace, service.name)
         found = self._matched.get(pair)
         if found is None:
             name = f"{service.namespace}/{service.name}"
-            limited = self._limited.get(key.id, ())
-            found = tuple(bucket for bucket in limited if matches_any((bucket.limit.model,), name))
+            found = tuple(b for b in self._limited[key.id] if matches_any((b.limit.model,), name))
             if len(self._matched) >= MAX_MATCHED:
                 self._matched.clear()
             self._matched[pair] = found

@@ -1,0 +1,168 @@
+"""Scripts on a Redis, many in one round trip, without any caller ever waiting for long.
+
+Commands that come while a round trip is under way go out together with the next one, over one connection, in their order. When Redis
+does not answer within TIMEOUT_S it is away: everything that waits is told so at once, and until it answers a ping nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from functools import cache
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from penstock.kit.clock import Clock
+from penstock.kit.errors import InvalidInput
+
+TIMEOUT_S = 0.05
+CONNECT_S = 2.0
+AWAY_S = 1.0
+"""Between two looks whether it is back."""
+MAX_BATCH = 256
+MAX_WAITING = 8192
+"""Commands that wait; a further one is treated as if Redis were away."""
+Answer = list[Any]
+log = logging.getLogger(__name__)
+
+
+class Command(NamedTuple):
+    """One run of a Lua script, which answers with a list."""
+
+    script: str
+    keys: tuple[str, ...]
+    arguments: tuple[str | int, ...]
+
+
+class RedisClient:
+    """`is_away` until `run` has reached it; `lost` counts commands of `tell` that it did not get. Neither logs nor errors tell more of the URL than host, port or socket."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        """`url`: redis://, rediss:// (TLS) or unix://. Raises InvalidInput, without the URL, for any other."""
+        try:
+            self._redis = Redis.from_url(
+                url,
+                max_connections=2,
+                socket_timeout=CONNECT_S,
+                socket_connect_timeout=CONNECT_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+            parts = urlsplit(url)
+            self._where = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+        except (ValueError, TypeError):
+            raise InvalidInput(
+                "the URL of Redis cannot be read",
+                code="invalid_redis_url",
+                hint="write redis://USER:PASSWORD@HOST:PORT/DB, rediss://… for TLS, or unix:///PATH",
+            ) from None
+        self._clock = clock
+        self._waiting: deque[tuple[Command, asyncio.Future[Answer | None] | None]] = deque()
+        self._in_flight: list[tuple[Command, asyncio.Future[Answer | None] | None]] = []
+        self._wanted = asyncio.Event()
+        self._complained = False
+        self.is_away = True
+        self.lost = 0
+
+    def ask(self, command: Command) -> asyncio.Future[Answer | None]:
+        """What the script answers; None if Redis is away, or does not answer in time."""
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        if not self._put(command, future):
+            future.set_result(None)
+        return future
+
+    def tell(self, command: Command) -> None:
+        """Run it soon, in order with all others."""
+        if not self._put(command, None):
+            self.lost += 1
+
+    async def run(self) -> None:
+        """Connect, work, and connect again, until cancelled."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        await self._redis.ping()
+                    self.is_away = False
+                    await self._work()
+                except (RedisError, OSError, TimeoutError) as error:
+                    self._complain(error)
+                await self._leave()
+                await self._clock.sleep(AWAY_S)
+        finally:
+            await self._leave()
+
+    def _put(self, command: Command, future: asyncio.Future[Answer | None] | None) -> bool:
+        if self.is_away or len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append((command, future))
+        self._wanted.set()
+        return True
+
+    async def _work(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                self._in_flight = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+                async with asyncio.timeout(TIMEOUT_S):
+                    answers = await self._send([command for command, _ in self._in_flight])
+                for (_, future), answer in zip(self._in_flight, answers, strict=True):
+                    if future is not None and not future.done():
+                        future.set_result(answer)
+                self._in_flight = []
+                if self._complained:
+                    self._complained = False
+                    log.info("Redis at %s answers again", self._where)
+
+    async def _send(self, commands: list[Command]) -> list[Answer]:
+        answers = await self._execute(commands)
+        missing = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missing:
+            for script in {commands[i].script for i in missing}:
+                await self._redis.script_load(script)
+            again = await self._execute([commands[i] for i in missing])
+            for i, answer in zip(missing, again, strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    async def _execute(self, commands: list[Command]) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.evalsha(_sha(command.script), len(command.keys), *command.keys, *command.arguments)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            return answers
+
+    async def _leave(self) -> None:
+        self.is_away = True
+        for _, future in (*self._in_flight, *self._waiting):
+            if future is None:
+                self.lost += 1
+            elif not future.done():
+                future.set_result(None)
+        self._in_flight = []
+        self._waiting.clear()
+        await self._redis.aclose()
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning(
+                "Redis at %s is away (%s): this gateway keeps to rate limits by itself until it answers",
+                self._where,
+                type(error).__name__,
+            )
+
+
+@cache
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
