@@ -1,8 +1,9 @@
 /* A fake OpenAI engine, far faster than any proxy: one thread, epoll, answers made once.
  *
- * backend PORT: listens on 127.0.0.1:PORT until it is ended. GET is answered with what routers ask an engine for. POST is answered with
- * a chat.completion, or with `"stream":true` by `max_tokens` events, one each `seed` milliseconds, each in a write of its own, then one
- * with the usage where `include_usage` asks for it, and `[DONE]`. Bodies are searched, not parsed: the load generator writes them.
+ * backend PORT: listens on 127.0.0.1:PORT until it is ended. GET is answered with what routers ask an engine for. POST is answered
+ * with a chat.completion, or with `"stream":true` by `max_tokens` events, one each `seed` milliseconds, each in a write of its own;
+ * the last of them says why it finished. Then come one with the usage, where `include_usage` asks for it, and `[DONE]`. Bodies are
+ * searched, not parsed: the load generator writes them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,12 +47,15 @@ static const char STREAM_HEAD[] =
 static const char EVENT[] =
     "data: {\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\","
     "\"choices\":[{\"index\":0,\"delta\":{\"content\":\" water\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
+static const char FINISH[] =
+    "data: {\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\","
+    "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n";
 static const char USAGE[] =
     "data: {\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\","
     "\"choices\":[],\"usage\":{\"prompt_tokens\":100,\"completion_tokens\":100,\"total_tokens\":200}}\n\n";
 static const char LAST[] = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
 
-static char info[1024], completion[1024], event[512], usage[512];
+static char info[1024], completion[1024], event[512], finish[512], usage[512];
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -155,7 +159,7 @@ static int send_next(struct connection *c) {
     if (c->left-- > 0) {
         c->due += c->interval;
         enter_queue(c);
-        return send_text(c->fd, event);
+        return send_text(c->fd, c->left ? event : finish);
     }
     return (!c->usage || send_text(c->fd, usage)) && send_text(c->fd, LAST);
 }
@@ -205,6 +209,7 @@ int main(int count, char **arguments) {
              "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s", sizeof COMPLETION - 1,
              COMPLETION);
     snprintf(event, sizeof event, "%zx\r\n%s\r\n", sizeof EVENT - 1, EVENT);
+    snprintf(finish, sizeof finish, "%zx\r\n%s\r\n", sizeof FINISH - 1, FINISH);
     snprintf(usage, sizeof usage, "%zx\r\n%s\r\n", sizeof USAGE - 1, USAGE);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);

@@ -113,7 +113,7 @@ def listed(text: str | None, known: Sequence[str]) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each sample")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each sample")
     parser.add_argument("--only", help="systems, with commas between")
     parser.add_argument("--cases", help="cases, with commas between; `memory` is one")
     chosen = parser.parse_args()
@@ -128,10 +128,14 @@ def main() -> None:
             proxies, missing = start_all(systems, engine_port, requests, stack)
             samples = ask_all(proxies, cases, requests, chosen.repeats, chosen.seconds)
         for system in systems if "memory" in wanted else ():
-            if system.command is not None and system.name not in missing:
-                with running(system, engine_port, requests) as proxy:
+            if system.command is None or system.name in missing:
+                continue
+            with running(system, engine_port, requests) as proxy:
+                try:
                     held[system.name] = memory(proxy, requests)
-                print(f"memory of {system.name}: {held[system.name]}", flush=True)
+                    print(f"memory of {system.name}: {held[system.name]}", flush=True)
+                except RuntimeError as why:
+                    missing[f"memory of {system.name}"] = str(why)
     summary.show(cases, samples, held, missing)
     conclude(
         "gateway",

@@ -23,6 +23,9 @@ OURS, BARE = "penstock", "penstock-bare"
 def show(cases: Sequence[Case], samples: Samples, held: Memory, missing: dict[str, str]) -> None:
     """One table for each case: medians, and the range of the primary figure."""
     for case in cases:
+        if case.streams:
+            _show_streams(case, samples[case.name])
+            continue
         print(
             f"\n{case.title}\n{'':20} {'CPU µs/' + case.unit:>12} {'range':>17} {case.unit + 's/s':>10}",
             end="",
@@ -46,6 +49,23 @@ def show(cases: Sequence[Case], samples: Samples, held: Memory, missing: dict[st
             )
     for name, why in missing.items():
         print(f"\n{name} was not measured: {why}")
+
+
+def _show_streams(case: Case, samples: dict[str, list[dict[str, Any]]]) -> None:
+    print(f"\n{case.title}, first: milliseconds to the first, gap: milliseconds between two")
+    print(f"{'':20} {'CPU µs/chunk':>12} {'range':>17} {'first p50':>10} {'first p99':>10} ", end="")
+    print(f"{'gap p50':>9} {'gap p99':>9} {'errors':>7}")
+    for name, taken in samples.items():
+        cpu = [one["cpu_us"] for one in taken]
+        times = [
+            _median(one[what][rank] for one in taken) / 1000
+            for what in ("first_event_us", "gap_us")
+            for rank in ("p50", "p99")
+        ]
+        print(
+            f"{name:20} {statistics.median(cpu):12.1f} {min(cpu):8.1f}–{max(cpu):8.1f} {times[0]:10.1f}"
+            f" {times[1]:10.1f} {times[2]:10.1f} {times[3]:9.1f} {sum(one['errors'] for one in taken):7}"
+        )
 
 
 def targets(samples: Samples, held: Memory) -> list[Target]:

@@ -168,6 +168,7 @@ def _litellm(port: int, engine_port: int, folder: Path) -> Sequence[str | Path]:
 
 
 ONE_THREAD = (("TOKIO_WORKER_THREADS", "1"),)
+NO_KEYS = (("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true"),)
 SYSTEMS = (
     System("direct", "no proxy", None),
     System(
@@ -189,7 +190,7 @@ SYSTEMS = (
         ONE_THREAD,
     ),
     System("vllm-router-default", "as vllm-router, with its default policy", _vllm_router(None), ONE_THREAD),
-    System("litellm", "one worker", _litellm),
+    System("litellm", "one worker, no keys", _litellm, NO_KEYS),
     System("penstock", "one worker", _penstock),
 )
 

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 
 import httpx
 import psutil
-
 from benchmarks.report import Target, conclude
 
 TARGETS = {"ready_s": 3.0, "first_token_s": 10.0, "idle_core_percent": 2.0, "planes_memory_mb": 250.0}
