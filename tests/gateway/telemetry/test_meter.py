@@ -1,37 +1,18 @@
 """What an ended request leaves in the series."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
+from ended import call, stream
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from penstock.contracts.exchange import KeyRoute, ServiceRoute
+from penstock.contracts.exchange import KeyRoute
 from penstock.gateway.call import Call
-from penstock.gateway.paths import Target
-from penstock.gateway.telemetry.meter import CLIENT_GONE, Meter, outcome_of
+from penstock.gateway.telemetry.meter import Meter
 from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
 from penstock.gateway.telemetry.names import METRICS, operation, wants_latest
-from penstock.gateway.trace import Traces
-from penstock.gateway.wire.message import Request
+from penstock.gateway.telemetry.outcome import CLIENT_GONE, outcome_of
 
-SERVICE = ServiceRoute(namespace="default", name="qwen", uid="u", engine_model="qwen2")
-KEY = KeyRoute(id="k", namespace="default", name="alice", tenant="acme")
 MODEL = ("chat", "penstock", "default/qwen", "qwen2")
-
-
-def call(status: int = 200, path: str = "/v1/chat/completions", **more: Any) -> Call:
-    request = Request(b"POST", path.encode(), [], b"{}", True, "127.0.0.1")
-    respond: Any = SimpleNamespace(status=status, sent_bytes=100)
-    target = Target("openai", path=path)
-    more = {"service": SERVICE, "key": KEY, **more}
-    return Call(request, respond, "r1", 10.0, target, Traces().begin(), **more)
-
-
-def stream(**more: Any) -> Call:
-    told = {"prompt_tokens": 20, "completion_tokens": 5, "cached_tokens": 16}
-    return call(streams=True, first_byte_at=10.3, last_byte_at=11.1, chunks=6, **{**told, **more})
 
 
 def shown(telemetry: Telemetry) -> dict[tuple[str, ...], float]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.gateway.call import Call
 from penstock.gateway.telemetry import names
 from penstock.gateway.telemetry.metrics import Telemetry
+from penstock.gateway.telemetry.outcome import error_type, outcome_of
 from penstock.gateway.telemetry.series import Labels
 
-Outcome = Literal["ok", "error", "cancelled", "broken"]
-CLIENT_GONE = "client_gone"
-"""`Call.error` of a request whose client went away."""
 MAX_CACHED = 4096
 """Label sets whose rows are kept at hand; beyond that they are looked up anew, and nothing counted is lost."""
 
@@ -23,15 +20,6 @@ _REQUEST_S, _FIRST_S, _TOKEN_S, _TOKENS = (
     names.OUTPUT_TOKEN_S,
     names.TOKENS,
 )
-
-
-def outcome_of(call: Call) -> Outcome:
-    """`broken`: the answer had begun and did not come to its end. `error`: it is an error, ours or the engine's."""
-    if not call.error:
-        return "ok" if 0 < call.respond.status < 400 else "error"
-    if call.error == CLIENT_GONE:
-        return "cancelled"
-    return "broken" if call.first_byte_at else "error"
 
 
 class Meter:
@@ -98,8 +86,8 @@ class Meter:
         if service is None:
             return
         model = _model(service, names.operation(call.target.path, call.target.protocol))
-        series, status = self._telemetry.histograms, call.respond.status
-        series["duration"].exemplify((*model, _error(call, status)), (trace_id, now - call.started, at))
+        series = self._telemetry.histograms
+        series["duration"].exemplify((*model, error_type(call)), (trace_id, now - call.started, at))
         if call.first_byte_at:
             series["first_token"].exemplify(model, (trace_id, call.first_byte_at - call.started, at))
 
@@ -146,7 +134,7 @@ class _Rows:
         self.ok = outcome == "ok"
         self.requests = telemetry.requests.row(*self.own, str(status or "none"))
         self.bytes = telemetry.bytes.row(*self.own)
-        self.duration = telemetry.histograms["duration"].row(*self.model, _error(call, status))
+        self.duration = telemetry.histograms["duration"].row(*self.model, error_type(call))
         ended = {"cancelled": telemetry.cancelled, "broken": telemetry.broken}.get(outcome)
         self.ended = ended.row(*self.own) if ended is not None else None
         self.streams: _StreamRows | None = None
@@ -213,8 +201,3 @@ class _KeyRows:
 def _model(service: ServiceRoute, operation: str) -> Labels:
     """The first labels of every GenAI metric: the model is the service, whatever alias it was asked for by."""
     return operation, names.PROVIDER, f"{service.namespace}/{service.name}", service.engine_model
-
-
-def _error(call: Call, status: int) -> str:
-    """`error.type`: our code, or the engine's status."""
-    return call.error or ("" if 0 < status < 400 else str(status or "none"))

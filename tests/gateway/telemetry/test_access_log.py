@@ -1,0 +1,124 @@
+"""Every request leaves one line, which tells how it went and nothing that was said."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from ended import call, stream
+
+from penstock.gateway.telemetry import access_log
+from penstock.gateway.telemetry.access_log import AccessLog, line
+from penstock.gateway.telemetry.outcome import CLIENT_GONE
+
+
+def test_a_line_tells_how_a_request_went() -> None:
+    one = stream(model="qwen", revision="qwen-1", endpoint="qwen-1-a", attempts=2)
+    assert json.loads(line(one, now=12.0, at=1_700_000_002.5)) == {
+        "time": "2023-11-14T22:13:20.500000Z",
+        "request_id": "r1",
+        "trace_id": one.trace.id.decode(),
+        "peer": "127.0.0.1",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "protocol": "openai",
+        "model": "qwen",
+        "service": "default/qwen",
+        "revision": "qwen-1",
+        "endpoint": "qwen-1-a",
+        "key": "default/alice",
+        "tenant": "acme",
+        "status": 200,
+        "outcome": "ok",
+        "request_bytes": 2,
+        "response_bytes": 100,
+        "prompt_tokens": 20,
+        "cached_tokens": 16,
+        "completion_tokens": 5,
+        "attempts": 2,
+        "ttft_ms": 300.0,
+        "duration_ms": 2000.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "outcome"),
+    [
+        (call(404, error="model_not_found", service=None), "error"),
+        (call(200, error=CLIENT_GONE, first_byte_at=11.0), "cancelled"),
+        (call(200, error="upstream_cut_off", first_byte_at=11.0), "broken"),
+    ],
+)
+def test_a_line_names_what_went_wrong(one: access_log.Call, outcome: str) -> None:
+    entry = json.loads(line(one, 12.0, 1e9))
+    assert (entry["outcome"], entry["error"]) == (outcome, one.error)
+
+
+def test_neither_content_nor_query_nor_key_is_in_a_line() -> None:
+    one = call(body=b'{"prompt":"private words"}', path="/v1/completions?key=private")
+    one.request.headers.append((b"authorization", b"Bearer private"))
+    entry = line(one, 12.0, 1e9)
+    assert b"private" not in entry
+    assert b"k-public" not in entry
+
+
+def test_a_path_of_any_length_and_bytes_stays_one_bounded_line() -> None:
+    entry = line(call(path="/é\n" * 5000), 12.0, 1e9)
+    assert entry.count(b"\n") == 1
+    assert len(json.loads(entry)["path"]) == access_log.MAX_PATH
+
+
+def read(folder: Path) -> list[int]:
+    return [json.loads(text)["n"] for path in folder.iterdir() for text in path.read_text().splitlines()]
+
+
+def test_two_workers_write_one_file_and_rotation_loses_and_doubles_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "GATHER_S", 0.0)
+    logs = [AccessLog(tmp_path / "access.log", max_bytes=2000, keep=500) for _ in range(2)]
+
+    def write(log: AccessLog, start: int) -> None:
+        for n in range(start, start + 2000):
+            log.append(b'{"n":%d}\n' % n)
+
+    threads = [threading.Thread(target=write, args=(log, 2000 * i)) for i, log in enumerate(logs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for log in logs:
+        log.close()
+    assert sorted(read(tmp_path)) == list(range(4000))
+    assert (tmp_path / "access.log.1").exists()
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_old_files_are_bounded_in_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "GATHER_S", 0.0)
+    for n in range(6):
+        log = AccessLog(tmp_path / "access.log", max_bytes=5, keep=2)
+        log.append(b'{"n":%d}\n' % n)
+        log.close()
+    assert sorted(read(tmp_path)) == [3, 4, 5]
+
+
+def test_lines_that_find_the_buffer_full_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "MAX_LINES", 3)
+    monkeypatch.setattr(access_log, "GATHER_S", 60.0)
+    log = AccessLog(tmp_path / "access.log")
+    for n in range(5):
+        log.append(b'{"n":%d}\n' % n)
+    log.close()
+    assert log.dropped == {"buffer_full": 2, "write_failed": 0}
+    assert read(tmp_path) == [0, 1, 2]
+
+
+def test_lines_that_a_full_disk_refuses_are_counted() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("/dev/full is absent")
+    log = AccessLog(full)
+    log.append(b"{}\n")
+    log.close()
+    assert log.dropped == {"buffer_full": 0, "write_failed": 1}
