@@ -38,7 +38,7 @@ def child(tmp_path: Path, source: str, said: list[str]) -> Child:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "WORD": "you"}
     keep = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     return Child(
-        "probe", module="probe_module", environment=environment, log=tmp_path / "log", keep=keep,
+        "probe", module="probe_module", environment=environment, log=tmp_path / "log", keep=(keep,),
         said=lambda name, message: said.append(message),
     )  # fmt: skip
 

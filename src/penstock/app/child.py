@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,8 +30,8 @@ def restart_delay_s(quick_deaths: int) -> float:
 class Child:
     """`python -m MODULE` as a process in a session of its own, so that Ctrl-C reaches the supervisor alone.
 
-    `name` is for people; `said(name, message)` is called for what the child tells the person at the terminal. `keep` is a descriptor that the
-    child holds open as long as it lives: the data folder's lock.
+    `name` is for people; `said(name, message)` is called for what the child tells the person at the terminal. `keep` are descriptors that
+    the child holds open as long as it lives, under the same numbers: the data folder's lock, a listening socket.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Child:
         module: str,
         environment: dict[str, str],
         log: Path,
-        keep: int,
+        keep: Sequence[int],
         said: Callable[[str, str], None],
     ) -> None:
         self.name = name
         self._module = module
         self._environment = environment
         self._log = log
-        self._keep = keep
+        self._keep = tuple(keep)
         self._said = said
         self._process: asyncio.subprocess.Process | None = None
         self._failed: Notice | None = None
@@ -62,6 +62,11 @@ class Child:
         """The running process."""
         process = self._process
         return process.pid if process and process.returncode is None else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said that it serves."""
+        return self._ready.is_set()
 
     async def run(self) -> None:
         """Keep it running until cancelled. Raises Unavailable when it cannot run at all."""
@@ -131,7 +136,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), self._keep),
+                pass_fds=(theirs.fileno(), *self._keep),
                 start_new_session=True,
             )
         theirs.close()

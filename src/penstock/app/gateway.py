@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.app.home import Home
-from penstock.app.link import Link
+from penstock.app.link import LISTEN_VARIABLE, Link, inherited
 from penstock.app.process import Stop, main
 from penstock.app.settings import Settings
 from penstock.gateway.server import GatewaySettings, serve
@@ -20,6 +20,7 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
         feed_socket=home.feed_socket,
         state_file=home.route_table,
         drain_s=settings.drain_s,
+        listen_fd=inherited(LISTEN_VARIABLE),
     )
     await serve(chosen, stop.event, on_ready=link.ready)
 

@@ -17,6 +17,8 @@ from msgspec import Struct
 from penstock.kit.errors import PlatformError
 
 VARIABLE = "PENSTOCK_SUPERVISOR_FD"
+LISTEN_VARIABLE = "PENSTOCK_LISTEN_FD"
+"""Names the listening socket that a worker of the gateway is given."""
 MAX_LINE_BYTES = 64 << 10
 
 
@@ -28,14 +30,20 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: str = ""
 
 
+def inherited(variable: str) -> int | None:
+    """The descriptor that this variable names, which it no longer does afterwards: it is for this process alone."""
+    number = os.environ.pop(variable, "")
+    return int(number) if number else None
+
+
 class Link:
     """The child's end. Without a supervisor (started by hand) notices go nowhere and `lost` never comes."""
 
     def __init__(self) -> None:
         """Takes the socket whose descriptor the supervisor named; no process of ours inherits it."""
         self.lost = asyncio.Event()
-        number = os.environ.pop(VARIABLE, "")
-        self._socket = socket.socket(fileno=int(number)) if number else None
+        number = inherited(VARIABLE)
+        self._socket = socket.socket(fileno=number) if number is not None else None
         if self._socket:
             self._socket.set_inheritable(False)
             self._socket.setblocking(False)

@@ -1,26 +1,27 @@
-"""`penstock up`: starts the control plane and the gateway, keeps them alive, and stops everything it started.
+"""`penstock up`: starts the control plane and the gateway's workers, keeps them alive, and stops everything it started.
 
 Ctrl-C: the gateway drains, the control plane stops all pods, then this process ends; a second Ctrl-C forces. If this process
-is killed, its children leave by themselves and the pods stay for the next start (see `app/link.py`).
+is killed, its children leave by themselves and the pods stay for the next start (see `app/link.py`). SIGUSR2: every worker of the
+gateway is replaced by a new one, and no connection is refused (see `app/workers.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.app.child import Child
 from penstock.app.home import Home, acquire
-from penstock.app.settings import Address, Settings
+from penstock.app.link import LISTEN_VARIABLE
+from penstock.app.listen import check_port, listeners
+from penstock.app.settings import Settings
+from penstock.app.workers import Workers
 from penstock.host.kubelet.orphans import kill_all
-from penstock.kit.errors import PlatformError, Unavailable
+from penstock.kit.errors import PlatformError
 
 STOP_MARGIN_S = 15.0
 """What the control plane gets beyond the pods' grace to end them by force and to close its files."""
@@ -56,7 +57,7 @@ class Supervisor:
             self._check_ports()  # a first start that cannot listen makes no folder
         self._home.prepare()
         lock = acquire(self._home)
-        self._check_ports()
+        check_port("API", self._settings.api)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupt)
@@ -74,7 +75,8 @@ class Supervisor:
         (self._interrupted if self._interrupts == 1 else self._forced).set()
 
     async def _supervise(self, lock: int, started_at: float) -> int:
-        control, gateway = self._child("control plane", lock), self._child("gateway", lock)
+        control, gateway = self._control_plane(lock), self._gateway(lock)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, gateway.restart)
         keepers = [asyncio.create_task(child.run()) for child in (control, gateway)]
         announced = asyncio.create_task(self._announce(control, gateway, started_at))
         interrupted = asyncio.create_task(self._interrupted.wait())
@@ -96,19 +98,38 @@ class Supervisor:
             raise failure
         return code
 
-    def _child(self, name: str, lock: int) -> Child:
-        module = f"penstock.app.{name.replace(' ', '_')}"
-        log = self._home.log(name.replace(" ", "-"))
-        return Child(name, module=module, environment=self._environment, log=log, keep=lock, said=self._said)
+    def _control_plane(self, lock: int) -> Child:
+        return Child(
+            "control plane",
+            module="penstock.app.control_plane",
+            environment=self._environment,
+            log=self._home.log("control-plane"),
+            keep=(lock,),
+            said=self._said,
+        )
+
+    def _gateway(self, lock: int) -> Workers:
+        def worker(name: str, descriptor: int) -> Child:
+            return Child(
+                name,
+                module="penstock.app.gateway",
+                environment={**self._environment, LISTEN_VARIABLE: str(descriptor)},
+                log=self._home.log(name),
+                keep=(lock, descriptor),
+                said=self._said,
+            )
+
+        sockets = listeners("GATEWAY", self._settings.gateway, self._settings.workers)
+        return Workers(sockets, worker, self._said, stop_limit_s=self._settings.drain_s + STOP_MARGIN_S)
 
     def _said(self, name: str, message: str) -> None:
         self._terminal.say(f"{name}: {message}")
 
-    async def _announce(self, control: Child, gateway: Child, started_at: float) -> None:
+    async def _announce(self, control: Child, gateway: Workers, started_at: float) -> None:
         await asyncio.gather(control.wait_ready(), gateway.wait_ready())
         self._terminal.serving(time.monotonic() - started_at)
 
-    async def _stop(self, control: Child, gateway: Child) -> int:
+    async def _stop(self, control: Child, gateway: Workers) -> int:
         orderly = asyncio.create_task(self._stop_orderly(control, gateway))
         forced = asyncio.create_task(self._forced.wait())
         await asyncio.wait([orderly, forced], return_when=asyncio.FIRST_COMPLETED)
@@ -123,35 +144,10 @@ class Supervisor:
         self._terminal.say(f"Forced: {killed} containers killed.")
         return FORCED
 
-    async def _stop_orderly(self, control: Child, gateway: Child) -> None:
-        await gateway.stop(self._settings.drain_s + STOP_MARGIN_S)
+    async def _stop_orderly(self, control: Child, gateway: Workers) -> None:
+        await gateway.stop()
         if await control.stop(self._settings.stop_grace_s + STOP_MARGIN_S):
             return
         killed = await asyncio.to_thread(kill_all, self._home.path, ORPHAN_GRACE_S)
         if killed:
             self._terminal.say(f"The control plane was gone; {killed} containers ended without it.")
-
-
-def check_port(name: str, address: Address) -> None:
-    """Raises Unavailable, which names the port and how to choose another, unless a server can listen there."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with contextlib.closing(socket.socket(family)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            raise Unavailable(
-                f"{address}: {'port ' + str(address.port) + ' is taken by another program' if taken else error.strerror}",
-                code="port_taken" if taken else "cannot_listen",
-                hint=f"choose another: PENSTOCK_{name}_ADDR={address.host}:{suggest_port(address)}",
-            ) from None
-
-
-def suggest_port(address: Address) -> int:
-    """A port near the wanted one that is free right now."""
-    for port in range(address.port + 10, min(address.port + 1000, 65536), 10):
-        with contextlib.closing(socket.socket()) as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    return 0

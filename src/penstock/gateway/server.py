@@ -23,16 +23,22 @@ from penstock.kit.tasks import end, supervise
 
 BACKLOG = 2048
 LAST_WORDS_S = 1.0
+HANDOVER_S = 1.0
+"""How long a worker that stops keeps connections on which nothing has been asked yet: their requests may be on the way."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Where to listen, where the control plane is, and the bounds."""
+    """Where to listen, where the control plane is, and the bounds.
+
+    `listen_fd` is a socket that listens there already and that others may hold too; this worker accepts from it and closes only its own.
+    """
 
     host: str
     port: int
     feed_socket: Path
     state_file: Path
+    listen_fd: int | None = None
     drain_s: float = 10.0
     max_in_flight: int = 10_000
     limits: Limits = field(default_factory=Limits)
@@ -62,6 +68,9 @@ async def serve(
         await stop.wait()
     finally:
         listener.close()
+        server.draining = True
+        if server.connections:
+            await asyncio.sleep(min(HANDOVER_S, settings.drain_s))
         if not await server.drain(settings.drain_s):
             for connection in tuple(server.connections):
                 connection.cut()
@@ -73,6 +82,10 @@ async def serve(
 async def _listen(settings: GatewaySettings, server: Server) -> asyncio.Server:
     _check_bind(settings.host)
     loop = asyncio.get_running_loop()
+    if settings.listen_fd is not None:
+        inherited = socket.socket(fileno=settings.listen_fd)
+        inherited.set_inheritable(False)
+        return await loop.create_server(server.connection, sock=inherited, backlog=BACKLOG)
     try:
         return await loop.create_server(
             server.connection, settings.host, settings.port, backlog=BACKLOG, reuse_address=True
