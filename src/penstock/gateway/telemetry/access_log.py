@@ -12,12 +12,12 @@ from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
-import orjson
+import msgspec
+from msgspec import Struct
 
 from penstock.gateway.call import Call
-from penstock.gateway.telemetry.outcome import outcome_of
+from penstock.gateway.telemetry.outcome import Outcome, outcome_of
 
 MAX_LINES = 20_000
 """Lines that may wait for the disk; further ones are dropped and counted as `buffer_full`."""
@@ -27,52 +27,72 @@ GATHER_S = 0.2
 """How long lines gather before they are written together."""
 
 
-def line(call: Call, now: float, at: float) -> bytes:
-    """What is logged of a call that ended at the monotonic time `now`, which is `at` in Unix seconds.
+class Line(Struct, omit_defaults=True, gc=False):
+    """What is logged of one request; what is not known is left out. Times end in their unit, `time` is when it began."""
 
-    `time` is when it began. What is not known is left out. Keys stand with their names, never with what makes them keys.
+    time: datetime
+    request_id: str
+    trace_id: str
+    peer: str
+    method: str
+    path: str
+    protocol: str
+    status: int
+    outcome: Outcome
+    duration_ms: float
+    request_bytes: int
+    response_bytes: int
+    attempts: int
+    service: str = ""
+    model: str = ""
+    revision: str = ""
+    endpoint: str = ""
+    key: str = ""
+    tenant: str = ""
+    error: str = ""
+    ttft_ms: float = -1.0
+    prompt_tokens: int = -1
+    cached_tokens: int = -1
+    completion_tokens: int = -1
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def line(call: Call, now: float, at: float) -> bytes:
+    """The line of a call that ended at the monotonic time `now`, which is `at` in Unix seconds.
+
+    Keys stand with their names, never with what makes them keys.
     """
     request, respond, service, key = call.request, call.respond, call.service, call.key
     taken_s = now - call.started
-    entry: dict[str, Any] = {
-        "time": datetime.fromtimestamp(at - taken_s, UTC),
-        "request_id": call.id,
-        "trace_id": call.trace.id.decode(),
-        "peer": request.peer,
-        "method": request.method.decode("latin-1"),
-        "path": request.target.partition(b"?")[0][:MAX_PATH].decode("latin-1"),
-        "protocol": call.target.protocol,
-        "status": respond.status,
-        "outcome": outcome_of(call),
-        "duration_ms": round(taken_s * 1000, 3),
-        "request_bytes": len(request.body),
-        "response_bytes": respond.sent_bytes,
-        "attempts": call.attempts,
-    }
-    if call.first_byte_at:
-        entry["ttft_ms"] = round((call.first_byte_at - call.started) * 1000, 3)
-    if service is not None:
-        entry["service"] = f"{service.namespace}/{service.name}"
-    if key is not None:
-        entry["key"] = f"{key.namespace}/{key.name}"
-        if key.tenant:
-            entry["tenant"] = key.tenant
-    for name, value in (
-        ("model", call.model),
-        ("revision", call.revision),
-        ("endpoint", call.endpoint),
-        ("error", call.error),
-    ):
-        if value:
-            entry[name] = value
-    for name, count in (
-        ("prompt_tokens", call.prompt_tokens),
-        ("cached_tokens", call.cached_tokens),
-        ("completion_tokens", call.completion_tokens),
-    ):
-        if count >= 0:
-            entry[name] = count
-    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    entry = Line(
+        datetime.fromtimestamp(at - taken_s, UTC),
+        call.id,
+        call.trace.id.decode(),
+        request.peer,
+        request.method.decode("latin-1"),
+        request.target.partition(b"?")[0][:MAX_PATH].decode("latin-1"),
+        call.target.protocol,
+        respond.status,
+        outcome_of(call),
+        round(taken_s * 1000, 3),
+        len(request.body),
+        respond.sent_bytes,
+        call.attempts,
+        f"{service.namespace}/{service.name}" if service is not None else "",
+        call.model,
+        call.revision,
+        call.endpoint,
+        f"{key.namespace}/{key.name}" if key is not None else "",
+        key.tenant if key is not None else "",
+        call.error,
+        round((call.first_byte_at - call.started) * 1000, 3) if call.first_byte_at else -1.0,
+        call.prompt_tokens,
+        call.cached_tokens,
+        call.completion_tokens,
+    )
+    return _ENCODE(entry) + b"\n"
 
 
 class AccessLog:
