@@ -95,7 +95,9 @@ def test_several_prompts_and_choices_are_numbered_in_order(client: openai.OpenAI
 def test_an_answer_ends_before_a_stop_string_and_says_so(engine: EngineProcess) -> None:
     (choice,) = ask(engine, stop=[" is"]).json()["choices"]
     assert choice["message"]["content"] == "The capital of France"
-    assert choice["finish_reason"] == "stop"
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", " is")
+    (choice,) = ask(engine).json()["choices"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", None)
 
 
 def test_an_answer_ends_at_its_most_tokens_and_says_so(engine: EngineProcess) -> None:

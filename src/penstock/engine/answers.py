@@ -28,10 +28,11 @@ class Logprob(NamedTuple):
 
 @dataclass(slots=True)
 class Piece:
-    """New text of one choice; `finish` is OpenAI's reason or ""."""
+    """New text of one choice, or all of it; `finish` is OpenAI's reason or "", `stop` the stop string that ended it."""
 
     text: str = ""
     finish: str = ""
+    stop: str = ""
     logprobs: list[Logprob] = field(default_factory=list)
 
 
@@ -50,7 +51,7 @@ async def pieces(
             piece.text += stops.push(shown)
         if stops.stopped:
             engine.cancel(generation)
-            piece.finish = "stop"
+            piece.finish, piece.stop = "stop", stops.found
             yield piece
             return
         if update.finish:
@@ -84,7 +85,7 @@ class Answer:
         else:
             choice["text"] = piece.text
         choice["logprobs"] = self._logprobs(piece.logprobs)
-        choice["finish_reason"] = piece.finish or None
+        choice |= {"finish_reason": piece.finish or None, "stop_reason": piece.stop or None}
         return self._object([choice], "chunk") | ({"usage": None} if usage else {})
 
     def tool_chunk(self, index: int, calls: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,20 +98,22 @@ class Answer:
         """The last event before [DONE], if usage was asked for."""
         return self._object([], "chunk") | {"usage": usage}
 
-    def whole(
-        self, choices: list[tuple[str, str, list[Logprob]]], usage: dict[str, Any], tools: bool
-    ) -> dict[str, Any]:
-        """The complete object; each choice is text, finish reason and logprobs."""
-        shaped = [self._choice(i, *choice, tools=tools) for i, choice in enumerate(choices)]
+    def whole(self, choices: list[Piece], usage: dict[str, Any], tools: bool) -> dict[str, Any]:
+        """The complete object."""
+        shaped = [self._choice(i, choice, tools=tools) for i, choice in enumerate(choices)]
         return self._object(shaped, "") | {"usage": usage}
 
-    def _choice(
-        self, index: int, text: str, finish: str, logprobs: list[Logprob], *, tools: bool
-    ) -> dict[str, Any]:
-        shared = {"index": index, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
+    def _choice(self, index: int, whole: Piece, *, tools: bool) -> dict[str, Any]:
+        """`stop_reason` is vLLM's word for the stop string."""
+        shared = {
+            "index": index,
+            "logprobs": self._logprobs(whole.logprobs),
+            "finish_reason": whole.finish,
+            "stop_reason": whole.stop or None,
+        }
         if not self.chat:
-            return shared | {"text": text}
-        rest, calls = tool_calls(text) if tools else (text, [])
+            return shared | {"text": whole.text}
+        rest, calls = tool_calls(whole.text) if tools else (whole.text, [])
         message: dict[str, Any] = {
             "role": "assistant",
             "content": rest if rest or not calls else None,

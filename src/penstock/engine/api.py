@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
-from penstock.engine.answers import Answer, Logprob, Piece, pieces, tool_calls, usage_of
+from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
 from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Engine, Generation
@@ -17,8 +17,6 @@ from penstock.engine.surface import Surface, model_object
 from penstock.engine.text import Text
 from penstock.engine.wishes import Bounds, Wish, read_object, read_prompt, read_wish
 from penstock.kit.errors import InvalidInput, Unavailable
-
-Choice = tuple[str, str, list[Logprob]]
 
 
 class Api(Surface):
@@ -88,16 +86,16 @@ class Api(Surface):
 
     async def _whole(self, exchange: Exchange, wish: Wish, generations: list[Generation]) -> None:
         answer = Answer(self._bounds.model, wish.chat)
-        choices: list[Choice] = []
+        choices: list[Piece] = []
         for index, generation in enumerate(generations):
-            parts, finish = [_echo(wish, index)], ""
-            logprobs: list[Logprob] = []
+            parts, whole = [_echo(wish, index)], Piece()
             async with aclosing(self._pieces(index, generation, wish)) as found:
                 async for piece in found:
                     parts.append(piece.text)
-                    logprobs.extend(piece.logprobs)
-                    finish = piece.finish
-            choices.append(("".join(parts), finish, logprobs))
+                    whole.logprobs.extend(piece.logprobs)
+                    whole.finish, whole.stop = piece.finish, piece.stop
+            whole.text = "".join(parts)
+            choices.append(whole)
         exchange.send(200, answer.whole(choices, usage_of(generations), wish.tools))
 
     async def _stream(self, exchange: Exchange, wish: Wish, generations: list[Generation]) -> None:
@@ -140,13 +138,13 @@ class Api(Surface):
         calls[index] = ""
         piece.text, found = tool_calls(held)
         if first or found or piece.text or piece.finish:
-            finish, piece.finish = piece.finish, ""
+            last = Piece(finish="tool_calls" if piece.finish and found else piece.finish, stop=piece.stop)
+            piece.finish = piece.stop = ""
             if piece.text or first or (found and not first):
                 exchange.event(answer.chunk(index, piece, first=first or bool(found), usage=False))
             if found:
                 exchange.event(answer.tool_chunk(index, found))
-            if finish:
-                last = Piece(finish="tool_calls" if found else finish)
+            if last.finish:
                 exchange.event(answer.chunk(index, last, first=False, usage=False))
 
     async def _merged(

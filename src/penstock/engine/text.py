@@ -115,20 +115,25 @@ class Stops:
     """Cuts a stream of text before the first stop string, and holds back what may become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Empty strings never stop."""
+        """Empty strings never stop. `found` is the one that did."""
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
+        self.found = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the text has ended before one of them."""
+        return bool(self.found)
 
     def push(self, text: str) -> str:
         """The part that can be shown now."""
         if not self._stops or self.stopped:
             return "" if self.stopped else text
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        places = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
-            self.stopped = True
-            shown, self._held = self._held[: min(places)], ""
+            place, self.found = min(places)
+            shown, self._held = self._held[:place], ""
             return shown
         keep = max(self._overlap(stop) for stop in self._stops)
         cut = len(self._held) - keep
