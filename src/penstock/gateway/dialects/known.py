@@ -6,8 +6,4 @@ from penstock.gateway.dialects.anthropic.dialect import Anthropic
 from penstock.gateway.dialects.dialect import Dialect
 from penstock.gateway.dialects.ollama.dialect import Ollama
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Anthropic(), Ollama())}
-
-
-DIALECTS: dict[str, Dialect] = {"anthropic": _ANTHROPIC, "ollama": _OLLAMA}
-"""By protocol."""
+DIALECTS: dict[str, Dialect] = {"anthropic": Anthropic(), "ollama": Ollama()}

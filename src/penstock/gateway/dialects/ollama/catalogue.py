@@ -24,6 +24,12 @@ def tags(models: Iterable[tuple[str, ServiceRoute]]) -> bytes:
     return orjson.dumps({"models": [_model(name, service) for name, service in models]})
 
 
+def asked_for(body: bytes) -> str:
+    """The model that POST /api/show asks for: `model`, in older clients `name`. Raises InvalidInput."""
+    asked = read(_SHOW, body)
+    return named(asked.model or asked.name)
+
+
 def show(service: ServiceRoute) -> bytes:
     """Answer of POST /api/show: that it can be asked for text. What else it can do only the engine knows."""
     told = {
