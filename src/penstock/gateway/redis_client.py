@@ -1,7 +1,7 @@
 """Scripts on a Redis, many in one round trip, without any caller ever waiting for long.
 
 Commands that come while a round trip is under way go out together with the next one, over one connection, in their order. When Redis
-does not answer within TIMEOUT_S it is away: everything that waits is told so at once, and until it answers a ping nothing waits.
+does not answer in time it is away: everything that waits is told so at once, and until it answers a ping nothing waits.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from penstock.kit.clock import Clock
 from penstock.kit.errors import InvalidInput
 
 TIMEOUT_S = 0.05
+"""For one round trip."""
 CONNECT_S = 2.0
 AWAY_S = 1.0
 """Between two looks whether it is back."""
-MAX_BATCH = 256
+MAX_BATCH = 64
+"""Commands in one round trip: few enough that its time is the network's."""
 MAX_WAITING = 8192
 """Commands that wait; a further one is treated as if Redis were away."""
 Answer = list[Any]
@@ -44,13 +46,13 @@ class Command(NamedTuple):
 class RedisClient:
     """`is_away` until `run` has reached it; `lost` counts commands of `tell` that it did not get. Neither logs nor errors tell more of the URL than host, port or socket."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        """`url`: redis://, rediss:// (TLS) or unix://. Raises InvalidInput, without the URL, for any other."""
+    def __init__(self, url: str, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+        """`url`: redis://, rediss:// (TLS) or unix://; `timeout_s` is for one round trip. Raises InvalidInput, without the URL, for any other."""
         try:
             self._redis = Redis.from_url(
                 url,
                 max_connections=2,
-                socket_timeout=CONNECT_S,
+                socket_timeout=None,  # `_work` has its own; with one here a cancellation can get lost (CPython's gh-86296)
                 socket_connect_timeout=CONNECT_S,
                 retry=Retry(NoBackoff(), 0),
             )
@@ -62,7 +64,7 @@ class RedisClient:
                 code="invalid_redis_url",
                 hint="write redis://USER:PASSWORD@HOST:PORT/DB, rediss://… for TLS, or unix:///PATH",
             ) from None
-        self._clock = clock
+        self._clock, self._timeout_s = clock, timeout_s
         self._waiting: deque[tuple[Command, asyncio.Future[Answer | None] | None]] = deque()
         self._in_flight: list[tuple[Command, asyncio.Future[Answer | None] | None]] = []
         self._wanted = asyncio.Event()
@@ -111,7 +113,7 @@ class RedisClient:
             self._wanted.clear()
             while self._waiting:
                 self._in_flight = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-                async with asyncio.timeout(TIMEOUT_S):
+                async with asyncio.timeout(self._timeout_s):
                     answers = await self._send([command for command, _ in self._in_flight])
                 for (_, future), answer in zip(self._in_flight, answers, strict=True):
                     if future is not None and not future.done():
