@@ -27,6 +27,11 @@ class Case:
     is_new: bool = False
 
     @property
+    def is_alone(self) -> bool:
+        """One request at a time."""
+        return self.connections == 1
+
+    @property
     def streams(self) -> bool:
         return self.unit == "chunk"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -78,6 +79,11 @@ class Running:
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
+    def tasks(self) -> Iterator[Path]:
+        """Its threads."""
+        for one in self.family():
+            yield from Path(f"/proc/{one.pid}/task").iterdir()
+
     def cpu_ns(self) -> int:
         """User and system time of all its processes and threads, those that ended included (clock_getcpuclockid(3))."""
         return sum(time.clock_gettime_ns((~one.pid << 3) | CPUCLOCK_SCHED) for one in self.family())
@@ -113,6 +119,28 @@ class Running:
             end(self.process)
         if self.log is not None:
             self.log.close()
+
+
+@contextlib.contextmanager
+def one_core(*running: Running) -> Iterator[None]:
+    """These, and the load generators that are started meanwhile, on one core.
+
+    With one request at a time only one process has work. On several cores it would be the waking of idle ones that is measured,
+    which costs many times as much on a quiet virtual machine as on a busy one.
+    """
+    everywhere = os.sched_getaffinity(0)
+    members = [0, *(int(task.name) for one in running for task in one.tasks())]
+    _place(members, {max(everywhere)})
+    try:
+        yield
+    finally:
+        _place(members, everywhere)
+
+
+def _place(tasks: Sequence[int], cores: set[int]) -> None:
+    for task in tasks:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(task, cores)
 
 
 @dataclass(frozen=True)

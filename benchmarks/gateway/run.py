@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.gateway import summary
 from benchmarks.gateway.cases import BODIES, CASES, Case, Requests
-from benchmarks.gateway.measure import Running, build, cost, end, free_port, wait_until_listening
+from benchmarks.gateway.measure import Running, build, cost, end, free_port, one_core, wait_until_listening
 from benchmarks.gateway.peers import Missing
 from benchmarks.gateway.systems import CREDENTIALS, SYSTEMS, System
 from benchmarks.report import conclude
@@ -31,13 +31,12 @@ Samples = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @contextlib.contextmanager
-def engine() -> Iterator[int]:
-    """The fake engine's port."""
+def fake_engine() -> Iterator[Running]:
     port = free_port()
     process = subprocess.Popen([build("backend"), str(port)])
     try:
         wait_until_listening(port, process)
-        yield port
+        yield Running("engine", port, process)
     finally:
         end(process)
 
@@ -53,8 +52,21 @@ def running(system: System, engine_port: int, requests: Requests) -> Iterator[Ru
             proxy.stop()
 
 
+def ask(proxy: Running, engine: Running, case: Case, requests: Requests, seconds: float) -> dict[str, Any]:
+    """One sample, after some requests that do not count."""
+    with one_core(proxy, engine) if case.is_alone else contextlib.nullcontext():
+        if not case.streams:
+            requests.load(case, WARM_UP_S).run(proxy.port)
+        return cost(proxy, requests.load(case, seconds))
+
+
 def ask_all(
-    proxies: Sequence[Running], cases: Sequence[Case], requests: Requests, repeats: int, seconds: float
+    proxies: Sequence[Running],
+    engine: Running,
+    cases: Sequence[Case],
+    requests: Requests,
+    repeats: int,
+    seconds: float,
 ) -> Samples:
     """Every system in turn within each case of each repeat; who begins changes."""
     samples: Samples = {case.name: {proxy.name: [] for proxy in proxies} for case in cases}
@@ -62,9 +74,7 @@ def ask_all(
         for number, case in enumerate(cases):
             first = (repeat + number) % len(proxies)
             for proxy in [*proxies[first:], *proxies[:first]]:
-                if not case.streams:
-                    requests.load(case, WARM_UP_S).run(proxy.port)
-                sample = cost(proxy, requests.load(case, seconds))
+                sample = ask(proxy, engine, case, requests, seconds)
                 samples[case.name][proxy.name].append(sample)
                 print(
                     f"repeat {repeat + 1}/{repeats}  {case.title:33} {proxy.name:20} {sample['cpu_us']:8.1f} µs CPU"
@@ -122,15 +132,15 @@ def main() -> None:
     systems = [system for system in SYSTEMS if system.name in only]
     cases = [case for case in CASES if case.name in wanted]
     held: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, engine() as engine_port:
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, fake_engine() as engine:
         requests = Requests(Path(folder), CREDENTIALS)
         with contextlib.ExitStack() as stack:
-            proxies, missing = start_all(systems, engine_port, requests, stack)
-            samples = ask_all(proxies, cases, requests, chosen.repeats, chosen.seconds)
+            proxies, missing = start_all(systems, engine.port, requests, stack)
+            samples = ask_all(proxies, engine, cases, requests, chosen.repeats, chosen.seconds)
         for system in systems if "memory" in wanted else ():
             if system.command is None or system.name in missing:
                 continue
-            with running(system, engine_port, requests) as proxy:
+            with running(system, engine.port, requests) as proxy:
                 try:
                     held[system.name] = memory(proxy, requests)
                     print(f"memory of {system.name}: {held[system.name]}", flush=True)
