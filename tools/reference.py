@@ -56,11 +56,16 @@ def commands() -> str:
     parts = ["# Commands\n"]
     for name in command_names():
         command = group.get_command(None, name)
-        with click.Context(
-            command, info_name=f"penstock {name}", max_content_width=100, terminal_width=100
-        ) as context:
-            parts.append(f"## {name}\n\n```\n{command.get_help(context).strip()}\n```\n")
+        parts.append(f"## {name}\n\n{help_of(command, f'penstock {name}')}")
+        for action in getattr(command, "commands", {}).values():
+            parts.append(f"### {name} {action.name}\n\n{help_of(action, f'penstock {name} {action.name}')}")
     return "\n".join(parts)
+
+
+def help_of(command: click.Command, words: str) -> str:
+    """What `--help` says."""
+    with click.Context(command, info_name=words, max_content_width=100, terminal_width=100) as context:
+        return f"```\n{command.get_help(context).strip()}\n```\n"
 
 
 def runtimes() -> str:

@@ -1,6 +1,7 @@
 """`penstock`: finds its commands by listing `cli/commands/`, and imports only the one that was asked for.
 
-A command is one file there: its docstring's first line is the short help, its function `run` the command.
+A command is one file there: its docstring's first line is the short help, its function `run` the command. A file with several
+has `ACTIONS` instead, each function by the word that follows the command.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ class Commands(TyperGroup):
             return None
         module = importlib.import_module(f"penstock.cli.commands.{cmd_name.replace('-', '_')}")
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        app.command(name=cmd_name, help=module.__doc__)(module.run)
+        actions = getattr(module, "ACTIONS", None)
+        if actions is None:
+            app.command(name=cmd_name, help=module.__doc__)(module.run)
+            return get_command(app)
+        app.info.help, app.info.no_args_is_help = module.__doc__, True
+        for name, action in actions.items():
+            app.command(name=name)(action)
         return get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
