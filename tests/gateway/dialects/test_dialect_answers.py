@@ -1,12 +1,15 @@
 """Answers that cannot be read, errors, and whose words they are told in."""
 
 import json
+from contextlib import suppress
 
 import pytest
-from dialect_world import INFO, completion, of
+from dialect_world import INFO, PATHS, completion, of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.gateway.dialects.dialect import Translated
-from penstock.kit.errors import NotFound
+from penstock.kit.errors import InvalidInput, NotFound
 
 
 def test_the_gateways_own_refusals_are_told_in_the_callers_shape() -> None:
@@ -50,7 +53,7 @@ def test_arguments_that_are_no_json_are_an_error_unless_the_limit_cut_them(
         (b'{"error":"plain"}', "plain"),
         (b"Bad Gateway", "Bad Gateway"),
         (b"", "the engine gave no reason"),
-        (b'{"detail":[{"loc":["body"],"msg":"x"}]}', '[{"loc":["body"],"msg":"x"}]'),
+        (b'{"detail":[{"msg":"x"}]}', '{"detail":[{"msg":"x"}]}'),
     ],
 )
 def test_an_engines_own_words_are_found(body: bytes, words: str) -> None:
@@ -59,3 +62,38 @@ def test_an_engines_own_words_are_found(body: bytes, words: str) -> None:
         422,
         json.dumps({"error": words}, separators=(",", ":")).encode(),
     )
+
+
+NAMES = (
+    "choices", "message", "content", "reasoning_content", "refusal", "tool_calls", "function", "name", "arguments", "id",
+    "index", "finish_reason", "stop_reason", "usage", "prompt_tokens", "prompt_tokens_details", "error", "detail", "count",
+    "data", "embedding", "code",
+)  # fmt: skip
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("{}")
+shaped = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+)
+
+
+@given(st.sampled_from(PATHS), st.sampled_from([200, 400, 404, 503]), shaped)
+def test_any_answer_is_told_or_is_an_error(path: str, status: int, body: object) -> None:
+    asked = Translated(asked=path, path="/x", model="m")
+    found, told = of(path).whole(status, json.dumps(body).encode(), asked, INFO)
+    assert found in ((200, 502) if status == 200 else (status,))
+    assert ("error" in json.loads(told)) == (found != 200)
+
+
+@given(
+    st.integers(900, 1100),
+    st.sampled_from(PATHS),
+    st.sampled_from([b"[%b]", b'{"error":%b}', b'{"error":{"message":%b}}']),
+)
+def test_answers_and_requests_may_be_nested_as_they_like(depth: int, path: str, around: bytes) -> None:
+    deep = around % (b"[" * depth + b"]" * depth)
+    asked = Translated(asked=path, path="/x", model="m")
+    assert of(path).whole(500, deep, asked, INFO)[0] == 500
+    body = b'{"model":"m","max_tokens":1,"input":"a","prompt":"a","messages":[{"role":"user","content":"a"}],"format":%b}'
+    for value in (deep, b'{"a":%b}' % deep):
+        with suppress(InvalidInput):
+            of(path).request(path, body % value)

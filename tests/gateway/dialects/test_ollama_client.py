@@ -10,6 +10,7 @@ from penstock.contracts.exchange import ServiceRoute
 from penstock.gateway.dialects.dialect import Translated
 from penstock.gateway.dialects.ollama import catalogue
 from penstock.gateway.dialects.ollama.dialect import Ollama
+from penstock.kit.errors import InvalidInput
 
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {
@@ -137,3 +138,13 @@ def test_what_is_served_is_listed_and_shown() -> None:
     shown = ollama.ShowResponse.model_validate_json(catalogue.show(service))
     assert shown.capabilities == ["completion"]
     assert json.loads(catalogue.version()) == {"version": catalogue.API_VERSION}
+
+
+@pytest.mark.parametrize("body", [b'{"model":"tiny"}', b'{"name":"tiny","verbose":true}'])
+def test_a_model_to_show_is_named_in_one_of_two_fields(body: bytes) -> None:
+    assert catalogue.asked_for(body) == "tiny"
+
+
+def test_a_model_to_show_has_to_be_named() -> None:
+    with pytest.raises(InvalidInput, match="'model': found nothing"):
+        catalogue.asked_for(b"{}")

@@ -130,6 +130,7 @@ REFUSED = {
         "'messages[1].tool_call_id': found nothing",
     ),
     "an unknown form": ("/api/chat", {"messages": [HELLO], "format": "yaml"}, "'format': found 'yaml'"),
+    "a number for a form": ("/api/chat", {"messages": [HELLO], "format": 3}, "'format': found '3'"),
     "an unknown effort": (
         "/api/chat",
         {"messages": [HELLO], "think": "huge"},

@@ -130,14 +130,12 @@ def error_text(body: bytes) -> str:
     try:
         found: Any = msgspec.json.decode(body)
     except FAILURES:
-        found = body.decode("utf-8", "replace").strip()
+        found = None
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(key):
             found = found[key]
-    if not found:
-        return "the engine gave no reason"
-    text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return text[:_MAX_MESSAGE]
+    text = found if isinstance(found, str) else body.decode("utf-8", "replace").strip()
+    return text[:_MAX_MESSAGE] or "the engine gave no reason"
 
 
 def error_status(error: bytes) -> int:

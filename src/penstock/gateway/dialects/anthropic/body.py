@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -101,14 +101,14 @@ class Counted(Struct):
 
 
 class Request(Counted, kw_only=True):
-    """The body of /v1/messages; numbers are checked by the engine, which knows its ranges."""
+    """The body of /v1/messages; the engine knows the ranges of its numbers."""
 
     max_tokens: int
     stream: bool = False
     stop_sequences: list[str] | None = None
-    temperature: Any = None
-    top_p: Any = None
-    top_k: Any = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
     metadata: Metadata | None = None
     output_config: OutputConfig | None = None
 

@@ -49,11 +49,11 @@ class Options(Struct):
 
 
 class Asked(Struct, kw_only=True):
-    """What chat and generate share; `keep_alive` is 0, or "0", when the model is to be unloaded."""
+    """What chat and generate share. `format` is a word or a JSON schema; `keep_alive` is 0, or "0", when the model is to be unloaded."""
 
     model: str
     stream: bool | None = None
-    format: str | dict[str, Any] | None = None
+    format: Raw = Raw()
     options: Options | None = None
     think: bool | str | None = None
     keep_alive: Any = None

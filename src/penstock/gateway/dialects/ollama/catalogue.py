@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.gateway.dialects.dialect import Body
+from penstock.gateway.dialects.reading import missing, read
 from penstock.kit.timestamps import rfc3339
 
+
+class _Show(Struct):
+    model: str = ""
+    name: str = ""
+
+
+_SHOW = msgspec.json.Decoder(_Show)
 API_VERSION = "0.12.0"
 """The release of Ollama whose API is spoken here: clients refuse to talk to one that is too old."""
 
@@ -27,7 +37,9 @@ def tags(models: Iterable[tuple[str, ServiceRoute]]) -> bytes:
 def asked_for(body: bytes) -> str:
     """The model that POST /api/show asks for: `model`, in older clients `name`. Raises InvalidInput."""
     asked = read(_SHOW, body)
-    return named(asked.model or asked.name)
+    if not (asked.model or asked.name):
+        raise missing("model", "the name of a model")
+    return asked.model or asked.name
 
 
 def show(service: ServiceRoute) -> bytes:

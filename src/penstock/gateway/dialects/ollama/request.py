@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Raw
+
 from penstock.gateway.dialects.dialect import Body, Translated, encode, given, not_offered
 from penstock.gateway.dialects.ollama import body as ollama
 from penstock.gateway.dialects.ollama.turns import content, messages
@@ -116,13 +118,13 @@ def _streams(asked: ollama.Asked) -> bool:
     return asked.stream is not False
 
 
-def _format(form: str | Body | None) -> Body | None:
-    if not form:
+def _format(form: Raw) -> Body | None:
+    if bytes(form) in (b"", b"null", b'""'):
         return None
-    if isinstance(form, dict):
+    if bytes(form).startswith(b"{"):
         return {"type": "json_schema", "json_schema": {"name": "answer", "schema": form, "strict": True}}
-    if form != "json":
-        raise unknown("format", form, ("json", "a JSON schema"))
+    if bytes(form) != b'"json"':
+        raise unknown("format", bytes(form).decode("utf-8", "replace").strip('"'), ("json", "a JSON schema"))
     return {"type": "json_object"}
 
 
