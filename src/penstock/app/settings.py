@@ -162,6 +162,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         return parse_address("gatewayAddr", self.gateway_addr)
 
     @property
+    def gateway_url(self) -> str:
+        """Where programs on this machine find the gateway."""
+        return f"{'https' if self.tls_certificate else 'http'}://{self.gateway}"
+
+    @property
     def api(self) -> Address:
         """`api_addr` in parts."""
         return parse_address("apiAddr", self.api_addr)

@@ -14,6 +14,7 @@ import typer
 from penstock.app.settings import load
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, NotFound, PlatformError, Unavailable
 
+KEY_VARIABLE = "PENSTOCK_API_KEY"
 ANSWER_TIMEOUT_S = 180.0
 Message = dict[str, str]
 
@@ -34,11 +35,18 @@ def run(
         str, typer.Option(help="Gateway; default: the one of this machine's settings.", show_default=False)
     ] = "",
 ) -> None:
-    """Without a prompt it is a conversation: an empty line or Ctrl-D ends it, Ctrl-C stops an answer."""
-    base = url.rstrip("/") or f"http://{load(os.environ).gateway}"
+    """Without a prompt it is a conversation: an empty line or Ctrl-D ends it, Ctrl-C stops an answer.
+
+    Where the gateway asks for an API key, it is taken from the variable PENSTOCK_API_KEY.
+    """
+    base = url.rstrip("/") or load(os.environ).gateway_url
+    key = os.environ.get(KEY_VARIABLE, "")
     options = {"max_tokens": max_tokens, "temperature": temperature}
     with httpx.Client(
-        base_url=base, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=5), trust_env=bool(url)
+        base_url=base,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=5),
+        trust_env=bool(url),
     ) as http:
         chat = Chat(http, model or only_model(http), {k: v for k, v in options.items() if v is not None})
         if system:

@@ -73,21 +73,27 @@ class Screen:
 
     def serving(self, seconds: float) -> None:
         """Both planes answer."""
-        endpoint = f"http://{self._settings.gateway}/v1"
+        endpoint = f"{self._settings.gateway_url}/v1"
         kubeconfig = Home(self._settings.home).kubeconfig
         self.say(f"Penstock is up after {seconds:.1f} s.\n")
         self.say(f"  OpenAI endpoint   {endpoint}")
         self.say(f"  kubectl           export KUBECONFIG={kubeconfig}")
         self.say(f"  data and logs     {self._settings.home}")
         self.say("  stop              Ctrl-C")
+        keys = self._settings.keys_required
+        if keys:
+            self.say("\nEvery caller needs an API key: export PENSTOCK_API_KEY=$(penstock keys create NAME)")
         if self._quickstart:
-            self.say(f"\nAsk it something:\n\n{curl(endpoint)}\n")
+            self.say(f"\nAsk it something:\n\n{curl(endpoint, with_key=keys)}\n")
 
 
-def curl(endpoint: str) -> str:
+def curl(endpoint: str, *, with_key: bool) -> str:
     """Ready to paste."""
+    key = '-H "Authorization: Bearer $PENSTOCK_API_KEY" ' if with_key else ""
     body = f'{{"model": "{NAME}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
-    return f"  curl -s {endpoint}/chat/completions -H 'Content-Type: application/json' \\\n    -d '{body}'"
+    return (
+        f"  curl -s {endpoint}/chat/completions {key}-H 'Content-Type: application/json' \\\n    -d '{body}'"
+    )
 
 
 def _variables(settings: Settings) -> dict[str, Any]:
