@@ -67,7 +67,7 @@ def test_an_engines_own_words_are_found(body: bytes, words: str) -> None:
 NAMES = (
     "choices", "message", "content", "reasoning_content", "refusal", "tool_calls", "function", "name", "arguments", "id",
     "index", "finish_reason", "stop_reason", "usage", "prompt_tokens", "prompt_tokens_details", "error", "detail", "count",
-    "data", "embedding", "code",
+    "data", "embedding", "code", "logprobs",
 )  # fmt: skip
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("{}")
 shaped = st.recursive(

@@ -134,6 +134,16 @@ class TestEnds:
         assert tell(asked, noisy) == tell(asked, stream)
 
 
+def test_a_completion_streams_text() -> None:
+    chunks = [
+        {"id": "cmpl-1", "choices": [{"index": 0, "text": t, "finish_reason": f}]}
+        for t, f in (("a", None), ("b", "stop"))
+    ]
+    lines = [json.loads(line) for line in tell(ASKED[2], sse(*chunks)).splitlines()]
+    assert [line["response"] for line in lines] == ["a", "b", ""]
+    assert lines[-1]["done_reason"] == "stop"
+
+
 def test_a_tool_call_that_another_interrupts_is_an_error() -> None:
     pieces = [tool_piece(0, "{", name="f"), tool_piece(1, "{}", name="g"), tool_piece(0, "}")]
     assert b"after it had begun another" in tell(ASKED[0], sse(delta(tool_calls=pieces)))

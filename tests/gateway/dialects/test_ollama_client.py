@@ -80,6 +80,27 @@ async def test_a_prompt_is_answered_through_the_models_chat_template() -> None:
     ]
 
 
+async def test_how_likely_a_token_was_is_told() -> None:
+    likely = [
+        {"token": "Hi", "logprob": -0.5, "bytes": [72], "top_logprobs": [{"token": "Ho", "logprob": -2.5}]}
+    ]
+    chunk = delta(content="Hi")
+    chunk["choices"][0]["logprobs"] = {"content": likely, "refusal": None}
+    async with served(world(sse(chunk, delta(finish="stop")))) as url:
+        lines = [
+            line
+            async for line in await client(url).chat(
+                "tiny", HELLO, logprobs=True, top_logprobs=1, stream=True
+            )
+        ]
+    (first,) = lines[0].logprobs
+    assert (first.token, first.logprob, first.top_logprobs[0].token) == ("Hi", -0.5, "Ho")
+    assert lines[-1].logprobs is None
+    async with served(world(completion(content="Hi", more={"logprobs": {"content": likely}}))) as url:
+        answer = await client(url).chat("tiny", HELLO, logprobs=True)
+    assert answer.logprobs[0].token == "Hi"
+
+
 async def test_a_raw_prompt_is_completed_as_it_is() -> None:
     body = {"id": "cmpl-1", "choices": [{"index": 0, "text": "blue", "finish_reason": "stop"}]}
     engine = world(json.dumps(body).encode())

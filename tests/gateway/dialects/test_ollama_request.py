@@ -55,6 +55,8 @@ FIELDS = {
             }
         },
     ),
+    "how likely": ({"logprobs": True, "top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
+    "not how likely": ({"logprobs": False, "top_logprobs": 2}, {}),
     "thinking": ({"think": True}, {"chat_template_kwargs": {"enable_thinking": True}}),
     "much thinking": (
         {"think": "high"},
@@ -152,6 +154,11 @@ REFUSED = {
         "/api/generate",
         {"prompt": "a", "raw": True, "images": ["x"]},
         "'images': found images",
+    ),
+    "logprobs beside raw": (
+        "/api/generate",
+        {"prompt": "a", "raw": True, "logprobs": True},
+        "'logprobs': found true",
     ),
     "nothing to embed": ("/api/embed", {}, "'input': found nothing"),
     "nothing to embed, older": ("/api/embeddings", {"input": "a"}, "'prompt': found nothing"),

@@ -43,6 +43,12 @@ class Message(Struct):
         return self.content or self.refusal or ""
 
 
+class Logprobs(Struct):
+    """Of a chat: `content` is a list of tokens, each with its `logprob` and `top_logprobs`."""
+
+    content: Raw = Raw()
+
+
 class Choice(Struct):
     """One choice, whole (`message`), of a chat's stream (`delta`) or of a completion (`text`).
 
@@ -52,6 +58,7 @@ class Choice(Struct):
     message: Message | None = None
     delta: Message | None = None
     text: str | None = None
+    logprobs: Logprobs | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     matched_stop: str | int | None = None

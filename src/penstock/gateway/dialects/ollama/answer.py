@@ -11,6 +11,7 @@ from penstock.gateway.dialects.ollama.request import CHAT, EMBED, EMBEDDINGS
 from penstock.gateway.dialects.openai import (
     COMPLETION,
     FAILURES,
+    Choice,
     Completion,
     Embeddings,
     ToolCall,
@@ -80,6 +81,12 @@ def final(finish: str, usage: Usage | None, first_s: float, total_s: float) -> B
     }
 
 
+def logprobs(choice: Choice) -> Body:
+    """Told as OpenAI tells them."""
+    found = bytes(choice.logprobs.content) if choice.logprobs else b""
+    return {"logprobs": orjson.Fragment(found)} if found not in (b"", b"null", b"[]") else {}
+
+
 def tool_calls(calls: Iterable[ToolCall], finish: str | None) -> list[Body]:
     """Raises ValueError for arguments that are not a JSON object; those that `num_predict` cut are left out."""
     found = []
@@ -108,7 +115,7 @@ def _answer(found: Completion, asked: Translated, info: CallInfo) -> Body:
     message, total_s = choice.said, info.elapsed_s()
     finish = choice.finish_reason or "stop"
     body = said(asked, message.text, message.thought, tool_calls(message.tool_calls or (), finish))
-    return head(asked, info) | body | final(finish, found.usage, 0.0, total_s)
+    return head(asked, info) | body | logprobs(choice) | final(finish, found.usage, 0.0, total_s)
 
 
 def _loaded(asked: Translated, info: CallInfo) -> Body:

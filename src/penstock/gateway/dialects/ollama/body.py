@@ -56,6 +56,8 @@ class Asked(Struct, kw_only=True):
     format: Raw = Raw()
     options: Options | None = None
     think: bool | str | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     keep_alive: Any = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from penstock.gateway.dialects.dialect import Body, CallInfo, Translated
-from penstock.gateway.dialects.ollama.answer import error_body, final, head, said, tool_calls
+from penstock.gateway.dialects.ollama.answer import error_body, final, head, logprobs, said, tool_calls
 from penstock.gateway.dialects.openai import Completion, ToolCall, Usage
 from penstock.gateway.dialects.stream import MAX_EVENT_BYTES, EngineFault
 
@@ -36,9 +36,9 @@ class Lines:
         if not chunk.choices:
             return b""
         choice = chunk.choices[0]
-        message, told = choice.said, b""
-        if message.text or message.thought:
-            told = self._line(message.text, message.thought)
+        message, told, likely = choice.said, b"", logprobs(choice)
+        if message.text or message.thought or likely:
+            told = self._line(said(self._asked, message.text, message.thought) | likely)
         for call in message.tool_calls or ():
             self._grow(call)
         if choice.finish_reason is not None:
@@ -75,7 +75,7 @@ class Lines:
             calls = tool_calls([call for call, _ in self._calls.values()], self._finish)
         except ValueError as error:
             raise EngineFault(f"the engine's answer cannot be read: {error}") from None
-        return self._line("", calls=calls) if calls else b""
+        return self._line(said(self._asked, "", calls=calls)) if calls else b""
 
-    def _line(self, text: str, thought: str = "", calls: list[Body] | None = None) -> bytes:
-        return orjson.dumps(self._head | said(self._asked, text, thought, calls) | {"done": False}) + b"\n"
+    def _line(self, body: Body) -> bytes:
+        return orjson.dumps(self._head | body | {"done": False}) + b"\n"

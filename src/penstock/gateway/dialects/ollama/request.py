@@ -51,6 +51,8 @@ def _generate(asked: ollama.Generate) -> Translated:
     if asked.raw or asked.suffix:
         if asked.images:
             raise wrong("images", "images", "nothing beside raw or suffix", code="unsupported_parameter")
+        if asked.logprobs:
+            raise wrong("logprobs", "true", "nothing beside raw or suffix", code="unsupported_parameter")
         body = {"prompt": prompt} | given(suffix=asked.suffix or None)
         return _answering(GENERATE, "/v1/completions", asked, body)
     turns: list[Body] = [{"role": "system", "content": asked.system}] if asked.system else []
@@ -93,6 +95,8 @@ def _answering(path: str, engine_path: str, asked: ollama.Asked, prompt: Body) -
         presence_penalty=options.presence_penalty,
         frequency_penalty=options.frequency_penalty,
         response_format=_format(asked.format),
+        logprobs=asked.logprobs or None,
+        top_logprobs=asked.top_logprobs if asked.logprobs else None,
     )
     body |= _thinking(asked.think)
     streams = _streams(asked)
