@@ -170,6 +170,7 @@ class Gateway:
             feed_socket=folder / "feed.sock",
             state_file=folder / "table.json",
             drain_s=drain_s,
+            pepper=bytes(32),
             limits=limits or Limits(),
             **settings,
         )

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.quota import Reservation
+from penstock.gateway.dialects.dialect import Dialect, Translated
 from penstock.gateway.paths import Target
+from penstock.gateway.trace import Trace
 from penstock.gateway.wire.message import Request
-from penstock.gateway.wire.server import Responder
+from penstock.gateway.wire.responder import Responder
 
 
 @dataclass(slots=True)
@@ -16,7 +18,8 @@ class Call:
     """`started`, `first_byte_at` and `last_byte_at` are monotonic times, 0 where that has not happened.
 
     `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was
-    asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told nothing.
+    asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told
+    nothing. `asked` is the request in OpenAI's words where `dialect` had to translate it. `error` is the code of what went wrong.
     """
 
     request: Request
@@ -24,9 +27,12 @@ class Call:
     id: str
     started: float
     target: Target
+    trace: Trace
     model: str = ""
     service: ServiceRoute | None = None
     key: KeyRoute | None = None
+    dialect: Dialect | None = None
+    asked: Translated | None = None
     streams: bool = False
     wants_usage: bool = False
     max_tokens: int = 0

@@ -11,7 +11,7 @@ from penstock.decide.retry_after import MOST_S, should_retry
 from penstock.gateway.wire.message import Headers
 from penstock.kit.errors import PlatformError
 
-Protocol = Literal["openai", "v1", "v2"]
+Protocol = Literal["openai", "anthropic", "ollama", "v1", "v2"]
 JSON = (b"content-type", b"application/json")
 
 _TYPES = {
@@ -32,9 +32,9 @@ def error_object(error: PlatformError) -> dict[str, Any]:
 
 
 def error_body(error: PlatformError, protocol: Protocol) -> bytes:
-    """The whole body."""
+    """The whole body. Anthropic's clients are told by their dialect, which knows more."""
     inner = error_object(error)
-    return orjson.dumps({"error": inner if protocol == "openai" else inner["message"]})
+    return orjson.dumps({"error": inner if protocol in ("openai", "anthropic") else inner["message"]})
 
 
 def error_event(error: PlatformError) -> bytes:

@@ -1,209 +1,348 @@
-"""Route a request to an endpoint, pass the answer on as it comes, and try elsewhere while that is safe."""
+"""One request's way to an engine and back: route it, pass the answer on as it comes, try elsewhere while that is safe.
+
+A Delivery is called back by both sides: by the client's connection as its Watcher, by the engine's as its Exchange. Until an
+answer begins it may go from endpoint to endpoint; then it is bound to one.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-from penstock.contracts.exchange import Endpoint, ServiceRoute
-from penstock.decide.retry import Failure, retry
-from penstock.decide.routing import route
-from penstock.gateway import body
+from penstock.decide.deadline import deadline
+from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeatable, retry
+from penstock.decide.retry_after import asked_s, retry_after_s
+from penstock.decide.routing import Route, route
+from penstock.gateway import outgoing
 from penstock.gateway.call import Call
-from penstock.gateway.errors import error_event
-from penstock.gateway.paths import Target
+from penstock.gateway.dialects.dialect import CallInfo, Translated
+from penstock.gateway.relay import Collected, Relay, Told, relay_for
 from penstock.gateway.state import State
-from penstock.gateway.wire.client import CutOff, NoAnswer, NotSent, Upstream
-from penstock.gateway.wire.message import Headers, end_to_end
-from penstock.gateway.wire.server import Responder
+from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
+from penstock.gateway.wire.tunnel import Tunnel
 from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 
-RETRY_AFTER_S = 1.0
-_REPLACED = (b"host", b"content-length", b"x-request-id", b"expect", b"forwarded", b"x-forwarded-for",
-             b"x-forwarded-host", b"x-forwarded-proto")  # fmt: skip
 
+class Delivery:
+    """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
-class Forwarder:
-    """The last stages of the pipeline."""
+    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_finish", "_fresh", "_is_over", "_is_paused", "_key", "_refuse",
+                 "_relay", "_service", "_state", "_tried", "_tunnel", "_upstream")  # fmt: skip
 
-    def __init__(self, state: State) -> None:
-        """Counts and pools are the gateway's."""
+    def __init__(
+        self,
+        call: Call,
+        state: State,
+        finish: Callable[[Call], None],
+        refuse: Callable[[Call, PlatformError], None],
+    ) -> None:
+        assert call.service is not None, "the pipeline has found it"
+        self._call = call
         self._state = state
+        self._finish = finish
+        self._refuse = refuse
+        self._service = call.service
+        self._key = (call.service.namespace, call.service.name)
+        self._deadline = deadline(call.request.headers, call.service.timeout_s)
+        self._content = b""
+        self._tried: set[str] = set()
+        self._fresh = self._is_over = self._is_paused = False
+        self._chosen: Route | None = None
+        self._upstream: Upstream | None = None
+        self._relay: Relay | None = None
+        self._tunnel: Tunnel | None = None
 
-    async def run(self, call: Call, service: ServiceRoute) -> None:
-        """Answer. Raises PlatformError while nothing was passed on; later the answer itself tells."""
-        key, respond = (service.namespace, service.name), call.respond
-        self._state.begin(key)
-        failed = True
+    def start(self) -> None:
+        """Send it on its way."""
+        state, call = self._state, self._call
+        state.begin(self._key, call.started)
+        self._content = outgoing.content(call, self._service)
+        call.respond.watch(self, self._deadline.timeout_s)
+        if call.asked is not None and not call.asked.path:
+            self._answer_without_engine(call.asked)
+            return
+        chosen = self._choose()
+        if chosen is None:
+            self._give_up(self._unavailable("its last endpoint is gone", "no endpoint is ready"))
+        else:
+            self._attempt(chosen)
+
+    # to the engine
+
+    def _choose(self) -> Route | None:
+        ends = self._state.endpoints
+        return route(
+            self._service,
+            self._call.id,
+            ends.in_flight,
+            ends.set_aside(),
+            exclude=self._tried,
+            weights=ends.weights(),
+        )
+
+    def _attempt(self, chosen: Route) -> None:
+        call, endpoint = self._call, chosen.endpoint
+        self._chosen = chosen
+        call.attempts += 1
+        call.endpoint, call.revision = endpoint.name, chosen.revision
+        self._state.endpoints.begin(endpoint.name)
+        address = (endpoint.address, endpoint.port)
+        upstream = None if self._fresh else self._state.pool.take(address)
+        if upstream is not None:
+            self._send(upstream)
+        else:
+            self._state.pool.connect(address, self._connected, self.on_broken, is_tls=endpoint.tls)
+
+    def _connected(self, upstream: Upstream) -> None:
+        if self._is_over:
+            upstream.reusable = True
+            self._state.pool.give(upstream)
+        else:
+            self._send(upstream)
+
+    def _send(self, upstream: Upstream) -> None:
+        call, chosen = self._call, self._chosen
+        assert chosen is not None
+        self._upstream = upstream
+        told = self._deadline.told(self._elapsed_s()) if self._deadline.header else None
+        data = outgoing.message(call, self._service, chosen.endpoint, self._content, told)
+        upstream.send(data, self, is_head=call.request.method == b"HEAD")
+
+    # from the engine
+
+    def on_answer(self, upstream: Upstream) -> None:
+        call, state = self._call, self._state
+        failure = RETRIABLE_STATUS.get(upstream.status)
+        if failure is None:
+            state.endpoints.answered(call.endpoint)
+        elif self._retry(failure, asked_s(upstream.headers)) is None:
+            return
+        if upstream.status == 101:
+            self._switch(upstream)
+            return
+        now = call.last_byte_at = state.clock.monotonic()
+        state.meter.first_byte(call, now)
+        info = CallInfo(call.id, state.clock.now() - (now - call.started), self._elapsed_s)
+        relay = self._relay = relay_for(call, upstream.status, upstream.headers, info)
+        if isinstance(relay, Collected):
+            return
+        headers = outgoing.answer_headers(upstream.headers, call, sized=not call.streams)
+        if isinstance(relay, Told):
+            assert call.dialect is not None
+            headers = outgoing.with_type(headers, call.dialect.content_type(True))
+        headers += state.quota.headers(call)
+        call.respond.start(upstream.status, headers)
+
+    def on_data(self, data: bytes) -> None:
+        call, relay = self._call, self._relay
+        if relay is None:
+            if self._tunnel is not None:
+                self._tunnel.from_engine(data)
+            return
+        call.chunks += 1
         try:
-            async with asyncio.timeout(service.timeout_s):
-                await self._attempts(call, service)
-            failed = respond.status >= 500
-        except TimeoutError:
-            late = DeadlineExceeded(
-                f"{service.namespace}/{service.name} did not answer within {service.timeout_s:g} s",
+            passed = relay.feed(data)
+        except PlatformError as error:
+            self._break(error)
+            return
+        if passed:
+            call.respond.write(passed)
+
+    def on_complete(self) -> None:
+        call, relay, upstream = self._call, self._relay, self._upstream
+        if relay is None or upstream is None:
+            return
+        rest = relay.finish()
+        if isinstance(relay, Collected):
+            self._send_collected(relay, upstream, rest)
+        else:
+            call.respond.write(rest)
+            call.respond.end(upstream.trailers)
+        self._release()
+        self._end(failed=call.respond.status >= 500)
+
+    def on_broken(self, error: UpstreamError) -> None:
+        name = self._call.endpoint
+        if self._is_over:
+            return
+        if isinstance(error, CutOff):
+            self._state.endpoints.failed(name, "cut_off")
+            self._break(
+                Unavailable(
+                    f"{name} ended in the middle of the answer: {error}",
+                    code="upstream_cut_off",
+                    hint="send the request again",
+                )
+            )
+            return
+        failure: Failure = "not_sent"
+        if isinstance(error, NoAnswer):
+            failure = "no_answer_reused" if error.reused and not self._fresh else "no_answer"
+        reason = self._retry(failure)
+        if reason is not None:
+            self._release(broken=True)
+            self._give_up(self._unavailable(str(error), reason))
+
+    def _retry(self, failure: Failure, asked_s: float = 0.0) -> str | None:
+        """None if another attempt is under way, else why not. `asked_s`: after what time the engine would be asked again."""
+        state, call, chosen = self._state, self._call, self._chosen
+        assert chosen is not None
+        now = state.clock.monotonic()
+        before = self._tried
+        self._tried = {*before, call.endpoint}
+        self._service = state.names.present(self._service)
+        other = self._choose()
+        decided = retry(
+            failure,
+            call.attempts,
+            others=other is not None,
+            repeatable=is_repeatable(call.request.method, call.target.path),
+            budget=state.pace.budget(self._key, now),
+            remaining_s=self._deadline.remaining_s(now - call.started),
+        )
+        if decided.set_aside:
+            state.endpoints.failed(call.endpoint, failure, asked_s)
+        if decided.action == "give_up":
+            state.telemetry.retries.add(decided.outcome)
+            return decided.reason
+        if not is_free(failure):
+            state.pace.retried(self._key)
+        state.telemetry.retries.add(failure)
+        self._release(broken=True)
+        self._fresh = decided.action == "again"
+        if self._fresh:
+            self._tried, other = before, chosen
+        assert other is not None, "it has been counted among the others"
+        self._attempt(other)
+        return None
+
+    # what happens to the client meanwhile
+
+    def on_gone(self) -> None:
+        self._state.telemetry.cancelled.add(*self._key)
+        self._call.error = "cancelled"
+        self._release(broken=True)
+        self._call.respond.abort()
+        self._end(failed=False)
+
+    def on_late(self) -> None:
+        service, call = self._service, self._call
+        if call.endpoint and not call.respond.started:
+            self._state.endpoints.failed(call.endpoint, "late")
+        self._break(
+            DeadlineExceeded(
+                f"{service.namespace}/{service.name} did not answer within {self._deadline.timeout_s:g} s",
                 code="upstream_timeout",
             )
-            if not respond.started:
-                raise late from None
-            _end_broken(respond, late)
-        except asyncio.CancelledError:
-            self._state.telemetry.cancelled.add(*key)
-            raise
-        finally:
-            self._state.end(key, failed=failed)
-            self._meter(key, call)
+        )
 
-    async def _attempts(self, call: Call, service: ServiceRoute) -> None:
-        state, tried, fresh, attempt = self._state, set[str](), False, 0
-        chosen = route(service, call.id, state.endpoints.in_flight, state.endpoints.set_aside())
-        while chosen is not None:
-            attempt += 1
-            failure, message = await self._attempt(call, service, chosen.endpoint, fresh)
-            if failure is None:
-                return
-            service = state.names.service(f"{service.namespace}/{service.name}")
-            tried.add(chosen.endpoint.name)
-            other = route(
-                service, call.id, state.endpoints.in_flight, state.endpoints.set_aside(), exclude=tried
-            )
-            answer = retry(failure, attempt, others=other is not None)
-            if answer.set_aside:
-                state.endpoints.failed(chosen.endpoint.name)
-            if answer.action == "give_up":
-                raise _unavailable(service, message, answer.reason)
-            state.telemetry.retries.add(failure)
-            if answer.action == "again":
-                fresh = True
-            else:
-                chosen, fresh = other, False
-        raise _unavailable(service, "its last endpoint is gone", "no endpoint is ready")
+    def on_cut(self) -> None:
+        self._break(
+            Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
+        )
 
-    async def _attempt(
-        self, call: Call, service: ServiceRoute, endpoint: Endpoint, fresh: bool
-    ) -> tuple[Failure | None, str]:
-        """One try at one endpoint: None when an answer was passed on, whole or cut."""
-        state = self._state
-        state.endpoints.begin(endpoint.name)
-        upstream: Upstream | None = None
-        try:
-            upstream = await state.pool.take((endpoint.address, endpoint.port), fresh=fresh)
-            await upstream.exchange(_message(call, service, endpoint), is_head=call.request.method == b"HEAD")
-            if upstream.status == 503 and not upstream.reusable:
-                return "status_503", f"{endpoint.name} answered 503 and closed"
-            state.endpoints.answered(endpoint.name)
-            key = (service.namespace, service.name)
-            state.telemetry.first_byte.observe(state.clock.monotonic() - call.started, *key)
-            await self._pass_on(upstream, call, endpoint)
-        except NotSent as error:
-            return "not_sent", str(error)
-        except NoAnswer as error:
-            return ("no_answer_reused" if error.reused and not fresh else "no_answer"), str(error)
-        finally:
-            state.endpoints.end(endpoint.name)
-            if upstream is not None:
-                state.pool.give(upstream)
-        return None, ""
+    def on_pause(self, paused: bool) -> None:
+        self._is_paused = paused
+        if self._upstream is not None and self._relay is not None:
+            self._upstream.pause(paused)
 
-    async def _pass_on(self, upstream: Upstream, call: Call, endpoint: Endpoint) -> None:
-        respond = call.respond
-        headers = [item for item in end_to_end(upstream.headers) if item[0] != b"x-request-id"]
-        headers.append((b"x-request-id", call.id.encode()))
-        headers.append((b"x-penstock-endpoint", endpoint.name.encode()))
-        tail = _Tail(respond.write)
-        respond.start(upstream.status, headers)
-        respond.on_pause(upstream.pause)
-        is_stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
-        try:
-            await upstream.copy_to(tail)
-        except asyncio.CancelledError:
-            if self._state.is_draining:
-                _end_broken(respond, _draining(), is_stream=is_stream, at_boundary=tail.at_boundary)
-            raise
-        except CutOff as error:
-            self._state.endpoints.failed(endpoint.name)
-            cut = Unavailable(
-                f"{endpoint.name} ended in the middle of the answer: {error}",
-                code="upstream_cut_off",
-                hint="send the request again",
-            )
-            _end_broken(respond, cut, is_stream=is_stream, at_boundary=tail.at_boundary)
+    # ends
+
+    def _break(self, error: PlatformError) -> None:
+        """Before an answer it is an error like any; in the middle of one an error object where that can be read, else a cut."""
+        call, relay = self._call, self._relay
+        self._release(broken=True)
+        if not call.respond.started:
+            self._give_up(error)
             return
-        respond.end()
+        call.error = error.code
+        words = relay.broken(error) if relay is not None else None
+        if words is None:
+            call.respond.abort()
+        else:
+            call.respond.keeps_alive = False
+            call.respond.write(words)
+            call.respond.end()
+        self._end(failed=True)
 
-    def _meter(self, key: tuple[str, str], call: Call) -> None:
-        telemetry, respond = self._state.telemetry, call.respond
-        telemetry.requests.add(*key, str(respond.status or "none"))
-        telemetry.bytes.add(*key, by=respond.sent_bytes)
-        telemetry.duration.observe(self._state.clock.monotonic() - call.started, *key)
+    def _give_up(self, error: PlatformError) -> None:
+        self._account(failed=True)
+        self._refuse(self._call, error)
 
+    def _send_collected(self, relay: Collected, upstream: Upstream, body: bytes) -> None:
+        call = self._call
+        assert call.dialect is not None
+        headers = outgoing.answer_headers(upstream.headers, call, sized=False)
+        kind = call.dialect.content_type(call.streams and relay.status < 400)
+        call.respond.send(
+            relay.status, outgoing.with_type(headers, kind) + self._state.quota.headers(call), body
+        )
 
-class _Tail:
-    """Passes pieces on and remembers the last one, since an error event may only stand between events."""
+    def _answer_without_engine(self, asked: Translated) -> None:
+        """The service is awake, and that is all the caller wanted."""
+        call, state = self._call, self._state
+        assert call.dialect is not None
+        status, body = call.dialect.whole(
+            200, b"", asked, CallInfo(call.id, state.clock.now(), self._elapsed_s)
+        )
+        kind = call.dialect.content_type(call.streams)
+        call.respond.send(status, [(b"content-type", kind), (b"x-request-id", call.id.encode())], body)
+        self._end(failed=False)
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._write = write
-        self._last = b"\n\n"
+    def _switch(self, upstream: Upstream) -> None:
+        """The engine speaks the other protocol from here on: bytes pass unread until both sides have closed."""
+        call = self._call
+        if not call.request.upgrade:
+            self._break(self._unavailable(f"{call.endpoint} switched protocols", "nobody asked for that"))
+            return
+        headers = outgoing.answer_headers(upstream.headers, call, sized=True)
+        switch = [(b"connection", b"upgrade"), (b"upgrade", call.request.upgrade)]
+        client = call.respond.connection
+        self._tunnel = upstream.tunnel = Tunnel(client.transport, upstream.transport, self._tunnelled)
+        call.respond.upgrade(headers + switch)
+        self._tunnel.from_client(client.switch(self._tunnel))
 
-    @property
-    def at_boundary(self) -> bool:
-        """Whether a whole event was the last."""
-        return self._last.endswith(b"\n\n")
+    def _tunnelled(self, up_bytes: int, down_bytes: int) -> None:
+        self._call.respond.sent_bytes = down_bytes
+        self._release(broken=True)
+        self._end(failed=False)
 
-    def __call__(self, data: bytes) -> None:
-        self._last = data if len(data) > 1 else self._last[-1:] + data
-        self._write(data)
+    def _release(self, *, broken: bool = False) -> None:
+        """The attempt is over. An engine whose answer nobody wants any more sees its connection break, and stops."""
+        chosen, self._chosen = self._chosen, None
+        upstream, self._upstream = self._upstream, None
+        if chosen is not None:
+            self._state.endpoints.end(chosen.endpoint.name)
+        if upstream is not None:
+            if broken:
+                upstream.leave()
+            else:
+                if self._is_paused and upstream.reusable:
+                    upstream.pause(False)
+                self._state.pool.give(upstream)
 
+    def _end(self, *, failed: bool) -> None:
+        self._account(failed=failed)
+        self._finish(self._call)
 
-def _end_broken(
-    respond: Responder, error: PlatformError, *, is_stream: bool = False, at_boundary: bool = False
-) -> None:
-    """A stream of events ends with an error object; anything else is cut, so that nobody takes it for whole."""
-    if is_stream and at_boundary:
-        respond.write(error_event(error))
-        respond.end()
-        respond.keeps_alive = False
-    else:
-        respond.abort()
+    def _account(self, *, failed: bool) -> None:
+        self._is_over = True
+        call, state, relay = self._call, self._state, self._relay
+        now = call.last_byte_at = state.clock.monotonic()
+        state.end(self._key, now, failed=failed)
+        if relay is not None:
+            told = relay.usage
+            call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens
+            call.cached_tokens = told.cached_tokens
 
+    def _elapsed_s(self) -> float:
+        return self._state.clock.monotonic() - self._call.started
 
-def _message(call: Call, service: ServiceRoute, endpoint: Endpoint) -> bytes:
-    """The request as the engine gets it: under the name that the engine itself goes by, without what was for the gateway."""
-    request, content = call.request, call.request.body
-    if call.model and call.model != service.engine_model:
-        content = body.with_model(content, service.engine_model)
-    path = _path(service, call.target).encode("latin-1")
-    query = request.target.partition(b"?")[2]
-    lines = [
-        b"%s %s HTTP/1.1\r\n" % (request.method, path + (b"?" + query if query else b"")),
-        b"host: %s:%d\r\n" % (endpoint.address.encode(), endpoint.port),
-    ]
-    kept: Headers = [item for item in end_to_end(request.headers) if item[0] not in _REPLACED]
-    lines.extend(b"%s: %s\r\n" % item for item in kept)
-    lines.append(b"x-request-id: %s\r\n" % call.id.encode())
-    lines.append(b"x-forwarded-for: %s\r\n" % request.peer.encode())
-    lines.append(b"x-forwarded-host: %s\r\n" % request.header(b"host"))
-    if content or request.method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"content-length: %d\r\n" % len(content))
-    lines.append(b"\r\n")
-    return b"".join(lines) + content
-
-
-def _path(service: ServiceRoute, target: Target) -> str:
-    """Some engines answer OpenAI's API elsewhere than below /v1."""
-    if target.protocol == "openai" and target.path.startswith("/v1/"):
-        return service.openai_prefix + target.path.removeprefix("/v1")
-    return target.path
-
-
-def _draining() -> Unavailable:
-    return Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
-
-
-def _unavailable(service: ServiceRoute, message: str, reason: str) -> Unavailable:
-    return Unavailable(
-        f"no endpoint of {service.namespace}/{service.name} answered: {message} ({reason})",
-        code="no_endpoint_answered",
-        hint="send the request again",
-        retry_after_s=RETRY_AFTER_S,
-    )
+    def _unavailable(self, message: str, reason: str) -> Unavailable:
+        state, service = self._state, self._service
+        drain_per_s = state.pace.drain_per_s(self._key, state.clock.monotonic())
+        return Unavailable(
+            f"no endpoint of {service.namespace}/{service.name} answered: {message} ({reason})",
+            code="no_endpoint_answered",
+            hint="send the request again",
+            retry_after_s=retry_after_s(0, drain_per_s, self._call.id),
+        )

@@ -8,37 +8,62 @@ import orjson
 
 from penstock import __version__
 from penstock.contracts.exchange import ServiceRoute
-from penstock.gateway.paths import Target
+from penstock.gateway.call import Call
+from penstock.gateway.dialects.ollama import catalogue
+from penstock.gateway.errors import JSON
 from penstock.gateway.state import State
-from penstock.gateway.telemetry.metrics import Readings, total
+from penstock.gateway.telemetry.metrics import total
+from penstock.gateway.wire.message import Headers
 
-Answer = tuple[int, bytes, bytes]
-_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
-_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+Answer = tuple[int, Headers, bytes]
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_OPENMETRICS = b"application/openmetrics-text"
 
 
-def answer(target: Target, state: State) -> Answer:
-    """Status, content type and body. Raises NotFound for a model that does not exist."""
-    match target.local:
+async def answer(call: Call, state: State) -> Answer:
+    """Status, headers and body. Raises NotFound for a model that does not exist."""
+    match call.target.local:
         case "healthz":
-            return 200, _TEXT, b"ok\n"
+            return 200, [_TEXT], b"ok\n"
         case "readyz":
             return (
-                (200, _TEXT, b"ok\n") if state.loaded else (503, _TEXT, b"no route table has arrived yet\n")
+                (200, [_TEXT], b"ok\n")
+                if state.loaded
+                else (503, [_TEXT], b"no route table has arrived yet\n")
             )
         case "metrics":
-            return 200, _PROMETHEUS, _metrics(state).encode()
+            return await _metrics(call, state)
         case "models":
-            data = [_model(name, service) for name, service in state.names.models()]
-            return 200, _JSON, orjson.dumps({"object": "list", "data": data})
+            return _json(
+                {"object": "list", "data": [_model(name, service) for name, service in _seen(call, state)]}
+            )
         case "model":
-            return 200, _JSON, orjson.dumps(_model(target.model, state.names.service(target.model)))
+            call.service = state.names.service(call.target.model)
+            state.access.check(call)
+            return _json(_model(call.target.model, call.service))
+        case "tags":
+            return 200, [JSON], catalogue.tags(_seen(call, state))
+        case "version":
+            return 200, [JSON], catalogue.version()
+        case "show":
+            call.service = state.names.service(catalogue.asked_for(call.request.body))
+            state.access.check(call)
+            return 200, [JSON], catalogue.show(call.service)
         case "v2":
-            return 200, _JSON, orjson.dumps({"name": "penstock", "version": __version__, "extensions": []})
+            return _json({"name": "penstock", "version": __version__, "extensions": []})
         case "v2_live":
-            return 200, _JSON, orjson.dumps({"live": True})
+            return _json({"live": True})
         case _:
-            return 200 if state.loaded else 503, _JSON, orjson.dumps({"ready": state.loaded})
+            return _json({"ready": state.loaded}, 200 if state.loaded else 503)
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Answer:
+    return status, [JSON], orjson.dumps(document)
+
+
+def _seen(call: Call, state: State) -> list[tuple[str, ServiceRoute]]:
+    """What the caller's key reaches."""
+    return [(name, service) for name, service in state.names.models() if state.access.sees(call.key, service)]
 
 
 def _model(name: str, service: ServiceRoute) -> dict[str, Any]:
@@ -59,17 +84,10 @@ def _model(name: str, service: ServiceRoute) -> dict[str, Any]:
     }
 
 
-def _metrics(state: State) -> str:
-    return total(state.telemetry.snapshot(readings(state)))
-
-
-def readings(state: State) -> Readings:
-    """What `state` holds at this moment, for its telemetry."""
-    server = state.server
-    return Readings(
-        in_flight={key: count for key, count in state.in_flight.items() if count},
-        waiting=state.activator.waiting,
-        connections=len(server.connections) if server else 0,
-        table_version=state.names.table.version,
-        refused=server.refused if server else {},
-    )
+async def _metrics(call: Call, state: State) -> Answer:
+    """The sum over all workers: whoever scrapes cannot choose which one answers."""
+    openmetrics = call.request.header(b"accept").find(_OPENMETRICS) >= 0
+    others = await state.gather_metrics()
+    text = total(state.snapshot(), others, openmetrics=openmetrics)
+    kind = _OPENMETRICS + b"; version=1.0.0" if openmetrics else b"text/plain; version=0.0.4"
+    return 200, [(b"content-type", kind + b"; charset=utf-8")], text.encode()

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from penstock.contracts.exchange import RouteTable, ServiceRoute
 from penstock.kit.errors import NotFound, nearest
 
+MAX_ASKED = 1024
+"""Values of Host whose meaning is remembered."""
+
 
 class Names:
     """An index over one RouteTable: `name`, `namespace/name`, aliases, and hosts."""
@@ -17,6 +20,7 @@ class Names:
         self._models: dict[str, ServiceRoute] = {}
         self._ambiguous: dict[str, list[str]] = {}
         self._hosts: dict[str, ServiceRoute] = {}
+        self._asked: dict[bytes, ServiceRoute | None] = {}
         bare: dict[str, list[ServiceRoute]] = {}
         for service in table.services:
             self._models[f"{service.namespace}/{service.name}"] = service
@@ -46,13 +50,21 @@ class Names:
         )
         raise NotFound(f"the model {model!r} does not exist", code="model_not_found", hint=hint)
 
-    def host(self, host: str) -> ServiceRoute | None:
+    def present(self, service: ServiceRoute) -> ServiceRoute:
+        """The service as the table has it now; as it was, if it is gone."""
+        return self._models.get(f"{service.namespace}/{service.name}", service)
+
+    def host(self, host: bytes) -> ServiceRoute | None:
         """The service that a Host header names: `name.namespace.domain` or `name-namespace.domain`."""
-        host = host.partition(":")[0].lower()
-        first, _, rest = host.partition(".")
-        return self._hosts.get(f"{first}.{rest.partition('.')[0]}") or (
+        if host in self._asked:
+            return self._asked[host]
+        first, _, rest = host.decode("latin-1").partition(":")[0].lower().partition(".")
+        found = self._hosts.get(f"{first}.{rest.partition('.')[0]}") or (
             self._hosts.get(first) if rest else None
         )
+        if len(self._asked) < MAX_ASKED:
+            self._asked[host] = found
+        return found
 
     def models(self) -> Iterable[tuple[str, ServiceRoute]]:
         """Every service under the shortest name that means it, then its aliases."""

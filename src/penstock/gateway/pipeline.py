@@ -1,94 +1,137 @@
 """The life of one request, top to bottom:
 
-    parse ─ admit ─ (wait | wake) ─ route ─ forward ─ meter
+    parse ─ authorize ─ read ─ reserve ─ admit ─ (wait | wake) ─ forward ─ settle ─ meter
 
-Everything that is refused is told in the caller's own error shape, always with `x-request-id`.
+A request that has to wait for nothing runs through here in one go, without a task. Everything that is refused is told in the
+caller's own error shape, always with `x-request-id`.
 """
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import Admission, admit_request
+from penstock.decide.retry_after import retry_after_s
 from penstock.decide.routing import has_endpoint
-from penstock.gateway import body, paths
+from penstock.gateway import asking, paths
 from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.call import Call
-from penstock.gateway.errors import JSON, Protocol, error_body, error_headers
-from penstock.gateway.forward import Forwarder
+from penstock.gateway.dialects.known import DIALECTS
+from penstock.gateway.errors import JSON, error_body, error_headers
+from penstock.gateway.forward import Delivery
 from penstock.gateway.local import answer
-from penstock.gateway.paths import Target
 from penstock.gateway.state import State
+from penstock.gateway.trace import TRACEPARENT, TRACESTATE
 from penstock.gateway.wire.message import Request
-from penstock.gateway.wire.server import Responder
-from penstock.kit.errors import Exhausted, Internal, InvalidInput, PlatformError, Unavailable
+from penstock.gateway.wire.responder import Responder
+from penstock.kit.eager import in_a_task, run_eagerly
+from penstock.kit.errors import Exhausted, Internal, NotFound, PlatformError, Unavailable
 
 REQUEST_ID = b"x-request-id"
 MAX_REQUEST_ID = 128
 
 
 class Pipeline:
-    """Answers requests."""
+    """Answers requests; for `wire.server.Server`."""
 
     def __init__(self, state: State) -> None:
         """`state` is what the gateway knows."""
         self._state = state
-        self._forward = Forwarder(state)
+        self._loop = asyncio.get_running_loop()
 
-    async def __call__(self, request: Request, respond: Responder) -> None:
-        """Answer one request; for `wire.server.Server`."""
-        started = self._state.clock.monotonic()
-        request_id = _request_id(request)
-        protocol = paths.protocol_of(request.path)
-        try:
-            target = self._parse(request)
-            protocol = target.protocol
-            call = Call(request, respond, request_id, started, target)
-            if target.local is not None:
-                self._send_local(call)
-                return
-            service = self._service_of(call)
-            service = await self._admit(service)
-            await self._forward.run(call, service)
-        except PlatformError as error:
-            self._refuse(respond, error, protocol, request_id)
-        except Exception as fault:
-            self._refuse(respond, Internal("the gateway failed on this request"), protocol, request_id)
-            raise fault
+    def __call__(self, request: Request, respond: Responder) -> None:
+        """Answer one request, now or later."""
+        call = self._call(request, respond)
+        task = run_eagerly(self._run(call), self._loop)
+        if task is not None:
+            respond.watch(_Waiting(task), 0.0)
 
-    def _parse(self, request: Request) -> Target:
-        host = request.header(b"host").decode("latin-1")
-        return paths.parse(request.method, request.path, host, self._state.names)
-
-    def _service_of(self, call: Call) -> ServiceRoute:
-        """The path or Host names it, or the body does."""
-        if call.target.service is not None:
-            return call.target.service
-        if call.request.method not in (b"POST", b"PUT", b"PATCH"):
-            raise InvalidInput(
-                f"{call.request.method.decode()} {call.request.path} names no model",
-                code="missing_model",
-                hint="write /serving/NAMESPACE/NAME in front of the path",
-            )
-        call.model = body.read(call.request.body).model
-        return self._state.names.service(call.model)
-
-    async def _admit(self, service: ServiceRoute) -> ServiceRoute:
-        state, key = self._state, (service.namespace, service.name)
-        admission = self._judge(
-            service, in_flight=state.total_in_flight, waiting=state.activator.waiting.get(key, 0)
+    def _call(self, request: Request, respond: Responder) -> Call:
+        given, parent, state = b"", b"", b""
+        for name, value in request.headers:
+            if name == REQUEST_ID:
+                given = value
+            elif name == TRACEPARENT:
+                parent = value
+            elif name == TRACESTATE:
+                state = value
+        trace = self._state.traces.begin(parent, state)
+        return Call(
+            request,
+            respond,
+            _request_id(given) or trace.id.decode(),
+            self._state.clock.monotonic(),
+            paths.NOWHERE,
+            trace,
         )
+
+    async def _run(self, call: Call) -> None:
+        state = self._state
+        try:
+            call.target = self._parse(call)
+            call.dialect = DIALECTS.get(call.target.protocol)
+            state.access.authorize(call)
+            if call.target.local is not None:
+                await self._answer(call)
+                return
+            await asking.read(call, state.names)
+            state.access.check(call)
+            await self._reserve(call)
+            await self._admit(call)
+            Delivery(call, state, self._finish, self._refuse).start()
+        except PlatformError as error:
+            self._refuse(call, error)
+        except asyncio.CancelledError:
+            call.error = "cancelled"
+            if state.is_draining:
+                self._refuse(
+                    call,
+                    Unavailable(
+                        "the gateway is stopping", code="gateway_draining", hint="send the request again"
+                    ),
+                )
+            else:
+                self._finish(call)
+        except Exception:
+            self._refuse(call, Internal("the gateway failed on this request"))
+            raise
+
+    def _parse(self, call: Call) -> paths.Target:
+        """Who has no key, where one is asked for, does not learn what there is."""
+        try:
+            return paths.parse(call.request, self._state.names)
+        except NotFound:
+            self._state.access.caller(call.request.headers)
+            raise
+
+    async def _reserve(self, call: Call) -> None:
+        quota = self._state.quota
+        if quota.waits:
+            await in_a_task()
+            await quota.reserve_async(call)
+        else:
+            quota.reserve(call)
+
+    async def _admit(self, call: Call) -> None:
+        state, service = self._state, call.service
+        assert service is not None
+        key = (service.namespace, service.name)
+        waiting = state.activator.waiting.get(key, 0)
+        admission = self._judge(service, in_flight=state.total_in_flight, waiting=waiting)
         if admission.outcome == "wait":
+            await in_a_task()
             service = await state.activator.wait(
                 lambda: state.names.service("/".join(key)),
                 lambda found: self._judge(found).outcome != "wait",
             )
             admission = self._judge(service)
-        if admission.outcome == "run":
-            return service
-        kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
-        raise kind(admission.message, code=admission.outcome, retry_after_s=admission.retry_after_s)
+        if admission.outcome != "run":
+            kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
+            drain_per_s = state.pace.drain_per_s(key, state.clock.monotonic())
+            wait_s = retry_after_s(waiting, drain_per_s, call.id, unknown_s=admission.retry_after_s)
+            raise kind(admission.message, code=admission.outcome, retry_after_s=wait_s)
+        call.service = service
 
     def _judge(self, service: ServiceRoute, *, in_flight: int = 0, waiting: int = 0) -> Admission:
         """Without counts: for a request that has its place already, which it keeps however full the gateway is."""
@@ -101,24 +144,61 @@ class Pipeline:
             max_waiting=MAX_WAITING,
         )
 
-    def _send_local(self, call: Call) -> None:
-        status, content_type, payload = answer(call.target, self._state)
-        headers = [(b"content-type", content_type), (REQUEST_ID, call.id.encode())]
-        call.respond.send(status, headers, payload)
+    async def _answer(self, call: Call) -> None:
+        status, headers, payload = await answer(call, self._state)
+        if call.respond.is_gone:
+            return
+        call.respond.send(status, [*headers, (REQUEST_ID, call.id.encode())], payload)
 
-    def _refuse(self, respond: Responder, error: PlatformError, protocol: Protocol, request_id: str) -> None:
+    def _refuse(self, call: Call, error: PlatformError) -> None:
+        respond = call.respond
         self._state.telemetry.refused.add(error.code)
+        call.error = error.code
         if respond.started:
             respond.abort()
-            return
-        headers = [*error_headers(error), (REQUEST_ID, request_id.encode())]
-        assert headers[0] == JSON
-        respond.send(error.status, headers, error_body(error, protocol))
+        elif not respond.is_gone:
+            headers = [
+                *error_headers(error),
+                (REQUEST_ID, call.id.encode()),
+                *self._state.quota.headers(call),
+            ]
+            assert headers[0] == JSON
+            respond.send(error.status, headers, self._told(call, error))
+        self._finish(call)
+
+    def _told(self, call: Call, error: PlatformError) -> bytes:
+        protocol = (
+            paths.protocol_of(call.request.path) if call.target is paths.NOWHERE else call.target.protocol
+        )
+        dialect = DIALECTS.get(protocol)
+        return error_body(error, protocol) if dialect is None else dialect.error_body(error, call.id)
+
+    def _finish(self, call: Call) -> None:
+        """However it ended."""
+        self._state.quota.settle(call)
+        self._state.meter.finished(call, self._state.clock.monotonic())
 
 
-def _request_id(request: Request) -> str:
+class _Waiting:
+    """Watches over a request that waits before it is forwarded."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def on_gone(self) -> None:
+        self._task.cancel()
+
+    def on_late(self) -> None:
+        """Waits have deadlines of their own."""
+
+    def on_cut(self) -> None:
+        self._task.cancel()
+
+    def on_pause(self, paused: bool) -> None:
+        """Nothing is being written."""
+
+
+def _request_id(given: bytes) -> str:
     """The caller's own, if it is fit to be passed on."""
-    given = request.header(REQUEST_ID).decode("latin-1")
-    if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
-        return given
-    return secrets.token_hex(16)
+    text = given.decode("latin-1")
+    return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""

@@ -7,7 +7,7 @@ keeps them for several gateways; docs/explanation/rate-limits.md says what each 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, inf
+from math import inf
 
 from penstock.contracts.exchange import KeyRoute, RateLimit, RouteTable, TenantRoute
 from penstock.decide.access import matches_any
@@ -106,25 +106,35 @@ class Quota:
         if held is None:
             return
         call.reservation = None
-        now = self._clock.monotonic()
-        for bucket, requests, tokens in corrections(call, held):
-            debit(bucket, requests, tokens, now)
-            if self.spent is not None:
-                self.spent(bucket, requests, tokens)
+        ended = outcome(call, held)
+        if ended is not None:
+            requests, used = ended
+            now = self._clock.monotonic()
+            for bucket in held.buckets:
+                tokens = used - reserved(bucket, held.tokens)
+                debit(bucket, requests, tokens, now)
+                if self.spent is not None:
+                    self.spent(bucket, requests, tokens)
 
     def headers(self, call: Call) -> Headers:
         """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand now."""
         buckets = self.buckets_of(call)
         if not buckets:
             return []
+        requests, tokens = standing(buckets, self._clock.monotonic())
         headers: Headers = []
-        for names, stands in zip(_NAMES, standing(buckets, self._clock.monotonic()), strict=True):
-            if stands is not None:
-                headers += (
-                    (names[0], b"%d" % stands.limit),
-                    (names[1], b"%d" % stands.remaining),
-                    (names[2], duration(stands.reset_s)),
-                )
+        if requests is not None:
+            headers += (
+                (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+                (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
+                (b"x-ratelimit-reset-requests", duration(requests.reset_s)),
+            )
+        if tokens is not None:
+            headers += (
+                (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+                (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
+                (b"x-ratelimit-reset-tokens", duration(tokens.reset_s)),
+            )
         return headers
 
     def buckets_of(self, call: Call) -> tuple[Bucket, ...]:
@@ -151,14 +161,12 @@ def estimate(call: Call) -> tuple[int, int]:
     return prompt, prompt + (DEFAULT_COMPLETION_TOKENS if call.target.path.endswith(GENERATES) else 0)
 
 
-def corrections(call: Call, held: Reservation) -> list[tuple[Bucket, int, int]]:
-    """Requests and tokens to take from each bucket beyond what the call held there; negative: to give back."""
+def outcome(call: Call, held: Reservation) -> tuple[int, int] | None:
+    """Requests to take (-1: no engine answered, it is given back) and tokens that were used; None: what is held stays taken."""
     if not call.attempts or call.error == "no_endpoint_answered":
-        return [(bucket, -1, -reserved(bucket, held.tokens)) for bucket in held.buckets]
+        return -1, 0
     used = used_tokens(held.prompt, call.prompt_tokens, call.completion_tokens)
-    if used is None:
-        return []
-    return [(bucket, 0, used - reserved(bucket, held.tokens)) for bucket in held.buckets]
+    return None if used is None else (0, used)
 
 
 def is_text(call: Call) -> bool:
@@ -187,21 +195,15 @@ def refused(refusal: Refusal) -> PlatformError:
 
 def duration(seconds: float) -> bytes:
     """As OpenAI writes it: `120ms`, `7.66s`, `6m0s`, `1h0m0s`; rounded up."""
-    ms = ceil(seconds * 1000 - 1e-6)
+    ms = int(seconds * 1000 + 0.999999)
     if ms < 1000:
         return b"%dms" % ms
     if ms < 60_000:
         return b"%gs" % (ms / 1000)
-    minutes, s = divmod(ceil(ms / 1000), 60)
+    minutes, s = divmod(-(-ms // 1000), 60)
     return b"%dm%ds" % (minutes, s) if minutes < 60 else b"%dh%dm%ds" % (*divmod(minutes, 60), s)
 
 
 def bucket_id(owner_id: str, limit: RateLimit) -> str:
     """The same for the same limit in every gateway."""
     return f"{owner_id}/{stable_hash(limit)}"
-
-
-_NAMES = tuple(
-    tuple(f"x-ratelimit-{word}-{unit}".encode() for word in ("limit", "remaining", "reset"))
-    for unit in ("requests", "tokens")
-)

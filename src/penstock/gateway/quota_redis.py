@@ -11,7 +11,7 @@ from math import inf
 
 from penstock.decide.quota import Bucket, Reservation, debit, lasting, refill, reserved
 from penstock.gateway.call import Call
-from penstock.gateway.quota import Quota, corrections, estimate, is_text, refused
+from penstock.gateway.quota import Quota, estimate, is_text, outcome, refused
 from penstock.gateway.redis_client import Answer, Command, RedisClient
 from penstock.kit.clock import Clock
 
@@ -102,13 +102,14 @@ class RedisQuota(Quota):
             super().settle(call)
             return
         call.reservation = None
-        changes = corrections(call, held)
-        if not changes:
-            return
-        now = self._clock.monotonic()
-        for bucket, requests, tokens in changes:
-            debit(bucket, requests, tokens, now)
-        self._redis.tell(_command("debit", changes))
+        ended = outcome(call, held)
+        if ended is not None:
+            requests, used = ended
+            now = self._clock.monotonic()
+            changes = [(bucket, requests, used - reserved(bucket, held.tokens)) for bucket in held.buckets]
+            for bucket, _, tokens in changes:
+                debit(bucket, requests, tokens, now)
+            self._redis.tell(_command("debit", changes))
 
     async def _take(self, changes: Changes) -> Answer | None:
         future = self._redis.ask(_command("reserve", changes))

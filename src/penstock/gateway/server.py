@@ -1,43 +1,57 @@
-"""One gateway worker: listens, serves, drains."""
+"""One gateway worker: what it consists of, how it serves, how it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import ipaddress
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.gateway.access import Access
 from penstock.gateway.feed import Feed
+from penstock.gateway.listen import Certificate, listen, upstream_context
+from penstock.gateway.peers import Peers
 from penstock.gateway.pipeline import Pipeline
+from penstock.gateway.quota import Quota
+from penstock.gateway.quota_peers import QuotaPeers
+from penstock.gateway.quota_redis import RedisQuota
+from penstock.gateway.redis_client import RedisClient
 from penstock.gateway.state import State
+from penstock.gateway.trace import Traces
 from penstock.gateway.wire.message import Limits
+from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock, SystemClock
-from penstock.kit.errors import InvalidInput, Unavailable
 from penstock.kit.tasks import end, supervise
 
-BACKLOG = 2048
 LAST_WORDS_S = 1.0
 HANDOVER_S = 1.0
 """How long a worker that stops keeps connections on which nothing has been asked yet: their requests may be on the way."""
+PRUNE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Where to listen, where the control plane is, and the bounds.
+    """Where to listen, where the control plane is, who may call, and the bounds.
 
     `listen_fd` is a socket that listens there already and that others may hold too; this worker accepts from it and closes only its own.
+    `pepper` keys the hashes of API keys; `peers` is the folder in which the workers of this machine meet, None for a worker
+    that is alone. `upstream_ca` is what engines' certificates are checked against, None: the system's authorities.
     """
 
     host: str
     port: int
     feed_socket: Path
     state_file: Path
+    pepper: bytes = field(default=b"", repr=False)
+    require_keys: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    upstream_ca: Path | None = None
+    redis_url: str = field(default="", repr=False)
+    trace_sample: float = 0.0
+    peers: Path | None = None
     listen_fd: int | None = None
     drain_s: float = 10.0
     max_in_flight: int = 10_000
@@ -52,71 +66,97 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Until `stop`; then running requests get `drain_s` to end. Raises Unavailable if it cannot listen."""
-    clock = clock or SystemClock()
-    state = State(clock, f"gateway-{os.getpid()}", settings.max_in_flight)
-    server = state.server = Server(Pipeline(state), settings.limits)
-    feed = Feed(settings.feed_socket, settings.state_file, clock, state.apply, state.report)
-    state.on_wake = feed.wake
-    feed.load()
-    listener = await _listen(settings, server)
-    tasks = [
-        asyncio.create_task(supervise("the gateway's feed", feed.run)),
-        asyncio.create_task(supervise("the gateway's sweep of idle connections", server.sweep)),
-    ]
+    worker = Worker(settings, clock or SystemClock())
+    tasks = await worker.start()
     on_ready()
     try:
         await stop.wait()
     finally:
-        listener.close()
-        server.draining = True
-        if server.connections:
-            await asyncio.sleep(min(HANDOVER_S, settings.drain_s))
-        if not await server.drain(settings.drain_s):
-            for connection in tuple(server.connections):
-                connection.cut()
-            await server.drain(LAST_WORDS_S)
+        await worker.stop()
         await end(tasks)
-        state.pool.close()
+        worker.close()
 
 
-async def _listen(settings: GatewaySettings, server: Server) -> asyncio.Server:
-    _check_bind(settings.host)
-    loop = asyncio.get_running_loop()
-    if settings.listen_fd is not None:
-        inherited = socket.socket(fileno=settings.listen_fd)
-        inherited.set_inheritable(False)
-        return await loop.create_server(server.connection, sock=inherited, backlog=BACKLOG)
-    try:
-        return await loop.create_server(
-            server.connection, settings.host, settings.port, backlog=BACKLOG, reuse_address=True
+class Worker:
+    """Whole in itself: of several on one machine each has all of this."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
+        """Nothing runs yet."""
+        self._settings = settings
+        self._clock = clock
+        self._name = f"gateway-{os.getpid()}"
+        self._redis = RedisClient(settings.redis_url, clock) if settings.redis_url else None
+        self._peers = Peers(settings.peers, str(os.getpid())) if settings.peers is not None else None
+        self._certificate = (
+            Certificate(settings.tls_certificate, settings.tls_key)
+            if settings.tls_certificate is not None and settings.tls_key is not None
+            else None
         )
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        raise Unavailable(
-            f"{settings.host}:{settings.port}: "
-            + (
-                "the port is taken by another program"
-                if taken
-                else f"cannot listen: {error.strerror or error}"
-            ),
-            code="port_taken" if taken else "cannot_listen",
-            hint="choose another with PENSTOCK_GATEWAY_ADDR",
-        ) from None
-
-
-def _check_bind(host: str) -> None:
-    """Callers are not asked for credentials, so only this machine may reach the gateway."""
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    if host != "localhost" or not _is_loopback_name(host):
-        raise InvalidInput(
-            f"gateway address: found {host}, expected a loopback address: callers are not asked for credentials",
-            code="open_bind",
-            hint="bind 127.0.0.1 and put a proxy that authenticates in front",
+        self.state = State(
+            clock,
+            self._name,
+            settings.max_in_flight,
+            access=Access(settings.pepper, settings.require_keys, clock),
+            quota=RedisQuota(clock, self._redis) if self._redis is not None else Quota(clock),
+            traces=Traces(settings.trace_sample),
+            pool=Pool(upstream_context(settings.upstream_ca)),
+            peers=self._peers,
         )
+        self._quota_peers = (
+            QuotaPeers(self.state.quota, self._peers, clock)
+            if self._peers is not None and self._redis is None
+            else None
+        )
+        self._server = self.state.server = Server(Pipeline(self.state), settings.limits)
+        self._feed = Feed(
+            settings.feed_socket, settings.state_file, clock, self.state.apply, self.state.report
+        )
+        self.state.on_wake = self._feed.wake
 
+    async def start(self) -> list[asyncio.Task[None]]:
+        """Serve; what runs beside the requests. Raises Unavailable if it cannot listen."""
+        self._feed.load()
+        context = self._certificate.context if self._certificate is not None else None
+        if self._peers is not None:
+            await self._peers.open()
+        if self._quota_peers is not None:
+            await self._quota_peers.join()
+        settings = self._settings
+        self._listener = await listen(
+            self._server.connection, settings.host, settings.port, fd=settings.listen_fd, tls=context
+        )
+        running = {
+            "feed": self._feed.run,
+            "sweep of slow connections": self._server.sweep,
+            "upkeep": self._keep_up,
+        }
+        if self._quota_peers is not None:
+            running["exchange with other workers"] = self._quota_peers.run
+        if self._redis is not None:
+            running["connection to Redis"] = self._redis.run
+        return [
+            asyncio.create_task(supervise(f"the gateway's {name}", body)) for name, body in running.items()
+        ]
 
-def _is_loopback_name(host: str) -> bool:
-    found = socket.getaddrinfo(host, None)
-    return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
+    async def stop(self) -> None:
+        """Take no more connections, let requests end, break off what has not ended in time."""
+        self._listener.close()
+        await self._server.hand_over(min(HANDOVER_S, self._settings.drain_s))
+        if not await self._server.drain(self._settings.drain_s):
+            for connection in tuple(self._server.connections):
+                connection.cut()
+            await self._server.drain(LAST_WORDS_S)
+
+    def close(self) -> None:
+        """Leave nothing open."""
+        if self._peers is not None:
+            self._peers.close()
+        self.state.pool.close()
+
+    async def _keep_up(self) -> None:
+        """Once a second: idle connections to engines are closed in time, a new certificate is taken."""
+        while True:
+            await self._clock.sleep(PRUNE_S)
+            self.state.pool.prune()
+            if self._certificate is not None:
+                self._certificate.refresh()

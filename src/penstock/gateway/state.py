@@ -4,42 +4,87 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from penstock.contracts.exchange import DemandReport, RouteTable, ServiceDemand
+from penstock.gateway.access import Access
 from penstock.gateway.activator import Activator
 from penstock.gateway.endpoints import Endpoints
 from penstock.gateway.names import Names
+from penstock.gateway.pace import Pace
+from penstock.gateway.peers import Peers
+from penstock.gateway.quota import Quota
 from penstock.gateway.telemetry import Telemetry
-from penstock.gateway.wire.client import Pool
+from penstock.gateway.telemetry.meter import Meter
+from penstock.gateway.telemetry.metrics import Readings
+from penstock.gateway.trace import Traces
+from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock
 
 Id = tuple[str, str]
+METRICS = "metrics"
+GATHER_S = 0.2
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Load:
+    """One service's requests: in flight now, the area under that over time, and what began and failed since the last report."""
+
+    in_flight: int = 0
+    area: float = 0.0
+    changed_at: float = 0.0
+    requests: int = 0
+    failures: int = 0
+
+    def account(self, now: float) -> None:
+        self.area += self.in_flight * (now - self.changed_at)
+        self.changed_at = now
 
 
 class State:
     """One writer: the event loop of this worker."""
 
-    def __init__(self, clock: Clock, name: str, max_in_flight: int) -> None:
-        """An empty table, which is not yet `loaded`."""
+    def __init__(
+        self,
+        clock: Clock,
+        name: str,
+        max_in_flight: int,
+        *,
+        access: Access,
+        quota: Quota,
+        traces: Traces,
+        pool: Pool,
+        peers: Peers | None = None,
+    ) -> None:
+        """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine."""
         self.clock = clock
         self.name = name
         self.max_in_flight = max_in_flight
+        self.access = access
+        self.traces = traces
+        self.pool = pool
         self.names = Names(RouteTable(version=0))
         self.loaded = False
         self.endpoints = Endpoints(clock)
-        self.pool = Pool()
+        self.pace = Pace()
+        self.quota = quota
         self.telemetry = Telemetry()
+        self.meter = Meter(self.telemetry)
         self.activator = Activator(self._wake)
-        self.in_flight: dict[Id, int] = {}
         self.total_in_flight = 0
         self.server: Server | None = None
         self.on_wake: Callable[[], None] = lambda: None
-        self._area: dict[Id, float] = {}
-        self._requests: dict[Id, int] = {}
-        self._failures: dict[Id, int] = {}
-        self._changed_at: dict[Id, float] = {}
+        self._loads: dict[Id, _Load] = {}
+        self._peers = peers
+        if peers is not None:
+            peers.answer(METRICS, self.snapshot)
+
+    @property
+    def in_flight(self) -> dict[Id, int]:
+        """Requests under way by service, where there are any."""
+        return {key: load.in_flight for key, load in self._loads.items() if load.in_flight}
 
     @property
     def is_draining(self) -> bool:
@@ -57,63 +102,93 @@ class State:
             return False
         self.names = Names(table)
         self.loaded = True
+        self.access.apply(table)
+        self.quota.apply(table)
         self.endpoints.keep(table)
+        self.pace.keep(table)
         self.pool.keep(
             {(e.address, e.port) for s in table.services for r in s.revisions for e in r.endpoints}
         )
         self.activator.changed()
         return True
 
-    def begin(self, key: Id) -> None:
+    def begin(self, key: Id, now: float) -> None:
         """A request of this service is under way."""
-        self._account(key)
-        self.in_flight[key] = self.in_flight.get(key, 0) + 1
+        load = self._loads.get(key)
+        if load is None:
+            load = self._loads[key] = _Load(changed_at=now)
+        load.account(now)
+        load.in_flight += 1
+        load.requests += 1
         self.total_in_flight += 1
-        self._requests[key] = self._requests.get(key, 0) + 1
+        self.pace.arrived(key, now)
 
-    def end(self, key: Id, *, failed: bool) -> None:
+    def end(self, key: Id, now: float, *, failed: bool) -> None:
         """It ended."""
-        self._account(key)
-        self.in_flight[key] -= 1
+        load = self._loads[key]
+        load.account(now)
+        load.in_flight -= 1
+        load.failures += failed
         self.total_in_flight -= 1
-        if failed:
-            self._failures[key] = self._failures.get(key, 0) + 1
+        self.pace.finished(key, now)
 
     def report(self, window_s: float) -> DemandReport:
         """Demand since the last report; in-flight is the average over time."""
-        waiting = self.activator.waiting
-        keys = sorted({*self.in_flight, *waiting, *self._requests})
-        for key in keys:
-            self._account(key)
-        services = tuple(
-            ServiceDemand(
-                namespace=key[0],
-                name=key[1],
-                in_flight=self._area.pop(key, 0.0) / window_s if window_s > 0 else 0.0,
-                waiting=waiting.get(key, 0),
-                requests=self._requests.pop(key, 0),
-                failures=self._failures.pop(key, 0),
-                wake=bool(waiting.get(key)),
+        waiting, now = self.activator.waiting, self.clock.monotonic()
+        services = []
+        for key in sorted({*self._loads, *waiting}):
+            load = self._loads.get(key) or _Load(changed_at=now)
+            load.account(now)
+            services.append(
+                ServiceDemand(
+                    namespace=key[0],
+                    name=key[1],
+                    in_flight=load.area / window_s if window_s > 0 else 0.0,
+                    waiting=waiting.get(key, 0),
+                    requests=load.requests,
+                    failures=load.failures,
+                    wake=bool(waiting.get(key)),
+                )
             )
-            for key in keys
-        )
-        for key in keys:
-            if not self.in_flight.get(key):
-                self.in_flight.pop(key, None)
-                self._changed_at.pop(key, None)
+            if load.in_flight:
+                self._loads[key] = _Load(in_flight=load.in_flight, changed_at=now)
+            else:
+                self._loads.pop(key, None)
         return DemandReport(
             gateway=self.name,
             at=self.clock.now(),
             window_s=window_s,
             table_version=self.names.table.version,
-            services=services,
+            services=tuple(services),
         )
 
-    def _account(self, key: Id) -> None:
-        now = self.clock.monotonic()
-        since = self._changed_at.get(key, now)
-        self._area[key] = self._area.get(key, 0.0) + self.in_flight.get(key, 0) * (now - since)
-        self._changed_at[key] = now
+    def snapshot(self) -> bytes:
+        """All that this worker has counted, and what it holds now."""
+        server = self.server
+        return self.telemetry.snapshot(
+            Readings(
+                in_flight=self.in_flight,
+                waiting=self.activator.waiting,
+                connections=len(server.connections) if server else 0,
+                table_version=self.names.table.version,
+                refused=server.refused if server else {},
+                endpoint_states=self._endpoint_states(),
+            )
+        )
+
+    async def gather_metrics(self) -> list[bytes]:
+        """The snapshots of the other workers that answer in time."""
+        return await self._peers.gather(METRICS, GATHER_S) if self._peers is not None else []
+
+    def _endpoint_states(self) -> dict[tuple[str, str, str, str], int]:
+        states = self.endpoints.states()
+        return {
+            (service.namespace, service.name, endpoint.name, states[endpoint.name]): 1
+            for service in self.names.table.services
+            for revision in service.revisions
+            for endpoint in revision.endpoints
+            if endpoint.name in states
+        }
 
     def _wake(self) -> None:
         self.on_wake()

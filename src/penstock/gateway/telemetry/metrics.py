@@ -23,7 +23,7 @@ GAUGES: dict[str, tuple[str, Labels]] = {
     "penstock_gateway_endpoint_state": ("1 for the state in which an endpoint is: closed, half_open, open or ejected, summed over workers", _ENDPOINT),
     "penstock_gateway_route_table_version": ("The oldest table that a worker serves from", ()),
     "penstock_gateway_workers": ("Workers that these numbers are the sum of", ()),
-    "penstock_gateway_workers_unread": ("Workers that did not answer in time, or are of another release", ()),
+    "penstock_gateway_workers_unread": ("Workers that answered, but whose numbers have another layout, as there may be while a new release takes over", ()),
 }  # fmt: skip
 
 
@@ -126,23 +126,22 @@ class Telemetry:
         return msgspec.msgpack.encode([*families, *_gauges(readings)])
 
 
-def total(own: bytes, others: Iterable[bytes | None] = (), *, openmetrics: bool = False) -> str:
+def total(own: bytes, others: Iterable[bytes] = (), *, openmetrics: bool = False) -> str:
     """The sum over workers in Prometheus' text format, or in OpenMetrics with exemplars.
 
-    `others` are what the other workers' `snapshot` gave, None for each that did not answer in time. One of another layout, as
-    there may be while a new release takes over, cannot be added up and is left out; both show in `penstock_gateway_workers_unread`.
+    `others` are what `snapshot` gave in other workers. One of another layout cannot be added up: it is left out and told.
     """
     present = _DECODER.decode(own)
     layout, read, unread = _layout(present), [present], 0
     for other in others:
         try:
-            families = None if other is None else _DECODER.decode(other)
+            families = _DECODER.decode(other)
         except msgspec.DecodeError:
-            families = None
-        if families is None or _layout(families) != layout:
-            unread += 1
-        else:
+            families = ()
+        if _layout(families) == layout:
             read.append(families)
+        else:
+            unread += 1
     name = "penstock_gateway_workers_unread"
     return text([*merge(read), gauge(name, *GAUGES[name], [((), unread)])], openmetrics=openmetrics)
 

@@ -7,7 +7,7 @@ from typing import Literal
 from penstock.gateway.call import Call
 
 Outcome = Literal["ok", "error", "cancelled", "broken"]
-CLIENT_GONE = "client_gone"
+CANCELLED = "cancelled"
 """`Call.error` of a request whose client went away."""
 
 
@@ -15,7 +15,7 @@ def outcome_of(call: Call) -> Outcome:
     """`broken`: the answer had begun and did not come to its end. `error`: the answer is an error, ours or the engine's."""
     if not call.error:
         return "ok" if 0 < call.respond.status < 400 else "error"
-    if call.error == CLIENT_GONE:
+    if call.error == CANCELLED:
         return "cancelled"
     return "broken" if call.first_byte_at else "error"
 

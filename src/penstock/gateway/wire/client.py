@@ -1,24 +1,25 @@
-"""The engine's side: pooled HTTP/1.1 connections on asyncio.Protocol and llhttp.
+"""The engine's side: one HTTP/1.1 connection on asyncio.Protocol and llhttp.
 
-A body is passed on chunk by chunk as it arrives. Errors say how far a request had got, since that decides about a retry:
+A body is passed on piece by piece as it arrives. Errors say how far a request had got, since that decides about a retry:
 `NotSent` (no connection), `NoAnswer` (the connection ended before the first byte of an answer), `CutOff` (in the middle of one).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import logging
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
 from penstock.gateway.wire.message import Headers
 
+if TYPE_CHECKING:
+    from penstock.gateway.wire.tunnel import Tunnel
+
 Address = tuple[str, int]
-CONNECT_TIMEOUT_S = 5.0
-MAX_IDLE_PER_ENDPOINT = 256
-MAX_IDLE_S = 30.0
 MAX_HEAD_BYTES = 1 << 18
+logger = logging.getLogger(__name__)
 
 
 class UpstreamError(Exception):
@@ -41,49 +42,50 @@ class CutOff(UpstreamError):
     """The connection ended in the middle of an answer."""
 
 
+class Exchange(Protocol):
+    """Whoever sent a request is told of its answer, in this order: answer, data …, complete; or broken at any point."""
+
+    def on_answer(self, upstream: Upstream) -> None:
+        """The head is there, and the first piece of the body or its end."""
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def on_complete(self) -> None:
+        """The body is complete; `upstream.trailers` are there."""
+
+    def on_broken(self, error: UpstreamError) -> None:
+        """Nothing more comes. NoAnswer before `on_answer`, CutOff after it."""
+
+
 class Upstream(asyncio.Protocol):
     """One connection; one exchange at a time."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.transport: asyncio.Transport
+        self.made_at = asyncio.get_running_loop().time()
         self.idle_since = 0.0
         self.exchanges = 0
+        self.closed = False
+        self.tunnel: Tunnel | None = None
+        self._exchange: Exchange | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: Headers = []
-        self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[None] | None = None
-        self._end: asyncio.Future[None] | None = None
-        self._early: deque[bytes] = deque()
-        self._sink: Callable[[bytes], None] | None = None
+        self.trailers: Headers = []
+        self.reusable = self._answered = self._complete = self._until_close = self._skips_body = False
         self._head_bytes = 0
-        self._skips_body = False
-        self._until_close = False
-        self.reusable = False
-        self.closed = False
+        self._pieces: list[bytes] = []
 
-    async def exchange(self, data: bytes, *, is_head: bool = False) -> None:
-        """Send a request; returns when the answer's head, and its first body byte or its end, are there."""
-        self.status, self.headers, self.reusable = 0, [], False
-        self._head_bytes, self._sink, self._skips_body, self._until_close = 0, None, is_head, False
-        self._early.clear()
-        self._answer = self._loop.create_future()
-        self._end = self._loop.create_future()
-        self._end.add_done_callback(_seen)
+    def send(self, data: bytes, exchange: Exchange, *, is_head: bool = False) -> None:
+        """Send a whole request; `exchange` is told of the answer."""
+        self._reset(is_head=is_head)
+        self._exchange = exchange
         self.exchanges += 1
-        if self.closed:
-            raise NoAnswer("the connection is closed", reused=self.exchanges > 1)
-        self.transport.write(data)
-        await self._answer
-
-    async def copy_to(self, sink: Callable[[bytes], None]) -> None:
-        """Pass the body to `sink` until it is complete. Raises CutOff."""
-        assert self._end is not None
-        while self._early:
-            sink(self._early.popleft())
-        self._sink = sink
-        await self._end
+        if self.closed or self.transport.is_closing():
+            self._broken("the connection is closed")
+        else:
+            self.transport.write(data)
 
     def pause(self, paused: bool) -> None:
         """Stop or resume reading, so that a slow client holds the engine back instead of filling memory."""
@@ -94,33 +96,62 @@ class Upstream(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
+    def leave(self) -> None:
+        """Nobody waits for the answer any more: break the connection at once; the engine sees it and stops."""
+        self._exchange = None
+        self.abort()
+
     def abort(self) -> None:
-        """Break the connection at once; the engine sees it and stops."""
+        """Close without waiting for anything."""
         if not self.closed:
             self.transport.abort()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or (self._end is not None and self._end.done()):
+        if self.tunnel is not None:
+            self.tunnel.from_engine(data)
+            return
+        if self._exchange is None:
             self.transport.abort()  # an answer that nobody asked for
             return
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"the engine's answer is not well-formed HTTP: {error}")
-            self.transport.abort()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._pieces.append(data[upgrade.args[0] :])
+            self._complete = self.status == 101
+            if not self._complete:
+                self._break_off("the engine switched protocols without being asked")
+                return
+        except httptools.HttpParserError as error:
+            self._deliver()
+            self._break_off(f"the engine's answer is not well-formed HTTP: {error.__context__ or error}")
+            return
+        self._deliver()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if self._until_close and self._end is not None and not self._end.done() and exc is None:
-            self._wake()
-            self._end.set_result(None)
-            return
-        self._fail(f"the engine closed the connection{f': {exc}' if exc else ''}")
+        if self.tunnel is not None:
+            self.tunnel.engine_lost()
+        elif self._until_close and exc is None and self.status:
+            self._complete = True
+            self._deliver()
+        else:
+            self._broken(f"the engine closed the connection{f': {exc}' if exc else ''}")
+
+    def eof_received(self) -> bool:
+        return self.tunnel.engine_eof() if self.tunnel is not None else False
+
+    def pause_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.pause_client(True)
+
+    def resume_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.pause_client(False)
 
     # llhttp's callbacks
 
@@ -128,96 +159,67 @@ class Upstream(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")
-        self.headers.append((name.lower(), value))
+        (self.trailers if self.status else self.headers).append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200 and status != 101:
             self.headers = []
             return
         self.status = status
-        names = {name for name, _ in self.headers}
-        self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in (204, 304)
-        if self._skips_body:
-            self._complete()
+        if status in (204, 304) or self._skips_body:
+            self._complete = self._skips_body
+            return
+        sized = False
+        for name, _ in self.headers:
+            if name in (b"content-length", b"transfer-encoding"):
+                sized = True
+        self._until_close = not sized
 
     def on_body(self, data: bytes) -> None:
-        if self._sink is not None:
-            self._sink(data)
-        else:
-            self._early.append(data)
-        self._wake()
+        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
-        if self.status >= 200:
-            self.reusable = self._parser.should_keep_alive() and not self._until_close
-            self._complete()
+        if self.status:
+            self.reusable = (
+                self._parser.should_keep_alive() and not self._until_close and not self._skips_body
+            )
+            self._complete = True
 
-    def _complete(self) -> None:
-        self._wake()
-        if self._end is not None and not self._end.done():
-            self._end.set_result(None)
+    # what the exchange is told
 
-    def _wake(self) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(None)
-
-    def _fail(self, message: str) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(NoAnswer(message, reused=self.exchanges > 1))
-        if self._end is not None and not self._end.done():
-            self._end.set_exception(CutOff(message))
-
-
-class Pool:
-    """Idle connections by endpoint, the freshest first."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self._idle: dict[Address, deque[Upstream]] = {}
-
-    async def take(self, address: Address, *, fresh: bool = False) -> Upstream:
-        """An idle connection, or a new one. Raises NotSent."""
-        loop = asyncio.get_running_loop()
-        idle = self._idle.get(address)
-        while idle and not fresh:
-            upstream = idle.pop()
-            if not upstream.closed and loop.time() - upstream.idle_since < MAX_IDLE_S:
-                return upstream
-            upstream.abort()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, made = await loop.create_connection(lambda: Upstream(address), *address)
-        except TimeoutError:
-            raise NotSent(
-                f"no connection to {address[0]}:{address[1]} within {CONNECT_TIMEOUT_S:g} s"
-            ) from None
-        except OSError as error:
-            raise NotSent(f"no connection to {address[0]}:{address[1]}: {error.strerror or error}") from None
-        return made
-
-    def give(self, upstream: Upstream) -> None:
-        """Put a connection back after an exchange, or close it if it cannot be used again."""
-        idle = self._idle.setdefault(upstream.address, deque())
-        if not upstream.reusable or upstream.closed or len(idle) >= MAX_IDLE_PER_ENDPOINT:
-            upstream.abort()
+    def _deliver(self) -> None:
+        exchange = self._exchange
+        if exchange is None or not (self._pieces or self._complete):
             return
-        upstream.idle_since = asyncio.get_running_loop().time()
-        upstream.pause(False)
-        idle.append(upstream)
+        pieces, self._pieces = self._pieces, []
+        if not self._answered:
+            self._answered = True
+            exchange.on_answer(self)
+        for piece in pieces:
+            if self._exchange is not exchange:
+                return
+            exchange.on_data(piece)
+        if self._complete and self._exchange is exchange:
+            self._exchange = None
+            if self.reusable and self.transport.get_write_buffer_size():
+                self.reusable = False  # it answered before it had read the request
+            exchange.on_complete()
 
-    def keep(self, addresses: set[Address]) -> None:
-        """Drop the connections of endpoints that are gone."""
-        for address in [address for address in self._idle if address not in addresses]:
-            for upstream in self._idle.pop(address):
-                upstream.abort()
+    def _break_off(self, message: str) -> None:
+        self._broken(message)
+        self.transport.abort()
 
-    def close(self) -> None:
-        """Drop all."""
-        self.keep(set())
+    def _broken(self, message: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_broken(
+                CutOff(message) if self._answered else NoAnswer(message, reused=self.exchanges > 1)
+            )
 
-
-def _seen(future: asyncio.Future[None]) -> None:
-    """An answer that fails before anyone copies it has been reported already."""
-    if not future.cancelled():
-        future.exception()
+    def _reset(self, *, is_head: bool) -> None:
+        self.status = 0
+        self.headers, self.trailers, self._pieces = [], [], []
+        self.reusable = self._answered = self._complete = self._until_close = False
+        self._skips_body = is_head
+        self._head_bytes = 0

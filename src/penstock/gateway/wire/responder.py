@@ -1,0 +1,168 @@
+"""Writes one response, and knows what becomes of its client."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from penstock.gateway.wire.message import NO_TRAILER, Headers, Request, status_line
+from penstock.gateway.wire.tunnel import Tunnel
+
+
+class Watcher(Protocol):
+    """Whoever answers a request is told what happens to it meanwhile."""
+
+    def on_gone(self) -> None:
+        """The client went away: nothing that is written reaches anybody."""
+
+    def on_late(self) -> None:
+        """The responder's deadline has passed."""
+
+    def on_cut(self) -> None:
+        """The gateway stops: say so if that is possible, and end now."""
+
+    def on_pause(self, paused: bool) -> None:
+        """The client reads too slowly (True), or has caught up (False)."""
+
+
+class Line(Protocol):
+    """The connection, as far as a response needs it."""
+
+    transport: asyncio.Transport
+    is_lost: bool
+    is_write_paused: bool
+
+    def alarm(self, within_s: float) -> None:
+        """Tell the watcher when that time has passed, 0 for never."""
+
+    def finished(self) -> None:
+        """The response is complete, or given up."""
+
+    def switch(self, tunnel: Tunnel) -> bytes:
+        """From now on the connection's bytes go through `tunnel`; what the client has sent ahead."""
+
+
+class Responder:
+    """One response. Without a length its body is chunked, for HTTP/1.0 ended by closing.
+
+    `sent_bytes` counts the body.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_head",
+        "_no_body",
+        "_transport",
+        "_until_close",
+        "connection",
+        "ended",
+        "keeps_alive",
+        "sent_bytes",
+        "started",
+        "status",
+        "watcher",
+    )
+
+    def __init__(self, connection: Line, request: Request) -> None:
+        self.connection = connection
+        self._transport = connection.transport
+        self._no_body = request.method == b"HEAD"
+        self._until_close = not request.is_1_1
+        self._chunked = False
+        self._head = b""
+        self.started = False
+        self.ended = False
+        self.status = 0
+        self.sent_bytes = 0
+        self.keeps_alive = request.keep_alive
+        self.watcher: Watcher | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone."""
+        return self.connection.is_lost
+
+    def watch(self, watcher: Watcher, within_s: float) -> None:
+        """Tell `watcher` from now on; also when that time has passed, 0 for never."""
+        self.watcher = watcher
+        self.connection.alarm(within_s)
+        if self.connection.is_write_paused:
+            watcher.on_pause(True)
+
+    def send(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole response."""
+        self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self.write(body)
+        self.end()
+
+    def start(self, status: int, headers: Headers) -> None:
+        """The head; `headers` are end-to-end ones, a content-length among them if it is known."""
+        self.started, self.status = True, status
+        sized = False
+        parts = [status_line(status)]
+        for name, value in headers:
+            if name == b"content-length":
+                sized = True
+            parts.append(b"%b: %b\r\n" % (name, value))
+        self._no_body = self._no_body or status in (204, 304)
+        if not sized and not self._no_body:
+            if self._until_close:
+                self.keeps_alive = False
+            else:
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+        if not self.keeps_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        self._head = b"".join(parts)
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body, passed on at once and as it is."""
+        if self._no_body or not data or self._transport.is_closing():
+            return
+        self.sent_bytes += len(data)
+        if self._chunked:
+            data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
+        elif self._head:
+            data = self._head + data
+        self._head = b""
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send the head now, though no body has come."""
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+        self._head = b""
+
+    def end(self, trailers: Headers | None = None) -> None:
+        """The body is complete. Trailers are passed on where the response is chunked and they may be such."""
+        self.ended = True
+        if not self._transport.is_closing():
+            if self._chunked:
+                self._transport.write(self._head + _last_chunk(trailers))
+            elif self._head:
+                self._transport.write(self._head)
+        self._head = b""
+        self.connection.finished()
+
+    def abort(self) -> None:
+        """Close without the body's end, so that the client sees that it is cut."""
+        if self.ended:
+            return
+        self.ended = True
+        self.keeps_alive = False
+        self.flush()
+        self.connection.finished()
+
+    def upgrade(self, headers: Headers) -> None:
+        """Switch protocols; from here on the connection's bytes belong to a Tunnel."""
+        self.started, self.status, self.ended = True, 101, True
+        fields = b"".join(b"%b: %b\r\n" % item for item in headers)
+        self._transport.write(status_line(101) + fields + b"\r\n")
+
+
+def _last_chunk(trailers: Headers | None) -> bytes:
+    if not trailers:
+        return b"0\r\n\r\n"
+    fields = b"".join(b"%b: %b\r\n" % item for item in trailers if item[0] not in NO_TRAILER)
+    return b"0\r\n" + fields + b"\r\n"
