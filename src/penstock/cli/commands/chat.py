@@ -1,4 +1,8 @@
-"""Talk to a model in the terminal, through the gateway."""
+"""Talk to a model in the terminal, through the gateway.
+
+Without a prompt it is a conversation: an empty line or Ctrl-D ends it, Ctrl-C stops an answer. Where the gateway asks for an API
+key, it is taken from the variable PENSTOCK_API_KEY.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,7 @@ def run(
         str, typer.Option(help="Gateway; default: the one of this machine's settings.", show_default=False)
     ] = "",
 ) -> None:
-    """Without a prompt it is a conversation: an empty line or Ctrl-D ends it, Ctrl-C stops an answer.
-
-    Where the gateway asks for an API key, it is taken from the variable PENSTOCK_API_KEY.
-    """
+    """The model is asked through the gateway of this machine's settings, or the one at `url`."""
     base = url.rstrip("/") or load(os.environ).gateway_url
     key = os.environ.get(KEY_VARIABLE, "")
     options = {"max_tokens": max_tokens, "temperature": temperature}
