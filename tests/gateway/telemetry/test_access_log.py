@@ -9,7 +9,7 @@ from ended import call, stream
 
 from penstock.gateway.telemetry import access_log
 from penstock.gateway.telemetry.access_log import AccessLog, line
-from penstock.gateway.telemetry.outcome import CLIENT_GONE
+from penstock.gateway.telemetry.outcome import CANCELLED
 
 
 def test_a_line_tells_how_a_request_went() -> None:
@@ -45,7 +45,7 @@ def test_a_line_tells_how_a_request_went() -> None:
     ("one", "outcome"),
     [
         (call(404, error="model_not_found", service=None), "error"),
-        (call(200, error=CLIENT_GONE, first_byte_at=11.0), "cancelled"),
+        (call(200, error=CANCELLED, first_byte_at=11.0), "cancelled"),
         (call(200, error="upstream_cut_off", first_byte_at=11.0), "broken"),
     ],
 )

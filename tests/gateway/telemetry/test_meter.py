@@ -10,7 +10,7 @@ from penstock.gateway.call import Call
 from penstock.gateway.telemetry.meter import Meter
 from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
 from penstock.gateway.telemetry.names import METRICS, operation, wants_latest
-from penstock.gateway.telemetry.outcome import CLIENT_GONE, outcome_of
+from penstock.gateway.telemetry.outcome import CANCELLED, outcome_of
 
 MODEL = ("chat", "penstock", "default/qwen", "qwen2")
 
@@ -66,8 +66,8 @@ def test_an_answer_in_one_piece_leaves_no_times_of_streams() -> None:
         (call(400), "error", "400", None),
         (call(503, error="no_endpoint_answered"), "error", "no_endpoint_answered", None),
         (call(200, error="upstream_cut_off", first_byte_at=11.0), "broken", "upstream_cut_off", "broken"),
-        (call(200, error=CLIENT_GONE, first_byte_at=11.0), "cancelled", CLIENT_GONE, "cancelled"),
-        (call(0, error=CLIENT_GONE), "cancelled", CLIENT_GONE, "cancelled"),
+        (call(200, error=CANCELLED, first_byte_at=11.0), "cancelled", CANCELLED, "cancelled"),
+        (call(0, error=CANCELLED), "cancelled", CANCELLED, "cancelled"),
         (call(0), "error", "none", None),
     ],
 )
@@ -119,7 +119,7 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     readings = Readings(
         in_flight={("default", "qwen"): 2}, connections=3, table_version=4, refused={"bad": 1}
     )
-    others = [two.snapshot(readings), newer.snapshot(readings), None, b"\x01broken"]
+    others = [two.snapshot(readings), newer.snapshot(readings), b"\x01broken"]
     found = {
         (s.name, *s.labels.values()): s.value
         for family in families(total(one.snapshot(readings), others))
@@ -131,7 +131,7 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     assert found["penstock_gateway_refused_total", "bad"] == 2
     assert found["penstock_gateway_route_table_version",] == 4
     assert found["penstock_gateway_workers",] == 2
-    assert found["penstock_gateway_workers_unread",] == 3
+    assert found["penstock_gateway_workers_unread",] == 2
 
 
 def test_a_traced_request_stands_beside_its_times() -> None:

@@ -89,15 +89,6 @@ class Telemetry:
             ("cause",),
         )
         generation = "latest" if latest_names else "stable"
-        self.first_byte = Histogram(
-            "penstock_gateway_time_to_first_byte_seconds",
-            "From request to the answer's first byte",
-            _SERVICE,
-            names.FIRST_TOKEN_S,
-        )
-        self.duration = Histogram(
-            "penstock_gateway_request_duration_seconds", "From request to end", _SERVICE, names.REQUEST_S
-        )
         metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
         self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
         self.counters = {
