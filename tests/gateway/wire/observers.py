@@ -11,9 +11,10 @@ from typing import Any
 import h11
 
 from penstock.gateway.wire.message import Limits, Request
-from penstock.gateway.wire.server import Responder, Server
+from penstock.gateway.wire.responder import Responder
+from penstock.gateway.wire.server import Server
 
-LIMITS = Limits(max_body_bytes=1 << 20, max_pipelined=1000)
+LIMITS = Limits(max_body_bytes=1 << 20)
 MAX_TURNS = 50
 
 
@@ -123,7 +124,7 @@ def h11s(data: bytes) -> Sight:
                 body += event.data
             if not isinstance(event, h11.EndOfMessage):
                 break
-            sight.requests.append((request.method, request.target, bytes(body)))
+            sight.requests.append((request.method, _ORIGIN.sub(b"", request.target, 1) or b"/", bytes(body)))
             data = parser.trailing_data[0]
             status = 405 if request.method == b"CONNECT" else 200
             parser.send(h11.Response(status_code=status, headers=[("content-length", "0")]))
@@ -137,9 +138,11 @@ def h11s(data: bytes) -> Sight:
 KNOWN = {
     "empty lines before a request line": "R9112 2.2: a server SHOULD ignore them; h11 refuses",
     "several spaces between the parts of a request line": "R9112 3: MAY be taken for one, no boundary moves, and an engine gets one; h11 refuses",
+    "an absolute target": "R9112 3.2.2: we say the path of it, h11 says it as it came",
     "a request after one of HTTP/1.0 with keep-alive": "R9112 9.3: the connection lives when keep-alive is said; h11 always closes",
 }
 """What we take and h11 does not, and why that does no harm."""
+_ORIGIN = re.compile(rb"^(?i:https?)://[^/?#]*")
 _SPACES = re.compile(rb" {2,}")
 
 

@@ -87,6 +87,7 @@ async def proxy(folder: Path) -> AsyncIterator[Proxy]:
         pytest.skip("nginx is absent")
     recorder = Recorder()
     await recorder.start()
+    recorder.running.remove(recorder)  # it ends here, on this loop
     running = Proxy(folder, recorder)
     await running.start()
     try:
