@@ -148,34 +148,42 @@ def reserved(bucket: Bucket, tokens: int) -> int:
     return tokens if tokens < bucket.max_tokens else bucket.limit.tokens_per_minute
 
 
-def debit(bucket: Bucket, requests: int, tokens: int, now: float) -> None:
+def debit(bucket: Bucket, requests: float, tokens: float, now: float) -> None:
     """Take what was used already, whatever is left; a negative number gives back, and never beyond full."""
     refill(bucket, now)
-    bucket.requests = min(bucket.max_requests, bucket.requests - requests)
-    bucket.tokens = min(bucket.max_tokens, bucket.tokens - tokens)
+    level = bucket.requests - requests
+    bucket.requests = level if level < bucket.max_requests else bucket.max_requests
+    level = bucket.tokens - tokens
+    bucket.tokens = level if level < bucket.max_tokens else bucket.max_tokens
 
 
 def used_tokens(prompt: int, told_prompt: int, told_completion: int) -> int | None:
     """The tokens of a call as the engine told them (-1: it did not); None: it told nothing, what was reserved stays taken."""
     if told_prompt < 0 and told_completion < 0:
         return None
-    return min(MAX_TOLD_TOKENS, (told_prompt if told_prompt >= 0 else prompt) + max(0, told_completion))
+    used = (told_prompt if told_prompt >= 0 else prompt) + (told_completion if told_completion > 0 else 0)
+    return used if used < MAX_TOLD_TOKENS else MAX_TOLD_TOKENS
 
 
 def standing(buckets: Sequence[Bucket], now: float) -> tuple[Standing | None, Standing | None]:
     """Requests and tokens, each of the limit that has the least left; None where nothing limits them."""
+    requests = tokens = buckets[0]
     for bucket in buckets:
         refill(bucket, now)
-    least = min(buckets, key=lambda bucket: bucket.requests)
-    requests = _standing(least.max_requests, least.requests, least.requests_per_s)
-    least = min(buckets, key=lambda bucket: bucket.tokens)
-    return requests, _standing(least.max_tokens, least.tokens, least.tokens_per_s)
+        if bucket.requests < requests.requests:
+            requests = bucket
+        if bucket.tokens < tokens.tokens:
+            tokens = bucket
+    return (
+        _standing(requests.max_requests, requests.requests, requests.requests_per_s),
+        _standing(tokens.max_tokens, tokens.tokens, tokens.tokens_per_s),
+    )
 
 
 def _standing(capacity: float, level: float, per_s: float) -> Standing | None:
     if capacity == inf:
         return None
-    return Standing(int(capacity), max(0, int(level + _TOLERANCE)), (capacity - level) / per_s)
+    return Standing(int(capacity), int(level + _TOLERANCE) if level > 0.0 else 0, (capacity - level) / per_s)
 
 
 def _wait_s(lacking: float, per_s: float) -> float:

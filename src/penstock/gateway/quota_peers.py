@@ -17,7 +17,8 @@ from penstock.gateway.quota import Quota
 from penstock.kit.clock import Clock
 
 EXCHANGE_S = 0.1
-JOIN_S = 0.2
+JOIN_S = 1.0
+"""Before a worker begins without the levels of those that do not answer."""
 MAX_ENTRIES = MAX_PAYLOAD_BYTES // 512
 """In one datagram; the id of a bucket is below 400 bytes."""
 KIND = "quota"
