@@ -117,30 +117,33 @@ class Pipeline:
         state, service = self._state, call.service
         assert service is not None
         key = (service.namespace, service.name)
-        waiting = state.activator.waiting.get(key, 0)
-        admission = self._judge(service, in_flight=state.total_in_flight, waiting=waiting)
+        admission = self._judge(service)
         if admission.outcome == "wait":
-            await in_a_task()
+            await in_a_task()  # others may have come first meanwhile
+            admission = self._judge(service)
+        if admission.outcome == "wait":
             service = await state.activator.wait(
                 lambda: state.names.service("/".join(key)),
-                lambda found: self._judge(found).outcome != "wait",
+                lambda found: self._judge(found, has_place=True).outcome != "wait",
             )
-            admission = self._judge(service)
+            admission = self._judge(service, has_place=True)
         if admission.outcome != "run":
             kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
             drain_per_s = state.pace.drain_per_s(key, state.clock.monotonic())
+            waiting = state.activator.waiting.get(key, 0)
             wait_s = retry_after_s(waiting, drain_per_s, call.id, unknown_s=admission.retry_after_s)
             raise kind(admission.message, code=admission.outcome, retry_after_s=wait_s)
         call.service = service
 
-    def _judge(self, service: ServiceRoute, *, in_flight: int = 0, waiting: int = 0) -> Admission:
-        """Without counts: for a request that has its place already, which it keeps however full the gateway is."""
+    def _judge(self, service: ServiceRoute, *, has_place: bool = False) -> Admission:
+        """`has_place`: for a request that waits already, and keeps its place however full the gateway is."""
+        state = self._state
         return admit_request(
             service,
             has_endpoint=has_endpoint(service),
-            in_flight=in_flight,
-            max_in_flight=self._state.max_in_flight,
-            waiting=waiting,
+            in_flight=0 if has_place else state.total_in_flight,
+            max_in_flight=state.max_in_flight,
+            waiting=0 if has_place else state.activator.waiting.get((service.namespace, service.name), 0),
             max_waiting=MAX_WAITING,
         )
 
