@@ -80,8 +80,10 @@ class Engine:
 class World:
     """Workers over one engine, and what they said."""
 
-    def __init__(self, workers: Workers, address: Address, said: list[str]) -> None:
-        self.workers, self.address, self.said = workers, address, said
+    def __init__(
+        self, workers: Workers, running: asyncio.Task[None], address: Address, said: list[str]
+    ) -> None:
+        self.workers, self.running, self.address, self.said = workers, running, address, said
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(*self.address)
@@ -176,7 +178,7 @@ async def world(tmp_path: Path, count: int, drain_s: float = 10.0) -> AsyncItera
     try:
         async with asyncio.timeout(60):
             await workers.wait_ready()
-            yield World(workers, address, said)
+            yield World(workers, running, address, said)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -270,6 +272,21 @@ async def test_a_restart_into_workers_that_cannot_serve_leaves_the_old_ones(tmp_
         assert one.workers.pids == before
         assert await one.ask("still here") == "still here"
         assert any("gateway-1: was not replaced" in line for line in one.said)
+
+
+async def test_a_second_restart_waits_for_a_first_that_is_under_way_and_none_begins_after_a_stop(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, 1) as one:
+        one.workers.restart()
+        one.workers.restart()
+        assert one.said == ["gateway: no second restart: one is under way"]
+        while not any("1 of 1 workers replaced" in line for line in one.said):
+            await asyncio.sleep(0.05)
+        one.running.cancel()
+        await asyncio.gather(one.running, return_exceptions=True)
+        one.workers.restart()
+        assert one.said[-1] == "gateway: no restart: it is being started or stopped"
 
 
 async def test_streams_that_outlast_the_drain_end_with_an_error_object(tmp_path: Path) -> None:

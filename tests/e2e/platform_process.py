@@ -117,7 +117,12 @@ class Platform:
 
     def children(self, module: str) -> list[psutil.Process]:
         """Processes of this platform that run this Python module."""
-        return [p for p in processes_of(self.home) if module in p.cmdline()]
+        found = []
+        for process in processes_of(self.home):
+            with suppress(psutil.Error):  # it may end meanwhile
+                if module in process.cmdline():
+                    found.append(process)
+        return found
 
     def plane(self, module: str) -> psutil.Process:
         """The control plane or the gateway."""

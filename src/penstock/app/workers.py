@@ -67,12 +67,13 @@ class Workers:
 
     def restart(self) -> None:
         """Replace every worker by a new one while connections go on being accepted; returns at once."""
-        if not all(child.is_ready for child in self._children) or (
-            self._restarting and not self._restarting.done()
-        ):
-            self._said("gateway", "workers are being started already; wait until they serve")
-            return
-        self._restarting = asyncio.create_task(self._restart())
+        serves = self._broken is not None and not self._broken.done()
+        if not serves or not all(child.is_ready for child in self._children):
+            self._said("gateway", "no restart: it is being started or stopped")
+        elif self._restarting and not self._restarting.done():
+            self._said("gateway", "no second restart: one is under way")
+        else:
+            self._restarting = asyncio.create_task(self._restart())
 
     async def stop(self) -> None:
         """Refuse connections, let the workers finish what they have begun, and end them. Cancel `run` first."""
