@@ -19,7 +19,7 @@ MEMORY_S = 10.0
 """Over how long the drain rate is averaged."""
 UNKNOWN_S = 1.0
 """Where nothing has been completed lately."""
-NEVER = frozenset({"insufficient_quota", "budget_spent"})
+NEVER = frozenset({"insufficient_quota", "budget_spent", "rate_limit_unreachable"})
 """Codes of refusals that time alone does not lift."""
 _DRAWS = float(1 << 64)
 

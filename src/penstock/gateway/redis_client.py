@@ -11,16 +11,14 @@ import hashlib
 import logging
 from collections import deque
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
 
 from penstock.kit.clock import Clock
 from penstock.kit.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 TIMEOUT_S = 0.05
 """For one round trip."""
@@ -49,13 +47,7 @@ class RedisClient:
     def __init__(self, url: str, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
         """`url`: redis://, rediss:// (TLS) or unix://; `timeout_s` is for one round trip. Raises InvalidInput, without the URL, for any other."""
         try:
-            self._redis = Redis.from_url(
-                url,
-                max_connections=2,
-                socket_timeout=None,  # `_work` has its own; with one here a cancellation can get lost (CPython's gh-86296)
-                socket_connect_timeout=CONNECT_S,
-                retry=Retry(NoBackoff(), 0),
-            )
+            self._redis = _open(url)
             parts = urlsplit(url)
             self._where = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
         except (ValueError, TypeError):
@@ -65,6 +57,7 @@ class RedisClient:
                 hint="write redis://USER:PASSWORD@HOST:PORT/DB, rediss://… for TLS, or unix:///PATH",
             ) from None
         self._clock, self._timeout_s = clock, timeout_s
+        self._away, self._unknown_script = _failures()
         self._waiting: deque[tuple[Command, asyncio.Future[Answer | None] | None]] = deque()
         self._in_flight: list[tuple[Command, asyncio.Future[Answer | None] | None]] = []
         self._wanted = asyncio.Event()
@@ -93,7 +86,7 @@ class RedisClient:
                         await self._redis.ping()
                     self.is_away = False
                     await self._work()
-                except (RedisError, OSError, TimeoutError) as error:
+                except self._away as error:
                     self._complain(error)
                 await self._leave()
                 await self._clock.sleep(AWAY_S)
@@ -125,7 +118,7 @@ class RedisClient:
 
     async def _send(self, commands: list[Command]) -> list[Answer]:
         answers = await self._execute(commands)
-        missing = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        missing = [i for i, answer in enumerate(answers) if isinstance(answer, self._unknown_script)]
         if missing:
             for script in {commands[i].script for i in missing}:
                 await self._redis.script_load(script)
@@ -133,7 +126,7 @@ class RedisClient:
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
         for answer in answers:
-            if isinstance(answer, RedisError):
+            if isinstance(answer, self._away):
                 raise answer
         return answers
 
@@ -163,6 +156,28 @@ class RedisClient:
                 self._where,
                 type(error).__name__,
             )
+
+
+def _open(url: str) -> Redis:
+    """The library is loaded here, because it takes 30 MB and half a second that a gateway without Redis can do without."""
+    from redis.asyncio import Redis  # noqa: PLC0415
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+
+    return Redis.from_url(
+        url,
+        max_connections=2,
+        socket_timeout=None,  # `_work` has its own; with one here a cancellation can get lost (CPython's gh-86296)
+        socket_connect_timeout=CONNECT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _failures() -> tuple[tuple[type[Exception], ...], type[Exception]]:
+    """What counts as being away, and what says that a script was not loaded yet."""
+    from redis.exceptions import NoScriptError, RedisError  # noqa: PLC0415
+
+    return (RedisError, OSError, TimeoutError), NoScriptError
 
 
 @cache
