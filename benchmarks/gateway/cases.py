@@ -69,10 +69,15 @@ BODIES = {
 
 
 class Requests:
-    """The requests as files in a folder, with the same headers for every system."""
+    """The requests as files in a folder; those of all systems differ in nothing but the key."""
 
-    def __init__(self, folder: Path, headers: dict[str, str]) -> None:
-        self.headers = {"content-type": "application/json", "accept": "*/*", "user-agent": "bench", **headers}
+    def __init__(self, folder: Path, key: str) -> None:
+        self.headers = {
+            "content-type": "application/json",
+            "accept": "*/*",
+            "user-agent": "bench",
+            "authorization": f"Bearer {key}",
+        }
         self._folder = folder
         for name, body in BODIES.items():
             lines = [

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,13 @@ from benchmarks.gateway import summary
 from benchmarks.gateway.cases import BODIES, CASES, Case, Requests
 from benchmarks.gateway.measure import Running, build, cost, end, free_port, one_core, wait_until_listening
 from benchmarks.gateway.peers import Missing
-from benchmarks.gateway.systems import CREDENTIALS, SYSTEMS, System
+from benchmarks.gateway.summary import Samples
+from benchmarks.gateway.systems import SYSTEMS, System
 from benchmarks.report import conclude
 
 WARM_UP_S = 0.4
 HELD_STREAMS, FURTHER_STREAMS = 1000, 500
 SETTLE_S = 3.0
-Samples = dict[str, dict[str, list[dict[str, Any]]]]
-"""Case, system, and one sample of each repeat."""
 
 
 @contextlib.contextmanager
@@ -41,19 +41,30 @@ def fake_engine() -> Iterator[Running]:
         end(process)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A system that runs, and how it is asked."""
+
+    proxy: Running
+    requests: Requests
+
+
 @contextlib.contextmanager
-def running(system: System, engine_port: int, requests: Requests) -> Iterator[Running]:
+def running(system: System, engine: Running) -> Iterator[Contender]:
+    """Raises Missing if it is not to be had here, RuntimeError if it does not answer."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        proxy = system.start(engine_port, Path(folder) / system.name)
+        requests = Requests(Path(folder), system.key)
+        proxy = system.start(engine.port, Path(folder) / system.name)
         try:
             proxy.wait_until_ready(BODIES["1k"], requests.headers)
-            yield proxy
+            yield Contender(proxy, requests)
         finally:
             proxy.stop()
 
 
-def ask(proxy: Running, engine: Running, case: Case, requests: Requests, seconds: float) -> dict[str, Any]:
+def ask(contender: Contender, engine: Running, case: Case, seconds: float) -> dict[str, Any]:
     """One sample, after some requests that do not count."""
+    proxy, requests = contender.proxy, contender.requests
     with one_core(proxy, engine) if case.is_alone else contextlib.nullcontext():
         if not case.streams:
             requests.load(case, WARM_UP_S).run(proxy.port)
@@ -61,23 +72,18 @@ def ask(proxy: Running, engine: Running, case: Case, requests: Requests, seconds
 
 
 def ask_all(
-    proxies: Sequence[Running],
-    engine: Running,
-    cases: Sequence[Case],
-    requests: Requests,
-    repeats: int,
-    seconds: float,
+    contenders: Sequence[Contender], engine: Running, cases: Sequence[Case], repeats: int, seconds: float
 ) -> Samples:
     """Every system in turn within each case of each repeat; who begins changes."""
-    samples: Samples = {case.name: {proxy.name: [] for proxy in proxies} for case in cases}
+    samples: Samples = {case.name: {one.proxy.name: [] for one in contenders} for case in cases}
     for repeat in range(repeats):
         for number, case in enumerate(cases):
-            first = (repeat + number) % len(proxies)
-            for proxy in [*proxies[first:], *proxies[:first]]:
-                sample = ask(proxy, engine, case, requests, seconds)
-                samples[case.name][proxy.name].append(sample)
+            first = (repeat + number) % len(contenders)
+            for one in [*contenders[first:], *contenders[:first]]:
+                sample = ask(one, engine, case, seconds)
+                samples[case.name][one.proxy.name].append(sample)
                 print(
-                    f"repeat {repeat + 1}/{repeats}  {case.title:33} {proxy.name:20} {sample['cpu_us']:8.1f} µs CPU"
+                    f"repeat {repeat + 1}/{repeats}  {case.title:33} {one.proxy.name:20} {sample['cpu_us']:8.1f} µs CPU"
                     f"  {sample['per_s']:8.0f} {case.unit}s/s  p50 {sample['latency_us']['p50']:9.1f} µs"
                     + (f"  {sample['errors']} ERRORS" if sample["errors"] else ""),
                     flush=True,
@@ -85,8 +91,9 @@ def ask_all(
     return samples
 
 
-def memory(proxy: Running, requests: Requests) -> dict[str, float]:
+def memory(contender: Contender) -> dict[str, float]:
     """Megabytes of a system that has just started: idle, and with streams open; kilobytes of each further stream."""
+    proxy, requests = contender.proxy, contender.requests
     figures = {"idle_mb": proxy.memory_mb()}
     with contextlib.ExitStack() as open_streams:
         for streams, figure in ((HELD_STREAMS, "streams_mb"), (FURTHER_STREAMS, "more_streams_mb")):
@@ -97,19 +104,32 @@ def memory(proxy: Running, requests: Requests) -> dict[str, float]:
     return figures
 
 
-def start_all(
-    systems: Sequence[System], engine_port: int, requests: Requests, stack: contextlib.ExitStack
-) -> tuple[list[Running], dict[str, str]]:
-    """Those that run, and why the others do not."""
-    proxies, missing = [], {}
+def memory_of_all(systems: Sequence[System], engine: Running, missing: dict[str, str]) -> summary.Memory:
+    """One after the other, each started anew; adds to `missing` why it could not be seen."""
+    held: summary.Memory = {}
     for system in systems:
         try:
-            proxies.append(stack.enter_context(running(system, engine_port, requests)))
+            with running(system, engine) as contender:
+                held[system.name] = memory(contender)
+            print(f"memory of {system.name}: {held[system.name]}", flush=True)
+        except RuntimeError as why:
+            missing[f"memory of {system.name}"] = str(why)
+    return held
+
+
+def start_all(
+    systems: Sequence[System], engine: Running, stack: contextlib.ExitStack
+) -> tuple[list[Contender], dict[str, str]]:
+    """Those that run, and why the others do not."""
+    contenders, missing = [], {}
+    for system in systems:
+        try:
+            contenders.append(stack.enter_context(running(system, engine)))
             print(f"{system.name}: {system.note}", flush=True)
         except (Missing, RuntimeError) as why:
             missing[system.name] = str(why)
             print(f"{system.name}: SKIPPED: {why}", flush=True)
-    return proxies, missing
+    return contenders, missing
 
 
 def listed(text: str | None, known: Sequence[str]) -> set[str]:
@@ -131,21 +151,14 @@ def main() -> None:
     wanted = listed(chosen.cases, [*(case.name for case in CASES), "memory"])
     systems = [system for system in SYSTEMS if system.name in only]
     cases = [case for case in CASES if case.name in wanted]
-    held: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, fake_engine() as engine:
-        requests = Requests(Path(folder), CREDENTIALS)
+    held: summary.Memory = {}
+    with fake_engine() as engine:
         with contextlib.ExitStack() as stack:
-            proxies, missing = start_all(systems, engine.port, requests, stack)
-            samples = ask_all(proxies, engine, cases, requests, chosen.repeats, chosen.seconds)
-        for system in systems if "memory" in wanted else ():
-            if system.command is None or system.name in missing:
-                continue
-            with running(system, engine.port, requests) as proxy:
-                try:
-                    held[system.name] = memory(proxy, requests)
-                    print(f"memory of {system.name}: {held[system.name]}", flush=True)
-                except RuntimeError as why:
-                    missing[f"memory of {system.name}"] = str(why)
+            contenders, missing = start_all(systems, engine, stack)
+            samples = ask_all(contenders, engine, cases, chosen.repeats, chosen.seconds)
+        if "memory" in wanted:
+            startable = [one for one in systems if one.command is not None and one.name not in missing]
+            held = memory_of_all(startable, engine, missing)
     summary.show(cases, samples, held, missing)
     conclude(
         "gateway",

@@ -10,6 +10,7 @@ from benchmarks.gateway.cases import Case
 from benchmarks.report import Target
 
 Samples = dict[str, dict[str, list[dict[str, Any]]]]
+"""Case, system, and one sample of each repeat."""
 Memory = dict[str, dict[str, float]]
 
 ASKED = (("1k-c1", "1 KB c=1"), ("1k-c64", "1 KB c=64"), ("16k-c1", "16 KB c=1"), ("16k-c64", "16 KB c=64"))

@@ -11,21 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gateway.measure import Running, free_port
+from benchmarks.gateway.our_gateway import KEY
 from benchmarks.gateway.peers import found, installed
 
 ROOT = Path(__file__).parents[2]
+STRANGE_KEY = "sk-0123456789ab-a-key-of-the-same-length-that-nobody-reads"
 Command = Callable[[int, int, Path], Sequence[str | Path]]
 """(own port, engine's port, folder of its own) -> argv."""
 
 
 @dataclass(frozen=True)
 class System:
-    """`note` says how it is configured, and what it would do by default."""
+    """`note` says how it is configured, and what it would do by default; every request carries `key`, whoever reads it."""
 
     name: str
     note: str
     command: Command | None
     environment: tuple[tuple[str, str], ...] = ()
+    key: str = STRANGE_KEY
 
     def start(self, engine_port: int, folder: Path) -> Running:
         """Raises Missing if it is not to be had here."""
@@ -40,8 +43,12 @@ class System:
         return Running(self.name, port, process, log)
 
 
-def _penstock(port: int, engine_port: int, folder: Path) -> Sequence[str | Path]:
-    return sys.executable, "-m", "benchmarks.gateway.our_gateway", str(port), str(engine_port), folder
+def _penstock(*further: str) -> Command:
+    def command(port: int, engine_port: int, folder: Path) -> Sequence[str | Path]:
+        module = "benchmarks.gateway.our_gateway"
+        return sys.executable, "-m", module, str(port), str(engine_port), folder, *further
+
+    return command
 
 
 NGINX = """
@@ -191,8 +198,6 @@ SYSTEMS = (
     ),
     System("vllm-router-default", "as vllm-router, with its default policy", _vllm_router(None), ONE_THREAD),
     System("litellm", "one worker, no keys", _litellm, NO_KEYS),
-    System("penstock", "one worker", _penstock),
+    System("penstock", "one worker, with a key and a tenant that have limits", _penstock(), key=KEY),
+    System("penstock-bare", "one worker, without keys and limits", _penstock("bare")),
 )
-
-CREDENTIALS: dict[str, str] = {}
-"""Headers that every request carries, whoever reads them."""
