@@ -16,7 +16,8 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def client(url: str) -> anthropic.AsyncAnthropic:
-    return anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0)
+    http = anthropic.DefaultAsyncHttpxClient(trust_env=False)
+    return anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0, http_client=http)
 
 
 async def test_a_message_comes_whole() -> None:

@@ -29,7 +29,7 @@ CALL = [{"id": "c", "function": {"name": "f", "arguments": '{"a":'}}]
 @pytest.mark.parametrize("path", ["/v1/messages", "/api/chat", "/api/embed", "/v1/messages/count_tokens"])
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"choices":[]}', b'{"choices":7}'])
 def test_an_answer_that_cannot_be_read_is_a_502(path: str, body: bytes) -> None:
-    status, told = of(path).whole(200, body, Translated(asked=path, path="/x", model="m"), INFO)
+    status, told = of(path).whole(200, body, Translated(asked=path, path="/x", model="m", body=b""), INFO)
     assert status == 502
     assert b"cannot be read" in told
 
@@ -40,7 +40,7 @@ def test_arguments_that_are_no_json_are_an_error_unless_the_limit_cut_them(
     path: str, finish: str, expected: int
 ) -> None:
     status, _ = of(path).whole(
-        200, completion(finish, tool_calls=CALL), Translated(asked=path, path="/x", model="m"), INFO
+        200, completion(finish, tool_calls=CALL), Translated(asked=path, path="/x", model="m", body=b""), INFO
     )
     assert status == expected
 
@@ -57,7 +57,7 @@ def test_arguments_that_are_no_json_are_an_error_unless_the_limit_cut_them(
     ],
 )
 def test_an_engines_own_words_are_found(body: bytes, words: str) -> None:
-    request = Translated(asked="/api/chat", path="/x", model="m")
+    request = Translated(asked="/api/chat", path="/x", model="m", body=b"")
     assert of("/api/chat").whole(422, body, request, INFO) == (
         422,
         json.dumps({"error": words}, separators=(",", ":")).encode(),
@@ -78,7 +78,7 @@ shaped = st.recursive(
 
 @given(st.sampled_from(PATHS), st.sampled_from([200, 400, 404, 503]), shaped)
 def test_any_answer_is_told_or_is_an_error(path: str, status: int, body: object) -> None:
-    asked = Translated(asked=path, path="/x", model="m")
+    asked = Translated(asked=path, path="/x", model="m", body=b"")
     found, told = of(path).whole(status, json.dumps(body).encode(), asked, INFO)
     assert found in ((200, 502) if status == 200 else (status,))
     assert ("error" in json.loads(told)) == (found != 200)
@@ -91,7 +91,7 @@ def test_any_answer_is_told_or_is_an_error(path: str, status: int, body: object)
 )
 def test_answers_and_requests_may_be_nested_as_they_like(depth: int, path: str, around: bytes) -> None:
     deep = around % (b"[" * depth + b"]" * depth)
-    asked = Translated(asked=path, path="/x", model="m")
+    asked = Translated(asked=path, path="/x", model="m", body=b"")
     assert of(path).whole(500, deep, asked, INFO)[0] == 500
     body = b'{"model":"m","max_tokens":1,"input":"a","prompt":"a","messages":[{"role":"user","content":"a"}],"format":%b}'
     for value in (deep, b'{"a":%b}' % deep):

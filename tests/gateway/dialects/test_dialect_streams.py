@@ -11,9 +11,9 @@ from penstock.gateway.dialects.dialect import Translated
 from penstock.gateway.dialects.stream import MAX_EVENT_BYTES
 
 ASKED = [
-    Translated(asked="/v1/messages", path="/v1/chat/completions", model="tiny", streams=True),
-    Translated(asked="/api/chat", path="/v1/chat/completions", model="tiny", streams=True),
-    Translated(asked="/api/generate", path="/v1/completions", model="tiny", streams=True),
+    Translated(asked="/v1/messages", path="/v1/chat/completions", model="tiny", body=b"", streams=True),
+    Translated(asked="/api/chat", path="/v1/chat/completions", model="tiny", body=b"", streams=True),
+    Translated(asked="/api/generate", path="/v1/completions", model="tiny", body=b"", streams=True),
 ]
 ERROR_WORDS = {"/v1/messages": b"event: error\n", "/api/chat": b'{"error":', "/api/generate": b'{"error":'}
 LAST_WORDS = {"/v1/messages": b'"message_stop"', "/api/chat": b'"done":true', "/api/generate": b'"done":true'}

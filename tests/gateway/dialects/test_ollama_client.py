@@ -20,6 +20,7 @@ TOOL = {
 
 
 def client(url: str) -> ollama.AsyncClient:
+    """Never through a proxy. Use within `async with`."""
     return ollama.AsyncClient(host=url, trust_env=False)
 
 
@@ -29,10 +30,8 @@ def world(answer: bytes, status: int = 200) -> World:
 
 async def test_a_chat_comes_whole() -> None:
     engine = world(completion(content="Hi.", reasoning_content="greet"))
-    async with served(engine) as url:
-        answer = await client(url).chat(
-            "tiny", HELLO, options={"num_predict": 9, "num_ctx": 512}, keep_alive="5m"
-        )
+    async with served(engine) as url, client(url) as api:
+        answer = await api.chat("tiny", HELLO, options={"num_predict": 9, "num_ctx": 512}, keep_alive="5m")
     assert (answer.model, answer.message.content, answer.message.thinking) == ("tiny", "Hi.", "greet")
     assert (answer.done, answer.done_reason) == (True, "stop")
     assert (answer.prompt_eval_count, answer.eval_count) == (12, 5)
@@ -53,8 +52,8 @@ async def test_a_chat_streams_text_and_whole_tool_calls() -> None:
         usage_chunk(20, 7),
     )
     engine = world(stream)
-    async with served(engine) as url:
-        lines = [line async for line in await client(url).chat("tiny", HELLO, tools=[TOOL], stream=True)]
+    async with served(engine) as url, client(url) as api:
+        lines = [line async for line in await api.chat("tiny", HELLO, tools=[TOOL], stream=True)]
     assert "".join(line.message.content for line in lines) == "Looking."
     assert [line.message.thinking for line in lines if line.message.thinking] == ["hm"]
     calls = [call.function for line in lines for call in line.message.tool_calls or ()]
@@ -67,10 +66,8 @@ async def test_a_chat_streams_text_and_whole_tool_calls() -> None:
 
 async def test_a_prompt_is_answered_through_the_models_chat_template() -> None:
     engine = world(sse(delta(content="blue"), delta(finish="length"), usage_chunk(3, 1)))
-    async with served(engine) as url:
-        lines = [
-            line async for line in await client(url).generate("tiny", "sky?", system="brief", stream=True)
-        ]
+    async with served(engine) as url, client(url) as api:
+        lines = [line async for line in await api.generate("tiny", "sky?", system="brief", stream=True)]
     assert "".join(line.response for line in lines) == "blue"
     assert lines[-1].done_reason == "length"
     assert engine.asked[0].path == "/v1/chat/completions"
@@ -86,26 +83,26 @@ async def test_how_likely_a_token_was_is_told() -> None:
     ]
     chunk = delta(content="Hi")
     chunk["choices"][0]["logprobs"] = {"content": likely, "refusal": None}
-    async with served(world(sse(chunk, delta(finish="stop")))) as url:
+    async with served(world(sse(chunk, delta(finish="stop")))) as url, client(url) as api:
         lines = [
-            line
-            async for line in await client(url).chat(
-                "tiny", HELLO, logprobs=True, top_logprobs=1, stream=True
-            )
+            line async for line in await api.chat("tiny", HELLO, logprobs=True, top_logprobs=1, stream=True)
         ]
     (first,) = lines[0].logprobs
     assert (first.token, first.logprob, first.top_logprobs[0].token) == ("Hi", -0.5, "Ho")
     assert lines[-1].logprobs is None
-    async with served(world(completion(content="Hi", more={"logprobs": {"content": likely}}))) as url:
-        answer = await client(url).chat("tiny", HELLO, logprobs=True)
+    async with (
+        served(world(completion(content="Hi", more={"logprobs": {"content": likely}}))) as url,
+        client(url) as api,
+    ):
+        answer = await api.chat("tiny", HELLO, logprobs=True)
     assert answer.logprobs[0].token == "Hi"
 
 
 async def test_a_raw_prompt_is_completed_as_it_is() -> None:
     body = {"id": "cmpl-1", "choices": [{"index": 0, "text": "blue", "finish_reason": "stop"}]}
     engine = world(json.dumps(body).encode())
-    async with served(engine) as url:
-        answer = await client(url).generate("tiny", "The sky is", raw=True)
+    async with served(engine) as url, client(url) as api:
+        answer = await api.generate("tiny", "The sky is", raw=True)
     assert answer.response == "blue"
     assert engine.asked[0].path == "/v1/completions"
     assert sent(engine.asked[0]) == {"model": "tiny", "prompt": "The sky is"}
@@ -116,8 +113,8 @@ async def test_an_empty_chat_loads_the_model(stream: bool) -> None:
     def never(asked: Translated) -> tuple[int, bytes]:
         raise AssertionError(f"the engine was asked {asked.path}")
 
-    async with served(World(Ollama(), never)) as url:
-        found = await client(url).chat("tiny", [], stream=stream)
+    async with served(World(Ollama(), never)) as url, client(url) as api:
+        found = await api.chat("tiny", [], stream=stream)
         last = [line async for line in found][-1] if stream else found
     assert (last.done, last.done_reason) == (True, "load")
 
@@ -125,9 +122,9 @@ async def test_an_empty_chat_loads_the_model(stream: bool) -> None:
 async def test_texts_are_embedded() -> None:
     data = [{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": [1.0, 2.0]}]
     engine = world(json.dumps({"data": data, "usage": {"prompt_tokens": 6}}).encode())
-    async with served(engine) as url:
-        answer = await client(url).embed("tiny", ["a", "b"])
-        older = await client(url).embeddings("tiny", "a")
+    async with served(engine) as url, client(url) as api:
+        answer = await api.embed("tiny", ["a", "b"])
+        older = await api.embeddings("tiny", "a")
     assert answer.embeddings == [[1.0, 2.0], [3.0, 4.0]]
     assert answer.prompt_eval_count == 6
     assert older.embedding == [1.0, 2.0]
@@ -136,17 +133,17 @@ async def test_texts_are_embedded() -> None:
 
 async def test_an_engines_error_keeps_its_status() -> None:
     body = b'{"error":{"message":"the model is gone","type":"x","param":null,"code":null}}'
-    async with served(world(body, 404)) as url:
+    async with served(world(body, 404)) as url, client(url) as api:
         with pytest.raises(ollama.ResponseError, match="the model is gone") as caught:
-            await client(url).chat("tiny", HELLO, stream=False)
+            await api.chat("tiny", HELLO, stream=False)
     assert caught.value.status_code == 404
 
 
 async def test_an_error_in_a_stream_is_raised() -> None:
     stream = sse(delta(content="so"), {"error": {"message": "out of memory"}}, done=False)
-    async with served(world(stream)) as url:
+    async with served(world(stream)) as url, client(url) as api:
         with pytest.raises(ollama.ResponseError, match="out of memory"):
-            async for _ in await client(url).chat("tiny", HELLO, stream=True):
+            async for _ in await api.chat("tiny", HELLO, stream=True):
                 pass
 
 

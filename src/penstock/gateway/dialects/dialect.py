@@ -25,7 +25,7 @@ class Translated(Struct, frozen=True, kw_only=True):
     asked: str
     path: str
     model: str
-    body: bytes = b""
+    body: bytes
     streams: bool = False
     max_tokens: int = 0
 

@@ -77,7 +77,8 @@ def _load(path: str, asked: ollama.Asked) -> Translated:
             code="unsupported_operation",
             hint="set minReplicas: 0 on the InferenceService, and it sleeps while nobody asks",
         )
-    return Translated(asked=path, path="", model=_name(asked.model), streams=_streams(asked))
+    body = encode({"model": _name(asked.model)})
+    return Translated(asked=path, path="", model=asked.model, body=body, streams=_streams(asked))
 
 
 def _answering(path: str, engine_path: str, asked: ollama.Asked, prompt: Body) -> Translated:
