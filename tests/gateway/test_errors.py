@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.gateway.errors import JSON, error_headers
-from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unavailable
+from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unauthorized, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unavailable
             Exhausted("the budget is spent", code="insufficient_quota", retry_after_s=3.0),
             {b"x-should-retry": b"false"},
         ),
+        (Unauthorized("who are you"), {b"www-authenticate": b'Bearer realm="penstock"'}),
     ],
 )
 def test_a_caller_is_told_whether_and_when_to_come_again(

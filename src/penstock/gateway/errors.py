@@ -43,8 +43,10 @@ def error_event(error: PlatformError) -> bytes:
 
 
 def error_headers(error: PlatformError) -> Headers:
-    """Content type, and whether and when to try again: OpenAI's clients heed all three headers."""
+    """Content type, how to say who one is (RFC 9110 11.6.1), and whether and when to try again: OpenAI's clients heed all three headers."""
     headers: Headers = [JSON]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="penstock"'))
     if not should_retry(error.code):
         headers.append((b"x-should-retry", b"false"))
     elif error.retry_after_s is not None:
