@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_gateway_quota import Hand, call, key, limit, served, table
 
 from penstock.contracts.exchange import KeyRoute, RouteTable
@@ -169,3 +172,70 @@ async def test_nothing_is_remembered_of_limits_that_are_gone(workers: list[Worke
         assert not worker.exchange._taken
         assert not worker.exchange._heard
         assert not any(worker.exchange._seen.values())
+
+
+class Lossy:
+    """Stands between workers: each datagram reaches those whom the script of a test lets it reach."""
+
+    def __init__(self) -> None:
+        self.ears: dict[str, Callable[[str, bytes], None]] = {}
+        self.deaf: set[str] = set()
+
+    def of(self, name: str) -> Peers:
+        return cast(Peers, Ear(self, name))
+
+
+class Ear:
+    malformed = 0
+
+    def __init__(self, wire: Lossy, name: str) -> None:
+        self._wire, self._name = wire, name
+
+    def subscribe(self, kind: str, callback: Callable[[str, bytes], None]) -> None:
+        self._wire.ears[self._name] = callback
+
+    def answer(self, kind: str, callback: Callable[[], bytes]) -> None:
+        """Nobody gathers here."""
+
+    def broadcast(self, kind: str, payload: bytes) -> bool:
+        others = self._wire.ears.keys() - {self._name}
+        for name in others - self._wire.deaf:
+            self._wire.ears[name](self._name, payload)
+        return not others & self._wire.deaf
+
+
+NAMES = ("a", "b", "c")
+steps = st.tuples(
+    st.sampled_from(NAMES),
+    st.integers(0, 900),
+    st.integers(-1, 900),
+    st.booleans(),
+    st.sets(st.sampled_from(NAMES)),
+)
+
+
+@given(st.lists(steps, max_size=30))
+def test_whatever_is_lost_all_workers_end_with_the_same_levels(
+    sequence: list[tuple[str, int, int, bool, set[str]]],
+) -> None:
+    wire, clock, taken = Lossy(), Hand(), [0, 0]
+    of = table(key(limit(10**6, 10**6)))
+    quotas = {name: Quota(clock) for name in NAMES}
+    exchanges = {name: QuotaPeers(quota, wire.of(name), clock) for name, quota in quotas.items()}
+    for quota in quotas.values():
+        quota.apply(of)
+    for name, max_tokens, told, tells, deaf in sequence:
+        asked = call(of.keys[0], max_tokens=max_tokens + 1)
+        quotas[name].reserve(asked)
+        quotas[name].settle(served(asked, told, told))
+        taken[0] += 1
+        taken[1] += 2 * told if told >= 0 else 100 + max_tokens + 1
+        wire.deaf = deaf
+        if tells:
+            exchanges[name].tell()
+    wire.deaf = set()
+    for exchange_of in exchanges.values():
+        exchange_of.tell()
+    for quota in quotas.values():
+        (bucket,) = quota.buckets.values()
+        assert (bucket.requests, bucket.tokens) == (10**6 - taken[0], 10**6 - taken[1])
