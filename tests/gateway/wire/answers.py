@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 
 import h11
@@ -10,7 +11,7 @@ from observers import Wire
 
 from penstock.gateway.wire.client import Upstream, UpstreamError
 
-MAX_BYTES = 1 << 20
+_ODD_REASON = re.compile(r"illegal status line: bytearray\(b['\"](?:\\[rn])*HTTP/1\.[01] [1-9][0-9]{2} ")
 
 
 @dataclass(slots=True)
@@ -99,6 +100,8 @@ def difference(mine: Answer, other: Answer) -> str:
         return ""
     if not other.complete and not mine.reusable and not mine.body:
         return ""  # nothing but a status was taken from it, and the connection is given up
+    if _ODD_REASON.match(other.broken):
+        return ""  # no reason phrase is passed on, and empty lines before a status line move no boundary
     if not other.complete:
         return f"whole to us ({mine.status}, {mine.body!r}), not to the other: {other.broken or 'it waits'}"
     if (mine.status, mine.body) != (other.status, other.body):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Address = tuple[str, int]
 MAX_HEAD_BYTES = 1 << 18
+_SIZES = (b"content-length", b"transfer-encoding")
 logger = logging.getLogger(__name__)
 
 
@@ -155,6 +156,11 @@ class Upstream(asyncio.Protocol):
 
     # llhttp's callbacks
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self.reusable = False
+            raise ValueError("an answer that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -163,7 +169,11 @@ class Upstream(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
+        if status < 100:
+            raise ValueError(f"found status {status:03d}, expected one from 100")
+        if status < 200 and status != 101:
+            if any(name in _SIZES for name, _ in self.headers):
+                raise ValueError("an interim answer has no body")
             self.headers = []
             return
         self.status = status
@@ -171,12 +181,16 @@ class Upstream(asyncio.Protocol):
             self._complete = self._skips_body
             return
         sized = False
-        for name, _ in self.headers:
-            if name in (b"content-length", b"transfer-encoding"):
+        for name, value in self.headers:
+            if name in _SIZES:
+                if sized or (name == b"transfer-encoding" and value.lower() != b"chunked"):
+                    raise ValueError("its length is stated in a way that others may read otherwise")
                 sized = True
         self._until_close = not sized
 
     def on_body(self, data: bytes) -> None:
+        if self._skips_body:
+            return
         self._pieces.append(data)
 
     def on_message_complete(self) -> None:
