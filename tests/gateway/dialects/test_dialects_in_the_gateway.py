@@ -102,7 +102,7 @@ async def test_anthropics_client_understands_refusals(tmp_path: Path) -> None:
             await client.post("/serving/default/m/v1/messages/batches", cast_to=object, body={"model": "m"})
     body = unknown.value.body
     assert (body["type"], body["error"]["type"]) == ("error", "not_found_error")
-    assert unknown.value.request_id == body["request_id"]
+    assert unknown.value.response.headers["x-request-id"] == body["request_id"]
 
 
 async def test_tokens_are_counted_below_the_engines_root(tmp_path: Path) -> None:
