@@ -13,8 +13,13 @@ from gateway_world import ControlPlane, Gateway, service, until
 
 from penstock.contracts.exchange import RouteTable
 from penstock.gateway import feed as feed_module
+from penstock.gateway.access import Access
 from penstock.gateway.feed import Feed
+from penstock.gateway.listen import upstream_context
+from penstock.gateway.quota import Quota
 from penstock.gateway.state import State
+from penstock.gateway.trace import Traces
+from penstock.gateway.wire.pool import Pool
 from penstock.kit.clock import SystemClock
 from penstock.kit.tasks import end
 
@@ -23,13 +28,27 @@ def table(version: int, *names: str) -> RouteTable:
     return RouteTable(version=version, services=tuple(service(name=name) for name in names))
 
 
+def new_state(name: str) -> State:
+    """As a worker has it, alone and without keys."""
+    clock = SystemClock()
+    return State(
+        clock,
+        name,
+        10,
+        access=Access(b"", False, clock),
+        quota=Quota(clock),
+        traces=Traces(0.0),
+        pool=Pool(upstream_context(None)),
+    )
+
+
 class Side:
     """The gateway's state and feed, as `gateway.server.serve` joins them."""
 
     def __init__(self, folder: Path) -> None:
         self.kept = folder / "route-table.json"
         clock = SystemClock()
-        self.state = State(clock, "gateway-1", 10)
+        self.state = new_state("gateway-1")
         self.feed = Feed(folder / "feed.sock", self.kept, clock, self.state.apply, self.state.report)
         self.state.on_wake = self.feed.wake
 
@@ -54,7 +73,7 @@ class Side:
 
 
 @pytest.fixture
-def side(tmp_path: Path) -> Side:
+async def side(tmp_path: Path) -> Side:
     return Side(tmp_path)
 
 
@@ -177,9 +196,9 @@ async def test_a_table_that_cannot_be_kept_is_served_all_the_same(
 
 async def test_a_report_goes_out_each_second_and_says_what_is_served(tmp_path: Path, side: Side) -> None:
     async with ControlPlane(tmp_path, table(5, "m")) as control, side.connected():
-        side.state.begin(("default", "m"))
+        side.state.begin(("default", "m"), side.state.clock.monotonic())
         await until(lambda: len(control.reports) == 2)
-        side.state.end(("default", "m"), failed=False)
+        side.state.end(("default", "m"), side.state.clock.monotonic(), failed=False)
     for report in control.reports:
         assert 0.9 < report.window_s < 1.5
         assert (report.gateway, report.table_version) == ("gateway-1", 5)
@@ -202,12 +221,12 @@ async def test_what_ran_while_the_control_plane_was_away_is_an_average_over_all_
     tmp_path: Path, side: Side
 ) -> None:
     async with side.connected():
-        side.state.begin(("default", "m"))
+        side.state.begin(("default", "m"), side.state.clock.monotonic())
         await asyncio.sleep(0.5)
         side.feed.wake()
         async with ControlPlane(tmp_path) as control:
             await until(lambda: control.reports)
-        side.state.end(("default", "m"), failed=False)
+        side.state.end(("default", "m"), side.state.clock.monotonic(), failed=False)
     report = control.reports[0]
     assert report.window_s >= 0.5
     assert report.services[0].in_flight == pytest.approx(1.0, rel=0.05), "one request ran, no more"
@@ -231,15 +250,14 @@ async def test_a_fault_in_the_gateway_itself_is_logged_and_does_not_end_its_feed
     assert "a fault of ours" in caplog.text
 
 
-def test_a_report_forgets_what_is_over() -> None:
-    state = State(SystemClock(), "g", 10)
+async def test_a_report_forgets_what_is_over() -> None:
+    state = new_state("g")
     state.activator.waiting["default", "m"] = 1
     assert state.report(1.0).services[0].wake is True
     del state.activator.waiting["default", "m"]
-    state.begin(("default", "n"))
-    state.end(("default", "n"), failed=True)
+    now = state.clock.monotonic()
+    state.begin(("default", "n"), now)
+    state.end(("default", "n"), now, failed=True)
     assert (state.report(1.0).services[0].requests, state.total_in_flight) == (1, 0)
     assert state.report(1.0).services == ()
-    assert not any(
-        vars(state)[name] for name in ("_area", "_requests", "_failures", "_changed_at", "in_flight")
-    )
+    assert not state._loads
