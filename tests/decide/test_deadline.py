@@ -33,6 +33,7 @@ def test_the_shorter_of_the_callers_limit_and_the_services_holds(
     found = deadline(headers, 600.0)
     assert found.timeout_s == pytest.approx(timeout_s)
     assert found.header == header
+    assert found.is_callers == (timeout_s < 600.0)
 
 
 def test_the_engine_is_told_what_is_left_in_the_callers_own_header_and_nothing_where_there_was_none() -> None:

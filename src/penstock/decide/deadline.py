@@ -17,10 +17,14 @@ MAX_DIGITS = 8
 
 
 class Deadline(NamedTuple):
-    """`timeout_s` from the request's start; `header` is the one that said so, b"" where only the service limits."""
+    """`timeout_s` from the request's start; `header` is the one in which the caller gave a time, b"" where none did.
+
+    `is_callers` says that it is shorter than the service's own: to miss it says nothing about the engine.
+    """
 
     timeout_s: float
     header: bytes = b""
+    is_callers: bool = False
 
     def remaining_s(self, elapsed_s: float) -> float:
         """What is left; 0 when it is over."""
@@ -48,7 +52,7 @@ def deadline(headers: Iterable[tuple[bytes, bytes]], service_timeout_s: float) -
     for name in HEADERS:
         timeout_s = _seconds(name, given.get(name, b"").strip())
         if timeout_s > 0.0:
-            return Deadline(min(timeout_s, service_timeout_s), name)
+            return Deadline(min(timeout_s, service_timeout_s), name, timeout_s < service_timeout_s)
     return Deadline(service_timeout_s)
 
 

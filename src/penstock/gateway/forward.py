@@ -226,7 +226,7 @@ class Delivery:
 
     def on_late(self) -> None:
         service, call = self._service, self._call
-        if call.endpoint and not call.respond.started:
+        if call.endpoint and not call.respond.started and not self._deadline.is_callers:
             self._state.endpoints.failed(call.endpoint, "late")
         self._break(
             DeadlineExceeded(
