@@ -197,6 +197,42 @@ REFUSED = {
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
         "'messages[0].content[0].tool_use_id': found nothing",
     ),
+    "a block that an assistant cannot say": (
+        {"messages": [{"role": "assistant", "content": [PNG]}]},
+        "'messages[0].content[0].type': found 'image', expected one of text, tool_use",
+    ),
+    "a use without an id": (
+        {"messages": [{"role": "assistant", "content": [USE | {"id": ""}]}]},
+        "'messages[0].content[0].id': found nothing",
+    ),
+    "a use without a name": (
+        {"messages": [{"role": "assistant", "content": [USE | {"name": ""}]}]},
+        "'messages[0].content[0].name': found nothing",
+    ),
+    "text without text": (
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        "'messages[0].content[0].text': found nothing",
+    ),
+    "an image that is nowhere": (
+        {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+        "'messages[0].content[0].source': found nothing, expected where the image is",
+    ),
+    "an image without its kind": (
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "x"}}]}]},
+        "'messages[0].content[0].source': found nothing, expected media_type and data",
+    ),
+    "a document that is nowhere": (
+        {"messages": [{"role": "user", "content": [{"type": "document"}]}]},
+        "'messages[0].content[0].source': found nothing, expected the document",
+    ),
+    "a document that is a file": (
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "base64"}}]}]},
+        "'messages[0].content[0].source.type': found 'base64', expected text",
+    ),
+    "an unknown way to think": (
+        {"thinking": {"type": "enable"}},
+        "'thinking.type': found 'enable', expected one of enabled, adaptive, disabled (did you mean 'enabled'?)",
+    ),
     "an image in the system prompt": ({"system": [PNG]}, "'system[0].type': found 'image', expected one of text"),
 }  # fmt: skip
 

@@ -134,6 +134,14 @@ class TestEnds:
         assert tell(asked, noisy) == tell(asked, stream)
 
 
+@pytest.mark.parametrize("error", ["no", ["no"], {"detail": "no"}])
+def test_an_error_in_a_stream_may_have_any_shape(error: object) -> None:
+    for asked in ASKED:
+        answer = tell(asked, sse({"error": error}, done=False))
+        assert b"no" in answer
+        assert answer.count(ERROR_WORDS[asked.asked]) == 1
+
+
 def test_a_completion_streams_text() -> None:
     chunks = [
         {"id": "cmpl-1", "choices": [{"index": 0, "text": t, "finish_reason": f}]}
