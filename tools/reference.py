@@ -133,7 +133,7 @@ def refusals(path: Path) -> Iterable[tuple[str, int]]:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)):
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-        if name in ("_Refusal", "_refuse") and len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
+        if name in ("Refusal", "refuse") and len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
             status, code = node.args[0], node.args[1]
             if isinstance(code, ast.Constant) and isinstance(status.value, int):
                 yield str(code.value), status.value
