@@ -98,6 +98,26 @@ def test_a_whole_event_is_never_held_and_what_is_held_is_bounded(places: list[in
         assert len(held) <= MAX_USAGE_BYTES
 
 
+def test_the_beginning_of_an_event_with_a_choice_is_not_held() -> None:
+    start = chunk("hello")[:-4]
+    assert StreamUsage(strip=True).feed(start) == start
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_blank_line_too_many_is_passed_on_and_leaves_the_stream_at_a_boundary(strip: bool) -> None:
+    reader = StreamUsage(strip=strip)
+    assert reader.feed(b": comment\n\n") + reader.feed(b"\n") == b": comment\n\n\n"
+    assert reader.at_boundary
+
+
+def test_the_end_of_a_long_event_is_not_taken_for_an_event() -> None:
+    second = b'\ndata: {"choices":[],"usage":{"prompt_tokens":1}'
+    second += b" " * (MAX_USAGE_BYTES - len(second) - 2) + b"}\n"
+    pieces = [b"data: " + b"y" * 100 + second, b"\n"]
+    reader = StreamUsage(strip=True)
+    assert [reader.feed(piece) for piece in pieces] == pieces
+
+
 @given(st.lists(st.integers(0, 1 << 16), max_size=30), END)
 def test_at_boundary_tells_whether_an_event_may_follow_what_was_passed_on(
     places: list[int], end: bytes
