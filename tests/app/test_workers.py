@@ -224,6 +224,22 @@ async def test_a_hot_restart_refuses_and_loses_no_connection_and_streams_go_on_t
         assert any("gateway-2: process" in line and "finishes its requests" in line for line in one.said)
 
 
+async def test_a_connection_on_which_nothing_was_asked_yet_when_its_worker_is_replaced_gets_its_answer(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, 1) as one:
+        reader, writer = await one.connect()
+        await one.ask("the worker has accepted what came before")
+        await replaced(one)
+        await asyncio.sleep(0.3)
+        writer.write(request({"model": "iris", "nonce": "late"}))
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer.lower()
+        assert answer.endswith(b'{"echo":"late"}')
+
+
 async def test_a_worker_that_is_killed_takes_only_what_it_had_begun_with_it(tmp_path: Path) -> None:
     lanes = 4
     async with world(tmp_path, 2) as one:
