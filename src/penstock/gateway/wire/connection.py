@@ -318,6 +318,11 @@ class Connection(asyncio.Protocol):
         if self._held or self._ready or self._expects or self._refusal is not None:
             self._advance()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the response under way is the connection's last."""
+        return self._server.draining
+
     def alarm(self, within_s: float) -> None:
         """Tell the watcher when that time has passed, 0 for never."""
         self.deadline = self._loop.time() + within_s if within_s else 0.0

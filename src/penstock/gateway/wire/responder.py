@@ -32,6 +32,10 @@ class Line(Protocol):
     is_lost: bool
     is_write_paused: bool
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the response under way is the connection's last."""
+
     def alarm(self, within_s: float) -> None:
         """Tell the watcher when that time has passed, 0 for never."""
 
@@ -111,7 +115,7 @@ class Responder:
             else:
                 self._chunked = True
                 parts.append(b"transfer-encoding: chunked\r\n")
-        if not self.keeps_alive:
+        if not self.keeps_alive or self.connection.is_ending:
             parts.append(b"connection: close\r\n")
         parts.append(b"\r\n")
         self._head = b"".join(parts)
