@@ -47,8 +47,9 @@ def test_a_malformed_parent_counts_as_none_and_its_state_goes_with_it(given: byt
     assert trace.headers == [(b"traceparent", b"00-%b-%b-00" % (trace.id, trace.span))]
 
 
-def test_the_callers_decision_not_to_sample_holds() -> None:
-    assert not Traces(1.0).begin(PARENT[:-1] + b"0").sampled
+@pytest.mark.parametrize("flags", [b"00", b"02", b"fe"])
+def test_the_callers_decision_not_to_sample_holds(flags: bytes) -> None:
+    assert not Traces(1.0).begin(PARENT[:-2] + flags).sampled
 
 
 @pytest.mark.parametrize("state", [b"x" * (MAX_STATE_BYTES + 1), b"a=\x01", "a=ü".encode()])

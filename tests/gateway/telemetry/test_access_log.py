@@ -1,7 +1,12 @@
 """Every request leaves one line, which tells how it went and nothing that was said."""
 
+import errno
+import fcntl
 import json
+import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +78,14 @@ def read(folder: Path) -> list[int]:
     return [json.loads(text)["n"] for path in folder.iterdir() for text in path.read_text().splitlines()]
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_two_workers_write_one_file_and_rotation_loses_and_doubles_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,4 +135,57 @@ def test_lines_that_a_full_disk_refuses_are_counted() -> None:
     log = AccessLog(full)
     log.append(b"{}\n")
     log.close()
+    assert log.dropped == {"buffer_full": 0, "write_failed": 1}
+
+
+def test_what_others_lock_is_waited_for_and_what_comes_meanwhile_is_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "GATHER_S", 0.0)
+    path = tmp_path / "access.log"
+    path.touch()
+    log = AccessLog(path)
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        log.append(b'{"n":0}\n')
+        until(lambda: not log._lines)
+        log.append(b'{"n":1}\n')
+        closing = threading.Thread(target=log.close)
+        closing.start()
+        until(log._closed.is_set)
+        assert read(tmp_path) == []
+    closing.join()
+    assert read(tmp_path) == [0, 1]
+
+
+def test_a_file_that_was_moved_away_is_not_written_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "GATHER_S", 0.0)
+    path = tmp_path / "access.log"
+    log = AccessLog(path)
+    log.append(b'{"n":0}\n')
+    until(lambda: path.exists() and path.stat().st_size > 0)
+    path.rename(tmp_path / "moved")
+    log.append(b'{"n":1}\n')
+    log.close()
+    assert path.read_text() == '{"n":1}\n'
+
+
+def test_of_a_batch_that_was_written_in_part_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(file: int, data: memoryview) -> int:
+        if len(data) < 8:
+            raise OSError(errno.ENOSPC, "no space is left")
+        return write(file, data[: len(data) // 2])
+
+    write = os.write
+    path = tmp_path / "access.log"
+    path.write_bytes(b'{"n":0}\n')
+    monkeypatch.setattr(access_log.os, "write", half)
+    log = AccessLog(path)
+    log.append(b'{"n":1}\n')
+    log.close()
+    assert path.read_bytes() == b'{"n":0}\n'
     assert log.dropped == {"buffer_full": 0, "write_failed": 1}

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from penstock.contracts.exchange import KeyRoute
 from penstock.gateway.call import Call
+from penstock.gateway.telemetry import meter
 from penstock.gateway.telemetry.meter import Meter
 from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
 from penstock.gateway.telemetry.names import METRICS, operation, wants_latest
@@ -22,9 +23,9 @@ def shown(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
 
 def after(*calls: Call, latest_names: bool = False) -> dict[tuple[str, ...], float]:
     telemetry = Telemetry(latest_names=latest_names)
-    meter = Meter(telemetry)
+    counting = Meter(telemetry)
     for one in calls:
-        meter.finished(one, 12.0)
+        counting.finished(one, 12.0)
     return shown(telemetry)
 
 
@@ -52,6 +53,32 @@ def test_a_stream_that_tells_no_usage_is_a_gap_and_leaves_no_tokens() -> None:
     assert found["penstock_gateway_key_requests_total", "acme", "default/alice"] == 1
     assert ("gen_ai_server_time_per_output_token_seconds_count", *MODEL) in found
     assert found["gen_ai_server_time_per_output_token_seconds_count", *MODEL] == 0
+
+
+def test_a_stream_of_one_token_has_no_time_between_tokens() -> None:
+    found = after(stream(completion_tokens=1))
+    assert found["gen_ai_server_time_per_output_token_seconds_count", *MODEL] == 0
+
+
+@pytest.mark.parametrize("error", [CANCELLED, "upstream_cut_off"])
+def test_a_stream_that_did_not_come_to_its_end_is_neither_timed_nor_a_gap(error: str) -> None:
+    found = after(stream(error=error, prompt_tokens=-1, completion_tokens=-1))
+    assert not any("time_to_first_token" in name[0] or "streams" in name[0] for name in found)
+
+
+def test_rows_that_are_not_at_hand_any_more_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "MAX_CACHED", 2)
+    telemetry = Telemetry()
+    counting = Meter(telemetry)
+    for _ in range(2):
+        for status in (200, 400, 401, 402, 403):
+            counting.finished(
+                call(status, key=KeyRoute(id=str(status), namespace="n", name=str(status))), 12.0
+            )
+    found = shown(telemetry)
+    assert [found["penstock_gateway_requests_total", "default", "qwen", str(s)] for s in (200, 403)] == [2, 2]
+    assert found["penstock_gateway_key_requests_total", "", "n/403"] == 2
+    assert (len(counting._rows), len(counting._keys)) <= (2, 2)
 
 
 def test_an_answer_in_one_piece_leaves_no_times_of_streams() -> None:
@@ -136,9 +163,9 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
 
 def test_a_traced_request_stands_beside_its_times() -> None:
     telemetry = Telemetry()
-    meter, one = Meter(telemetry), stream()
-    meter.finished(one, 12.0)
-    meter.exemplify(one, 12.0, "ab" * 16, 1000.0)
+    counting, one = Meter(telemetry), stream()
+    counting.finished(one, 12.0)
+    counting.exemplify(one, 12.0, "ab" * 16, 1000.0)
     found = open_families(total(telemetry.snapshot(Readings()), openmetrics=True))
     exemplars = {s.name: s.exemplar.value for family in found for s in family.samples if s.exemplar}
     assert exemplars == {

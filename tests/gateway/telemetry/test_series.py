@@ -60,6 +60,7 @@ def test_an_exemplar_stands_at_the_bucket_of_its_value_and_only_in_openmetrics()
     histogram = measured([0.7])
     histogram.exemplify(("me",), ("ab" * 16, 0.7, 12.5))
     histogram.exemplify(("you",), ("cd" * 16, 0.7, 12.5))
+    assert len(histogram.family().exemplars) == 1
     (family,) = open_families(text([histogram.family()], openmetrics=True))
     found = {s.labels["le"]: s.exemplar for s in family.samples if s.exemplar}
     assert found.keys() == {"1.0"}
