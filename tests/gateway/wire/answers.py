@@ -88,7 +88,7 @@ def h11s(data: bytes, *, is_head: bool = False) -> Answer:
             elif event in (h11.NEED_DATA, h11.PAUSED):
                 return answer
         answer.complete = isinstance(event, h11.EndOfMessage)
-        answer.reusable = parser.their_state is h11.DONE and not parser.trailing_data[0]
+        answer.reusable = parser.their_state is h11.DONE and not parser.trailing_data[0].strip(b"\r\n")
     except h11.RemoteProtocolError as error:
         answer.broken = str(error)
     return answer
