@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hmac
 import timeit
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,8 @@ from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRo
 from penstock.gateway.access import Access, carries_key, presented
 from penstock.gateway.call import Call
 from penstock.gateway.paths import Local, Target
-from penstock.gateway.wire.message import Headers, Request
+from penstock.gateway.wire.message import Headers
+from penstock.kit.api_keys import keyed_hash
 from penstock.kit.errors import Forbidden, PlatformError, Unauthorized
 
 PEPPER = b"p" * 32
@@ -51,7 +53,8 @@ def access(*keys: KeyRoute, required: bool = True, clock: SetClock | None = None
 
 
 def call(*headers: tuple[bytes, bytes], local: Local | None = None) -> Call:
-    request = Request(b"POST", b"/v1/chat/completions", list(headers), b"", True, "127.0.0.1")
+    given = SimpleNamespace(headers=list(headers))
+    request = cast("Any", SimpleNamespace(headers=given.headers, head=given))
     return Call(request, cast("Any", None), "id", 0.0, Target("openai", local=local), cast("Any", None))
 
 
@@ -137,6 +140,27 @@ def test_a_key_that_the_newest_table_does_not_have_is_unknown_at_once() -> None:
     made.authorize(call(AUTHORIZATION))
     made.apply(RouteTable(version=2))
     assert refused(made, call(AUTHORIZATION)).code == "invalid_api_key"
+
+
+def test_an_unknown_id_costs_as_much_as_a_wrong_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    work: list[str] = []
+
+    def counted(pepper: bytes, token: bytes) -> bytes:
+        work.append("hash")
+        return keyed_hash(pepper, token)
+
+    def compared(one: bytes, other: bytes) -> bool:
+        work.append("compare")
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr("penstock.gateway.access.keyed_hash", counted)
+    monkeypatch.setattr("penstock.gateway.access.compare_digest", compared)
+    made, seen = access(key()), []
+    for token in (TOKEN[:-1] + b"x", b"psk-ffffffffffff-" + b"s" * 43, b"no key at all"):
+        refused(made, call((b"x-api-key", token)))
+        seen.append(tuple(work))
+        work.clear()
+    assert seen == [("hash", "compare")] * 3
 
 
 def test_the_hash_of_a_token_is_useless_as_a_token() -> None:

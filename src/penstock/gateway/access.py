@@ -6,10 +6,9 @@ hashes are keyed with stays on this machine. What is decided is in `decide/acces
 
 from __future__ import annotations
 
-import hmac
 import secrets
-from dataclasses import dataclass, field
 from hashlib import blake2b
+from hmac import compare_digest
 
 from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRoute
 from penstock.decide.access import Verdict, may_administer, may_enter, may_use
@@ -26,18 +25,9 @@ OPEN = frozenset(("healthz", "readyz", "v2_live", "v2_ready"))
 """What probes ask for, without a key."""
 ADMIN = frozenset(("metrics",))
 DIGEST_BYTES = 32
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One key: its hashes as bytes, and the services whose verdict is known."""
-
-    key: KeyRoute
-    hashes: tuple[tuple[bytes, KeyHash], ...]
-    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
-
-
-NOBODY = _Entry(KeyRoute(id="", namespace="", name=""), ((bytes(DIGEST_BYTES), KeyHash(hash="")),))
+MAX_VERDICTS = 65_536
+"""Of keys about services; beyond it each is found anew."""
+NOBODY = KeyRoute(id="", namespace="", name="", hashes=(KeyHash(hash="0" * 64),))
 """Stands in for an unknown id, so that it takes as long as a known one."""
 
 
@@ -50,7 +40,8 @@ class Access:
         self._required = required
         self._clock = clock
         self._keys: tuple[KeyRoute, ...] = ()
-        self._entries: dict[str, _Entry] = {}
+        self._by_id: dict[str, KeyRoute] = {}
+        self._verdicts: dict[tuple[str, str, str], Verdict] = {}
         self._proven: dict[bytes, tuple[KeyRoute, KeyHash]] = {}
         self._salt = secrets.token_bytes(DIGEST_BYTES)
 
@@ -59,11 +50,8 @@ class Access:
         if table.keys == self._keys:
             return
         self._keys = table.keys
-        self._proven = {}
-        self._entries = {
-            key.id: _Entry(key, tuple((bytes.fromhex(one.hash), one) for one in key.hashes))
-            for key in table.keys
-        }
+        self._by_id = {key.id: key for key in table.keys}
+        self._proven, self._verdicts = {}, {}
 
     def authorize(self, call: Call) -> None:
         """Set `call.key`. Raises Unauthorized; Forbidden for what only an admin may see."""
@@ -111,23 +99,24 @@ class Access:
 
     def _prove(self, token: bytes) -> tuple[KeyRoute, KeyHash]:
         """Raises Unauthorized for a token that meets no hash, so that at most as many are remembered as there are hashes."""
-        entry = self._entries.get(id_of(token), NOBODY)
-        digest, met = keyed_hash(self._pepper, token), None
-        for known, one in entry.hashes:
-            if hmac.compare_digest(known, digest):
+        key, met = self._by_id.get(id_of(token), NOBODY), None
+        digest = keyed_hash(self._pepper, token).hex()
+        for one in key.hashes:
+            if compare_digest(one.hash, digest):
                 met = one
-        if met is None or entry is NOBODY:
+        if met is None or key is NOBODY:
             raise _refusal(may_enter(None, None, given=True, required=self._required, now=0.0))
-        return entry.key, met
+        return key, met
 
     def _verdict(self, key: KeyRoute, service: ServiceRoute) -> Verdict:
-        entry = self._entries.get(key.id)
-        if entry is None or entry.key is not key:  # the table changed while the request was waiting
+        if self._by_id.get(key.id) is not key:  # the table changed while the request was waiting
             return may_use(key, service.namespace, service.name)
-        where = (service.namespace, service.name)
-        found = entry.verdicts.get(where)
+        where = (key.id, service.namespace, service.name)
+        found = self._verdicts.get(where)
         if found is None:
-            found = entry.verdicts[where] = may_use(key, *where)
+            found = may_use(key, service.namespace, service.name)
+            if len(self._verdicts) < MAX_VERDICTS:
+                self._verdicts[where] = found
         return found
 
 
