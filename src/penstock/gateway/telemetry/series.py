@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from operator import add
 from typing import Literal
 
 from msgspec import Struct
@@ -112,34 +113,39 @@ def merge(snapshots: Iterable[Iterable[Family]]) -> list[Family]:
 
     Raises ValueError where one name comes with two layouts: workers of different releases cannot be added up.
     """
-    merged: dict[str, Family] = {}
+    first: dict[str, Family] = {}
+    rows: dict[str, dict[Labels, list[float]]] = {}
+    exemplars: dict[str, dict[tuple[Labels, int], Exemplar]] = {}
     for family in (family for snapshot in snapshots for family in snapshot):
-        present = merged.get(family.name)
-        merged[family.name] = family if present is None else _added(present, family)
-    return list(merged.values())
+        name = family.name
+        present = first.setdefault(name, family)
+        if (present.kind, present.labels, present.buckets) != (family.kind, family.labels, family.buckets):
+            raise ValueError(f"{name} has another layout in another worker")
+        _add_rows(rows.setdefault(name, {}), family)
+        newest = exemplars.setdefault(name, {})
+        for labels, bucket, found in family.exemplars:
+            if (labels, bucket) not in newest or found[2] > newest[labels, bucket][2]:
+                newest[labels, bucket] = found
+    return [
+        Family(
+            name, family.help, family.kind, family.labels, family.buckets, tuple(rows[name].items()),
+            tuple((labels, bucket, found) for (labels, bucket), found in exemplars[name].items()),
+        )
+        for name, family in first.items()
+    ]  # fmt: skip
 
 
-def _added(one: Family, other: Family) -> Family:
-    if (one.kind, one.labels, one.buckets) != (other.kind, other.labels, other.buckets):
-        raise ValueError(f"{one.name} has another layout in another worker")
-    rows = dict(one.rows)
-    for labels, row in other.rows:
+def _add_rows(rows: dict[Labels, list[float]], family: Family) -> None:
+    for labels, row in family.rows:
         mine = rows.get(labels)
         if mine is None:
-            rows[labels] = row
-        elif one.kind == "gauge_min":
-            rows[labels] = [min(mine[0], row[0])]
+            rows[labels] = list(row)
+        elif family.kind == "histogram":
+            rows[labels] = list(map(add, mine, row))
+        elif family.kind == "gauge_min":
+            mine[0] = min(mine[0], row[0])
         else:
-            rows[labels] = [a + b for a, b in zip(mine, row, strict=True)]
-    exemplars = {(labels, bucket): found for labels, bucket, found in one.exemplars}
-    for labels, bucket, found in other.exemplars:
-        mine_found = exemplars.get((labels, bucket))
-        if mine_found is None or found[2] > mine_found[2]:
-            exemplars[labels, bucket] = found
-    return Family(
-        one.name, one.help, one.kind, one.labels, one.buckets, tuple(rows.items()),
-        tuple((labels, bucket, found) for (labels, bucket), found in exemplars.items()),
-    )  # fmt: skip
+            mine[0] += row[0]
 
 
 def text(families: Iterable[Family], *, openmetrics: bool = False) -> str:
@@ -161,16 +167,18 @@ def _lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
             yield f"{family.name}{_braces(family.labels, labels)} {_number(row[0])}"
         return
     exemplars = {(labels, bucket): found for labels, bucket, found in family.exemplars} if openmetrics else {}
-    bounds = (*map(repr, family.buckets), "+Inf")
+    bounds = [f'le="{bound!r}"' for bound in family.buckets] + ['le="+Inf"']
     for labels, row in sorted(family.rows):
-        total = 0.0
-        for place, (bound, count) in enumerate(zip(bounds, row[:-1], strict=True)):
+        own = _pairs(family.labels, labels)
+        start, total = f"{name}_bucket{{{own}," if own else f"{name}_bucket{{", 0.0
+        for place, (bound, count) in enumerate(zip(bounds, row, strict=False)):
             total += count
             found = exemplars.get((labels, place))
             shown = f' # {{trace_id="{found[0]}"}} {_number(found[1])} {found[2]:.3f}' if found else ""
-            yield f"{name}_bucket{_braces((*family.labels, 'le'), (*labels, bound))} {_number(total)}{shown}"
-        yield f"{name}_sum{_braces(family.labels, labels)} {_number(row[-1])}"
-        yield f"{name}_count{_braces(family.labels, labels)} {_number(total)}"
+            yield f"{start}{bound}}} {int(total)}{shown}"
+        braces = f"{{{own}}}" if own else ""
+        yield f"{name}_sum{braces} {_number(row[-1])}"
+        yield f"{name}_count{braces} {int(total)}"
 
 
 def _new_row(rows: dict[Labels, list[float]], labels: Labels, size: int, max_rows: int) -> list[float]:
@@ -184,9 +192,15 @@ def _number(value: float) -> str:
 
 
 def _braces(names: Labels, values: Labels) -> str:
-    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
+    pairs = _pairs(names, values)
     return f"{{{pairs}}}" if pairs else ""
 
 
+def _pairs(names: Labels, values: Labels) -> str:
+    return ",".join([f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)])
+
+
 def _escaped(value: str) -> str:
+    if value.isalnum():
+        return value
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
