@@ -88,9 +88,10 @@ class Running:
         """User and system time of all its processes and threads, those that ended included (clock_getcpuclockid(3))."""
         return sum(time.clock_gettime_ns((~one.pid << 3) | CPUCLOCK_SCHED) for one in self.family())
 
-    def memory_mb(self) -> float:
-        """Proportional set size: pages shared by several processes are counted once."""
-        return float(sum(one.memory_full_info().pss for one in self.family())) / 1e6
+    def memory_mb(self) -> tuple[float, float]:
+        """Resident, and proportional set size: of pages that several processes share, all and its part."""
+        found = [one.memory_full_info() for one in self.family()]
+        return sum(one.rss for one in found) / 1e6, sum(one.pss for one in found) / 1e6
 
     def wait_until_ready(self, body: bytes, headers: dict[str, str]) -> None:
         """Until it passes an answer on; raises RuntimeError with the end of its log otherwise."""

@@ -47,6 +47,7 @@ class Contender:
 
     proxy: Running
     requests: Requests
+    is_slow: bool
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def running(system: System, engine: Running) -> Iterator[Contender]:
         proxy = system.start(engine.port, Path(folder) / system.name)
         try:
             proxy.wait_until_ready(BODIES["1k"], requests.headers)
-            yield Contender(proxy, requests)
+            yield Contender(proxy, requests, system.is_slow)
         finally:
             proxy.stop()
 
@@ -80,6 +81,8 @@ def ask_all(
         for number, case in enumerate(cases):
             first = (repeat + number) % len(contenders)
             for one in [*contenders[first:], *contenders[:first]]:
+                if one.is_slow and repeat:
+                    continue
                 sample = ask(one, engine, case, seconds)
                 samples[case.name][one.proxy.name].append(sample)
                 print(
@@ -94,14 +97,15 @@ def ask_all(
 def memory(contender: Contender) -> dict[str, float]:
     """Megabytes of a system that has just started: idle, and with streams open; kilobytes of each further stream."""
     proxy, requests = contender.proxy, contender.requests
-    figures = {"idle_mb": proxy.memory_mb()}
+    figures: dict[str, float] = {}
+    figures["idle_mb"], figures["idle_pss_mb"] = proxy.memory_mb()
     with contextlib.ExitStack() as open_streams:
-        for streams, figure in ((HELD_STREAMS, "streams_mb"), (FURTHER_STREAMS, "more_streams_mb")):
+        for streams, name in ((HELD_STREAMS, "streams"), (FURTHER_STREAMS, "more_streams")):
             open_streams.callback(end, requests.held(streams).open(proxy.port))
             time.sleep(SETTLE_S)
-            figures[figure] = proxy.memory_mb()
+            figures[f"{name}_mb"], figures[f"{name}_pss_mb"] = proxy.memory_mb()
     figures["further_kb"] = (figures["more_streams_mb"] - figures["streams_mb"]) / FURTHER_STREAMS * 1e3
-    return figures
+    return {name: round(value, 2) for name, value in figures.items()}
 
 
 def memory_of_all(systems: Sequence[System], engine: Running, missing: dict[str, str]) -> summary.Memory:
@@ -111,7 +115,7 @@ def memory_of_all(systems: Sequence[System], engine: Running, missing: dict[str,
         try:
             with running(system, engine) as contender:
                 held[system.name] = memory(contender)
-            print(f"memory of {system.name}: {held[system.name]}", flush=True)
+            print(f"memory of {system.name:20} {held[system.name]['streams_mb']:8.1f} MB", flush=True)
         except RuntimeError as why:
             missing[f"memory of {system.name}"] = str(why)
     return held

@@ -43,7 +43,7 @@ def show(cases: Sequence[Case], samples: Samples, held: Memory, missing: dict[st
                 f" {added[0]:>10} {added[1]:>10} {sum(one['errors'] for one in taken):7}"
             )
     if held:
-        print(f"\nMemory, MB\n{'':20} {'idle':>9} {'1,000 streams':>14} {'KB each further':>16}")
+        print(f"\nResident memory, MB\n{'':20} {'idle':>9} {'1,000 streams':>14} {'KB each further':>16}")
         for name, figures in held.items():
             print(
                 f"{name:20} {figures['idle_mb']:9.1f} {figures['streams_mb']:14.1f} {figures['further_kb']:16.1f}"
@@ -103,7 +103,7 @@ def added_us(samples: Samples, case: str, name: str, rank: str) -> float | None:
     through, direct = (samples.get(case, {}).get(one) for one in (name, "direct"))
     if not through or not direct or name == "direct":
         return None
-    pairs = zip(through, direct, strict=True)
+    pairs = zip(through, direct, strict=False)
     return _median(a["latency_us"][rank] - b["latency_us"][rank] for a, b in pairs)
 
 

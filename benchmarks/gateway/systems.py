@@ -22,13 +22,17 @@ Command = Callable[[int, int, Path], Sequence[str | Path]]
 
 @dataclass(frozen=True)
 class System:
-    """`note` says how it is configured, and what it would do by default; every request carries `key`, whoever reads it."""
+    """`note` says how it is configured, and what it would do by default; every request carries `key`, whoever reads it.
+
+    One that `is_slow` takes minutes, and no target looks at it: it is measured once.
+    """
 
     name: str
     note: str
     command: Command | None
     environment: tuple[tuple[str, str], ...] = ()
     key: str = STRANGE_KEY
+    is_slow: bool = False
 
     def start(self, engine_port: int, folder: Path) -> Running:
         """Raises Missing if it is not to be had here."""
@@ -197,7 +201,7 @@ SYSTEMS = (
         ONE_THREAD,
     ),
     System("vllm-router-default", "as vllm-router, with its default policy", _vllm_router(None), ONE_THREAD),
-    System("litellm", "one worker, no keys", _litellm, NO_KEYS),
+    System("litellm", "one worker, no keys; in the first repeat only", _litellm, NO_KEYS, is_slow=True),
     System("penstock", "one worker, with a key and a tenant that have limits", _penstock(), key=KEY),
     System("penstock-bare", "one worker, without keys and limits", _penstock("bare")),
 )
