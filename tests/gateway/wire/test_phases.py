@@ -29,7 +29,7 @@ class Dying(Engine):
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
             if self._reads == "half":
                 await reader.read(1)
             elif self._reads == "all":
@@ -38,10 +38,8 @@ class Dying(Engine):
             writer.write(self._last_words)
             await writer.drain()
             await asyncio.sleep(0.02)
-        if self._by == "reset":
-            reset(writer)
-        else:
-            writer.close()
+            if self._by == "reset":
+                reset(writer)
 
 
 BODY = b'{"model":"m"}'
@@ -230,11 +228,10 @@ async def test_an_answer_before_the_requests_end_is_passed_on_and_the_connection
             writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}")
             await writer.drain()
             await asyncio.sleep(0.2)  # it reads no more until the gateway has left
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError), contextlib.closing(writer):
                 while await reader.read(1 << 20):
                     pass
             self.gone.set()
-            writer.close()
 
     engine = await started(Early("early"))
     body = b'{"model":"m","pad":"' + b"x" * 20_000_000 + b'"}'
