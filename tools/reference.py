@@ -147,16 +147,22 @@ def refusals(path: Path) -> Iterable[tuple[str, int]]:
 
 def metrics() -> str:
     """Every metric, by process."""
-    series = {m.name: m.help for m in (*Telemetry().series, *Telemetry(latest_names=True).series)}
-    series.update({name: help for name, (help, _) in GAUGES.items()})
-    gateway_lines = [(f"`{name}`", help) for name, help in series.items()]
+    stable, latest = Telemetry().series, Telemetry(latest_names=True).series
+    known = {m.name for m in stable}
+    gateway = [(m.name, m.labels, m.help) for m in stable]
+    gateway += [
+        (m.name, m.labels, f"{m.help} (only with the newer names)") for m in latest if m.name not in known
+    ]
+    gateway += [(name, labels, help) for name, (help, labels) in GAUGES.items()]
+    gateway_lines = [(f"`{name}`", ", ".join(labels), help) for name, labels, help in gateway]
     planes = [m for m in vars(controller).values() if isinstance(m, Counter | Histogram)]
     plane_lines = [(f"`{d.name}`", d.documentation) for m in planes for d in m.describe()]
     engine = Metrics("model", 1, 1).registry.collect()
     engine_lines = [(f"`{d.name}`", d.documentation) for d in engine]
     headers = ("metric", "meaning")
     return (
-        "# Metrics\n\n## Gateway (`/metrics`)\n\n" + table(headers, gateway_lines)
+        "# Metrics\n\n## Gateway (`/metrics`)\n\nWhat they mean together: [telemetry](../explanation/telemetry.md).\n\n"
+        + table(("metric", "labels", "meaning"), gateway_lines)
         + "\n## Control plane (`/metrics` of the API, with its token)\n\n" + table(headers, plane_lines)
         + "\n## Engine penstock-cpu (`/metrics`, vLLM's names)\n\n" + table(headers, engine_lines)
     )  # fmt: skip

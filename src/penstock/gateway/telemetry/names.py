@@ -56,7 +56,7 @@ _SERVER, _USAGE, _OPERATION = (
 _KIND, _MODALITY = (*_MODEL, "gen_ai.token.type"), (*_MODEL, "gen_ai.token.modality")
 METRICS: dict[str, Metric] = {
     "duration": Metric(f"{_SERVER}.request.duration", "histogram", "s", _OUTCOME, REQUEST_S, "both", "From request to the answer's end"),
-    "first_token": Metric(f"{_SERVER}.time_to_first_token", "histogram", "s", _MODEL, FIRST_TOKEN_S, "both", "From request to the answer's first byte, of what succeeded"),
+    "first_token": Metric(f"{_SERVER}.time_to_first_token", "histogram", "s", _MODEL, FIRST_TOKEN_S, "both", "From request to the answer's first byte, of streams that came to their end"),
     "output_token": Metric(f"{_SERVER}.time_per_output_token", "histogram", "s", _MODEL, OUTPUT_TOKEN_S, "both", "Between tokens after the first, averaged over each stream"),
     "tokens": Metric("gen_ai.client.token.usage", "histogram", "{token}", _KIND, TOKENS, "stable", "Tokens of each request, as the engine counts"),
     "input": Metric(f"{_OPERATION}.input_tokens", "histogram", "{token}", _MODEL, TOKENS, "latest", "Input tokens of each request"),

@@ -128,7 +128,7 @@ def attributes(call: Call) -> Attributes:
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": names.PROVIDER,
         "gen_ai.request.stream": call.streams,
-        "http.request.method": call.request.method.decode("latin-1"),
+        "http.request.method": call.request.head.method.decode("latin-1"),
         "http.response.status_code": call.respond.status,
         "penstock.request_id": call.id,
         "penstock.attempts": call.attempts,
