@@ -103,6 +103,13 @@ def _port(name: str, address: Address, running: bool) -> Finding:
     return Finding(what, "ok", f"{address} free")
 
 
+def callers(settings: Settings) -> Iterator[Finding]:
+    """Who may call models, and what is dangerous about it."""
+    found = "every one needs an API key" if settings.keys_required else "none needs an API key"
+    state: State = "note" if settings.warnings else "ok"
+    yield Finding("callers", state, found, "; ".join(settings.warnings))
+
+
 def limits(settings: Settings) -> Iterator[Finding]:
     """Whether pods' limits on CPU and memory can be enforced."""
     if sys.platform != "linux":
@@ -180,5 +187,5 @@ def _program(argv: list[str]) -> str | None:
 
 
 LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    system, data_folder, ports, limits, gpus, programs, runtimes,
+    system, data_folder, ports, callers, limits, gpus, programs, runtimes,
 )  # fmt: skip
