@@ -48,4 +48,7 @@ def conclude(benchmark: str, targets: list[Target], *, is_whole: bool = True, **
         RESULTS.mkdir(exist_ok=True)
         kept = {**result, "machine": machine(), **figures}
         (RESULTS / f"{benchmark}.json").write_text(json.dumps(kept, indent=2) + "\n")
+    print()
+    for one in targets:
+        print(f"{'met   ' if one.met else 'MISSED'}  {one.name}: {one.value:g}, at most {one.target:g}")
     print("RESULT " + json.dumps(result), flush=True)

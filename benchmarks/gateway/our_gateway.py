@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import uvloop
+from benchmarks.gateway.keys import KEY
 
 from penstock.contracts.exchange import (
     Endpoint,
@@ -27,7 +28,6 @@ from penstock.contracts.exchange import (
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.kit.api_keys import PEPPER_BYTES, id_of, keyed_hash
 
-KEY = "psk-0123456789ab-the-only-key-there-is-in-this-benchmark"
 PEPPER = bytes(PEPPER_BYTES)
 FAR_AWAY = (RateLimit(requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000_000),)
 

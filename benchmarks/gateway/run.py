@@ -21,7 +21,7 @@ from benchmarks.gateway import summary
 from benchmarks.gateway.cases import BODIES, CASES, Case, Requests
 from benchmarks.gateway.measure import Running, build, cost, end, free_port, one_core, wait_until_listening
 from benchmarks.gateway.peers import Missing
-from benchmarks.gateway.summary import Samples
+from benchmarks.gateway.summary import OURS, Samples
 from benchmarks.gateway.systems import SYSTEMS, System
 from benchmarks.report import conclude
 
@@ -167,13 +167,15 @@ def main() -> None:
     conclude(
         "gateway",
         summary.targets(samples, held),
-        is_whole=chosen.only is None and chosen.cases is None,
+        is_whole=chosen.only is None and chosen.cases is None and OURS not in missing,
         systems={system.name: system.note for system in systems},
         missing=missing,
         seconds=chosen.seconds,
         samples=samples,
         memory=held,
     )
+    if OURS in missing:
+        raise SystemExit(f"{OURS} was not measured")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.gateway.keys import KEY, STRANGE_KEY
 from benchmarks.gateway.measure import Running, free_port
-from benchmarks.gateway.our_gateway import KEY
 from benchmarks.gateway.peers import found, installed
 
 ROOT = Path(__file__).parents[2]
-STRANGE_KEY = "sk-0123456789ab-a-key-of-the-same-length-that-nobody-reads"
 Command = Callable[[int, int, Path], Sequence[str | Path]]
 """(own port, engine's port, folder of its own) -> argv."""
 
