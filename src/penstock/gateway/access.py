@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 from hashlib import blake2b
 from hmac import compare_digest
+from typing import NamedTuple
 
 from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRoute
 from penstock.decide.access import Verdict, may_administer, may_enter, may_use
-from penstock.gateway.call import Call
 from penstock.gateway.wire.message import Headers
 from penstock.kit.api_keys import KEY_PREFIX, id_of, keyed_hash
 from penstock.kit.clock import Clock
@@ -29,6 +29,13 @@ MAX_VERDICTS = 65_536
 """Of keys about services; beyond it each is found anew."""
 NOBODY = KeyRoute(id="", namespace="", name="", hashes=(KeyHash(hash="0" * 64),))
 """Stands in for an unknown id, so that it takes as long as a known one."""
+
+
+class Grant(NamedTuple):
+    """Whose request it is, None for nobody's, and until when that holds: Unix time, 0 as long as the table does."""
+
+    key: KeyRoute | None
+    expires_at: float
 
 
 class Access:
@@ -53,37 +60,42 @@ class Access:
         self._by_id = {key.id: key for key in table.keys}
         self._proven, self._verdicts = {}, {}
 
-    def authorize(self, call: Call) -> None:
-        """Set `call.key`. Raises Unauthorized; Forbidden for what only an admin may see."""
-        local = call.target.local
+    def authorize(self, headers: Headers, local: str | None) -> Grant:
+        """Who asks, until when that holds. `local` is what is asked of the gateway itself.
+
+        Raises Unauthorized; Forbidden for what only an admin may see.
+        """
         if local in OPEN:
-            return
-        call.key = self.caller(call.request.headers)
+            return Grant(None, 0.0)
+        grant = self._grant(headers)
         if local in ADMIN:
-            _refuse(may_administer(call.key, required=self._required))
+            _refuse(may_administer(grant.key, required=self._required))
+        return grant
 
     def caller(self, headers: Headers) -> KeyRoute | None:
         """Whose request this is, None for nobody's. Raises Unauthorized, also where there is no path or model for it:
         a stranger should not find out by trying.
         """
+        return self._grant(headers).key
+
+    def _grant(self, headers: Headers) -> Grant:
         token = presented(headers, self._required)
         if token:
             return self._key_of(token)
         if self._required:
             raise _refusal(may_enter(None, None, given=False, required=True, now=0.0))
-        return None
+        return Grant(None, 0.0)
 
-    def check(self, call: Call) -> None:
-        """Once `call.service` is known. Raises Forbidden if it is out of the key's reach."""
-        key, service = call.key, call.service
-        if key is not None and service is not None:
+    def check(self, key: KeyRoute | None, service: ServiceRoute) -> None:
+        """Raises Forbidden if the service is out of the key's reach."""
+        if key is not None:
             _refuse(self._verdict(key, service))
 
     def sees(self, key: KeyRoute | None, service: ServiceRoute) -> bool:
         """Whether lists of models show the service to the key's holder."""
         return key is None or self._verdict(key, service).allowed
 
-    def _key_of(self, token: bytes) -> KeyRoute:
+    def _key_of(self, token: bytes) -> Grant:
         """The key that the token proves. Proofs are remembered, for HMAC-SHA256 takes three times as long as what finds them.
 
         They are found by a digest that is keyed with a secret of this process: how long that takes says nothing of a token.
@@ -95,7 +107,7 @@ class Access:
         key, met = proven
         if met.expires_at:
             _refuse(may_enter(key, met, given=True, required=self._required, now=self._clock.now()))
-        return key
+        return Grant(key, met.expires_at)
 
     def _prove(self, token: bytes) -> tuple[KeyRoute, KeyHash]:
         """Raises Unauthorized for a token that meets no hash, so that at most as many are remembered as there are hashes."""

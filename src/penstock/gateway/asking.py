@@ -9,36 +9,43 @@ from penstock.gateway import body, multipart
 from penstock.gateway.body import ModelRequest
 from penstock.gateway.call import Call
 from penstock.gateway.names import Names
-from penstock.kit.eager import in_a_task
 from penstock.kit.errors import InvalidInput, NotFound
 
 WITH_BODY = (b"POST", b"PUT", b"PATCH")
 
 
-async def read(call: Call, names: Names) -> None:
-    """Fill in service, model, stream and token limit. Raises InvalidInput, and NotFound for a model that does not exist."""
+def is_large(call: Call) -> bool:
+    """Whether reading takes so long that others should get their turn meanwhile."""
+    return (
+        len(call.request.body) > body.LARGE_BYTES and call.target.service is None and not call.reading.is_form
+    )
+
+
+def read(call: Call, names: Names, asked: ModelRequest | None = None) -> ServiceRoute:
+    """The service; fills in model, stream and token limit. Raises InvalidInput, and NotFound for a model that does not exist.
+
+    `asked` is the body where it has been read already, since it is large.
+    """
     target, request = call.target, call.request
     if target.service is not None:
-        call.service = target.service
-        if target.tells_usage and request.method == b"POST":
+        service = target.service
+        if target.tells_usage and request.head.method == b"POST":
             _take(call, body.peek(request.body))
-    elif request.method not in WITH_BODY:
+    elif request.head.method not in WITH_BODY:
         call.model = _in_query(call)
-        call.service = names.service(call.model)
-    elif multipart.is_form(request.headers):
+        service = names.service(call.model)
+    elif call.reading.is_form:
         call.model = multipart.model(request.body)
-        call.service = names.service(call.model)
+        service = names.service(call.model)
     else:
-        if len(request.body) > body.LARGE_BYTES:
-            await in_a_task()
-            asked = await body.read_large(request.body)
-        else:
-            asked = body.read(request.body)
+        asked = asked or body.read(request.body)
         call.model = asked.model
-        call.service = _service(call, names)
+        service = _service(call, names)
         _take(call, asked)
+    call.service = service
     if call.dialect is not None:
-        _translate(call, call.service)
+        _translate(call, service)
+    return service
 
 
 def _service(call: Call, names: Names) -> ServiceRoute:
@@ -69,11 +76,11 @@ def _translate(call: Call, service: ServiceRoute) -> None:
 
 def _in_query(call: Call) -> str:
     """As `/v1/realtime?model=NAME` has it."""
-    query = call.request.target.partition(b"?")[2].decode("latin-1")
+    query = call.request.head.target.partition(b"?")[2].decode("latin-1")
     found = parse_qs(query, max_num_fields=100).get("model", [""])[0] if query else ""
     if not found:
         raise InvalidInput(
-            f"{call.request.method.decode()} {call.request.path} names no model",
+            f"{call.request.head.method.decode()} {call.request.head.path} names no model",
             code="missing_model",
             hint="write /serving/NAMESPACE/NAME in front of the path",
         )

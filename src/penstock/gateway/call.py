@@ -8,6 +8,7 @@ from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.quota import Reservation
 from penstock.gateway.dialects.dialect import Dialect, Translated
 from penstock.gateway.paths import Target
+from penstock.gateway.reading import Reading
 from penstock.gateway.trace import Trace
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.responder import Responder
@@ -26,8 +27,9 @@ class Call:
     respond: Responder
     id: str
     started: float
-    target: Target
     trace: Trace
+    reading: Reading
+    target: Target
     model: str = ""
     service: ServiceRoute | None = None
     key: KeyRoute | None = None

@@ -9,7 +9,7 @@ import orjson
 
 from penstock.decide.retry_after import MOST_S, should_retry
 from penstock.gateway.wire.message import Headers
-from penstock.kit.errors import PlatformError
+from penstock.kit.errors import PlatformError, Unavailable
 
 Protocol = Literal["openai", "anthropic", "ollama", "v1", "v2"]
 JSON = (b"content-type", b"application/json")
@@ -42,9 +42,16 @@ def error_event(error: PlatformError) -> bytes:
     return b"data: " + orjson.dumps({"error": error_object(error)}) + b"\n\n"
 
 
+def draining() -> Unavailable:
+    """The gateway is about to end, and what is under way with it."""
+    return Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
+
+
 def error_headers(error: PlatformError) -> Headers:
     """Content type, how to say who one is (RFC 9110 11.6.1), and whether and when to try again: OpenAI's clients heed all three headers."""
     headers: Headers = [JSON]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="penstock"'))  # RFC 9110 11.6.1
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="penstock"'))
     if not should_retry(error.code):

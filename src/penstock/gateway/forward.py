@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.decide.deadline import deadline
+from penstock.decide.deadline import Deadline, deadline
 from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeatable, retry
 from penstock.decide.retry_after import asked_s, retry_after_s
 from penstock.decide.routing import Route, route
 from penstock.gateway import outgoing
 from penstock.gateway.call import Call
 from penstock.gateway.dialects.dialect import CallInfo, Translated
+from penstock.gateway.errors import draining
 from penstock.gateway.relay import Collected, Relay, Told, relay_for
 from penstock.gateway.state import State
 from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
+from penstock.gateway.wire.message import Answer
 from penstock.gateway.wire.tunnel import Tunnel
 from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 
@@ -42,7 +44,11 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
-        self._deadline = deadline(call.request.headers, call.service.timeout_s)
+        self._deadline = (
+            deadline(call.request.head.headers, call.service.timeout_s)
+            if call.reading.has_deadline
+            else Deadline(call.service.timeout_s)
+        )
         self._content = b""
         self._tried: set[str] = set()
         self._fresh = self._is_over = self._is_paused = False
@@ -105,32 +111,34 @@ class Delivery:
         self._upstream = upstream
         told = self._deadline.told(self._elapsed_s()) if self._deadline.header else None
         data = outgoing.message(call, self._service, chosen.endpoint, self._content, told)
-        upstream.send(data, self, is_head=call.request.method == b"HEAD")
+        upstream.send(data, self, is_head=call.request.head.method == b"HEAD")
 
     # from the engine
 
     def on_answer(self, upstream: Upstream) -> None:
-        call, state = self._call, self._state
-        failure = RETRIABLE_STATUS.get(upstream.status)
+        call, state, answer = self._call, self._state, upstream.answer
+        assert answer is not None, "an upstream calls this with one"
+        failure = RETRIABLE_STATUS.get(answer.status)
         if failure is None:
             state.endpoints.answered(call.endpoint)
-        elif self._retry(failure, asked_s(upstream.headers)) is None:
+        elif self._retry(failure, asked_s(answer.headers)) is None:
             return
-        if upstream.status == 101:
-            self._switch(upstream)
+        if answer.status == 101:
+            self._switch(upstream, answer)
             return
-        now = call.last_byte_at = state.clock.monotonic()
-        state.meter.first_byte(call, now)
-        info = CallInfo(call.id, state.clock.now() - (now - call.started), self._elapsed_s)
-        relay = self._relay = relay_for(call, upstream.status, upstream.headers, info)
+        call.first_byte_at = state.clock.monotonic()
+        relay = self._relay = relay_for(call, answer, self._info)
+        limits = state.quota.headers(call)
         if isinstance(relay, Collected):
             return
-        headers = outgoing.answer_headers(upstream.headers, call, sized=not call.streams)
         if isinstance(relay, Told):
             assert call.dialect is not None
-            headers = outgoing.with_type(headers, call.dialect.content_type(True))
-        headers += state.quota.headers(call)
-        call.respond.start(upstream.status, headers)
+            kept = outgoing.answer_headers(answer, told_anew=True)
+            kind = (b"content-type", call.dialect.content_type(True))
+            call.respond.start(answer.status, [*kept, kind, *outgoing.identity(call), *limits])
+        else:
+            length = None if call.streams else upstream.length
+            call.respond.begin(answer.status, outgoing.answer_start(answer, call), limits, length)
 
     def on_data(self, data: bytes) -> None:
         call, relay = self._call, self._relay
@@ -195,7 +203,7 @@ class Delivery:
             failure,
             call.attempts,
             others=other is not None,
-            repeatable=is_repeatable(call.request.method, call.target.path),
+            repeatable=is_repeatable(call.request.head.method, call.target.path),
             budget=state.pace.budget(self._key, now),
             remaining_s=self._deadline.remaining_s(now - call.started),
         )
@@ -218,7 +226,6 @@ class Delivery:
     # what happens to the client meanwhile
 
     def on_gone(self) -> None:
-        self._state.telemetry.cancelled.add(*self._key)
         self._call.error = "cancelled"
         self._release(broken=True)
         self._call.respond.abort()
@@ -236,9 +243,7 @@ class Delivery:
         )
 
     def on_cut(self) -> None:
-        self._break(
-            Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
-        )
+        self._break(draining())
 
     def on_pause(self, paused: bool) -> None:
         self._is_paused = paused
@@ -271,31 +276,29 @@ class Delivery:
     def _send_collected(self, relay: Collected, upstream: Upstream, body: bytes) -> None:
         call = self._call
         assert call.dialect is not None
-        headers = outgoing.answer_headers(upstream.headers, call, sized=False)
-        kind = call.dialect.content_type(call.streams and relay.status < 400)
-        call.respond.send(
-            relay.status, outgoing.with_type(headers, kind) + self._state.quota.headers(call), body
-        )
+        assert upstream.answer is not None
+        kept = outgoing.answer_headers(upstream.answer, told_anew=True)
+        kind = (b"content-type", call.dialect.content_type(call.streams and relay.status < 400))
+        limits = self._state.quota.headers(call)
+        call.respond.send(relay.status, [*kept, kind, *outgoing.identity(call), *limits], body)
 
     def _answer_without_engine(self, asked: Translated) -> None:
         """The service is awake, and that is all the caller wanted."""
-        call, state = self._call, self._state
+        call = self._call
         assert call.dialect is not None
-        status, body = call.dialect.whole(
-            200, b"", asked, CallInfo(call.id, state.clock.now(), self._elapsed_s)
-        )
-        kind = call.dialect.content_type(call.streams)
-        call.respond.send(status, [(b"content-type", kind), (b"x-request-id", call.id.encode())], body)
+        status, body = call.dialect.whole(200, b"", asked, self._info())
+        kind = (b"content-type", call.dialect.content_type(call.streams))
+        call.respond.send(status, [kind, *outgoing.identity(call)], body)
         self._end(failed=False)
 
-    def _switch(self, upstream: Upstream) -> None:
+    def _switch(self, upstream: Upstream, answer: Answer) -> None:
         """The engine speaks the other protocol from here on: bytes pass unread until both sides have closed."""
         call = self._call
-        if not call.request.upgrade:
+        if not call.request.head.upgrade:
             self._break(self._unavailable(f"{call.endpoint} switched protocols", "nobody asked for that"))
             return
-        headers = outgoing.answer_headers(upstream.headers, call, sized=True)
-        switch = [(b"connection", b"upgrade"), (b"upgrade", call.request.upgrade)]
+        headers = outgoing.answer_headers(answer, told_anew=False) + outgoing.identity(call)
+        switch = [(b"connection", b"upgrade"), (b"upgrade", call.request.head.upgrade)]
         client = call.respond.connection
         self._tunnel = upstream.tunnel = Tunnel(client.transport, upstream.transport, self._tunnelled)
         call.respond.upgrade(headers + switch)
@@ -333,6 +336,9 @@ class Delivery:
             told = relay.usage
             call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens
             call.cached_tokens = told.cached_tokens
+
+    def _info(self) -> CallInfo:
+        return CallInfo(self._call.id, self._state.clock.now() - self._elapsed_s(), self._elapsed_s)
 
     def _elapsed_s(self) -> float:
         return self._state.clock.monotonic() - self._call.started

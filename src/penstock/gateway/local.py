@@ -39,7 +39,7 @@ async def answer(call: Call, state: State) -> Answer:
             )
         case "model":
             call.service = state.names.service(call.target.model)
-            state.access.check(call)
+            state.access.check(call.key, call.service)
             return _json(_model(call.target.model, call.service))
         case "tags":
             return 200, [JSON], catalogue.tags(_seen(call, state))
@@ -47,7 +47,7 @@ async def answer(call: Call, state: State) -> Answer:
             return 200, [JSON], catalogue.version()
         case "show":
             call.service = state.names.service(catalogue.asked_for(call.request.body))
-            state.access.check(call)
+            state.access.check(call.key, call.service)
             return 200, [JSON], catalogue.show(call.service)
         case "v2":
             return _json({"name": "penstock", "version": __version__, "extensions": []})
@@ -86,7 +86,7 @@ def _model(name: str, service: ServiceRoute) -> dict[str, Any]:
 
 async def _metrics(call: Call, state: State) -> Answer:
     """The sum over all workers: whoever scrapes cannot choose which one answers."""
-    openmetrics = call.request.header(b"accept").find(_OPENMETRICS) >= 0
+    openmetrics = call.request.head.header(b"accept").find(_OPENMETRICS) >= 0
     others = await state.gather_metrics()
     text = total(state.snapshot(), others, openmetrics=openmetrics)
     kind = _OPENMETRICS + b"; version=1.0.0" if openmetrics else b"text/plain; version=0.0.4"

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 
-from penstock.gateway.wire.message import Headers
 from penstock.kit.errors import InvalidInput
 
 _FIELD = re.compile(
     rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name="?model"?[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,512})\r\n--',
     re.IGNORECASE,
 )
-
-
-def is_form(headers: Headers) -> bool:
-    """Whether the body is such a form."""
-    for name, value in headers:
-        if name == b"content-type":
-            return value[:19].lower() == b"multipart/form-data"
-    return False
 
 
 def model(body: bytes) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from penstock.contracts.exchange import Endpoint, ServiceRoute
-from penstock.decide import deadline
-from penstock.gateway import access, body, multipart, usage
+from penstock.gateway import body, multipart, usage
 from penstock.gateway.call import Call
-from penstock.gateway.wire.message import HOP_BY_HOP, Headers, named_by_connection
-
-_OURS = frozenset(
-    (b"host", b"content-length", b"x-request-id", b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host",
-     b"x-forwarded-proto", b"traceparent", b"tracestate", *deadline.HEADERS)
-)  # fmt: skip
-_DROPPED = HOP_BY_HOP | _OURS
-_TRANSLATED = frozenset(
-    (b"content-type", b"accept", b"accept-encoding", b"anthropic-version", b"anthropic-beta")
+from penstock.gateway.reading import REQUEST_ID
+from penstock.gateway.wire.message import (
+    HOP_BY_HOP,
+    Answer,
+    Headers,
+    Request,
+    named_by_connection,
+    status_line,
 )
+
 LOOPBACK = ("127.", "::1")
+_TOLD_ANEW = frozenset((b"content-type", b"content-length", b"content-encoding"))
 
 
 def content(call: Call, service: ServiceRoute) -> bytes:
@@ -27,9 +27,9 @@ def content(call: Call, service: ServiceRoute) -> bytes:
             data if call.asked.model == service.engine_model else body.with_model(data, service.engine_model)
         )
     data = call.request.body
-    if call.model and call.model != service.engine_model:
-        renamed = multipart.with_model if multipart.is_form(call.request.headers) else body.with_model
-        data = renamed(data, service.engine_model) if data else data
+    if data and call.model and call.model != service.engine_model:
+        renamed = multipart.with_model if call.reading.is_form else body.with_model
+        data = renamed(data, service.engine_model)
     if call.streams and not call.wants_usage and call.target.tells_usage:
         data = usage.ask_for_usage(data) or data
     return data
@@ -39,51 +39,52 @@ def message(
     call: Call, service: ServiceRoute, endpoint: Endpoint, data: bytes, told: tuple[bytes, bytes] | None
 ) -> bytes:
     """Head and body. `told` is the deadline's header, as it stands now."""
-    request = call.request
-    path = (call.asked.path if call.asked is not None else call.target.path).encode("latin-1")
+    reading, request = call.reading, call.request
+    start = reading.starts.get(endpoint.name)
+    if start is None or call.asked is not None:
+        start = _start(call, service, endpoint)
+        if call.asked is None:
+            reading.starts[endpoint.name] = start
+    if reading.peer != request.peer:
+        reading.peer, reading.who = request.peer, _who(request)
+    further = b"%b: %b\r\n" % told if told is not None else b""
+    if request.head.upgrade:
+        further += b"connection: upgrade\r\nupgrade: %b\r\n" % request.head.upgrade
+    elif data or request.head.method in (b"POST", b"PUT", b"PATCH"):
+        further += b"content-length: %d\r\n" % len(data)
+    if call.trace.tracestate:
+        further += b"tracestate: %b\r\n" % call.trace.tracestate
+    return b"%b%b%btraceparent: %b\r\nx-request-id: %b\r\n%b\r\n%b" % (
+        start,
+        reading.lines if call.asked is None else reading.translated,
+        reading.who,
+        call.trace.traceparent,
+        call.id.encode(),
+        further,
+        data,
+    )
+
+
+def _start(call: Call, service: ServiceRoute, endpoint: Endpoint) -> bytes:
+    head, asked = call.request.head, call.asked
+    path = (asked.path if asked is not None else call.target.path).encode("latin-1")
     if path.startswith(b"/v1/") and service.openai_prefix != "/v1" and call.target.protocol != "v1":
         path = service.openai_prefix.encode() + path[3:]
-    question, query = request.target.partition(b"?")[1:]
-    lines = [
-        b"%b %b%b%b HTTP/1.1\r\nhost: %b:%d\r\n"
-        % (request.method, path, question, query, endpoint.address.encode(), endpoint.port)
-    ]
-    dropped = _DROPPED
-    if named := named_by_connection(request.headers):
-        dropped |= named
-    if call.asked is not None:
-        dropped |= _TRANSLATED
-        lines.append(b"content-type: application/json\r\n")
-    for name, value in request.headers:
-        if name not in dropped and (name not in access.CREDENTIALS or not access.carries_key(name, value)):
-            lines.append(b"%b: %b\r\n" % (name, value))
-    lines.extend(b"%b: %b\r\n" % item for item in call.trace.headers)
-    if told is not None:
-        lines.append(b"%b: %b\r\n" % told)
-    lines.append(_who(call))
-    if request.upgrade:
-        lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade)
-    if data or request.method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"content-length: %d\r\n" % len(data))
-    lines.append(b"\r\n")
-    lines.append(data)
-    return b"".join(lines)
+    question, query = head.target.partition(b"?")[1:] if asked is None else (b"", b"")
+    line = (head.method, path, question, query, endpoint.address.encode(), endpoint.port)
+    return b"%b %b%b%b HTTP/1.1\r\nhost: %b:%d\r\n" % line
 
 
-def _who(call: Call) -> bytes:
+def _who(request: Request) -> bytes:
     """Who asked, in the field's two ways (RFC 7239, and what came before it).
 
     What a proxy on this machine says of its own client is kept; what any other client says is not: it may say anything.
     """
-    request = call.request
-    peer, host, scheme = (
-        request.peer.encode(),
-        request.header(b"host"),
-        b"https" if request.is_tls else b"http",
-    )
+    head = request.head
+    peer, host, scheme = request.peer.encode(), head.header(b"host"), b"https" if request.is_tls else b"http"
     before, forwarded = b"", b""
     if request.peer.startswith(LOOPBACK):
-        for name, value in request.headers:
+        for name, value in head.headers:
             if name == b"x-forwarded-for":
                 before += value + b", "
             elif name == b"forwarded":
@@ -92,32 +93,34 @@ def _who(call: Call) -> bytes:
                 scheme = value
     quoted = b'"[%b]"' % peer if b":" in peer else peer
     return (
-        b"x-request-id: %b\r\nx-forwarded-for: %b%b\r\nx-forwarded-host: %b\r\nx-forwarded-proto: %b\r\n"
+        b"x-forwarded-for: %b%b\r\nx-forwarded-host: %b\r\nx-forwarded-proto: %b\r\n"
         b'forwarded: %bfor=%b;host="%b";proto=%b\r\n'
-        % (call.id.encode(), before, peer, host, scheme, forwarded, quoted, host, scheme)
+        % (before, peer, host, scheme, forwarded, quoted, host, scheme)
     )
 
 
-def answer_headers(headers: Headers, call: Call, *, sized: bool) -> Headers:
-    """The engine's headers as the caller gets them. `sized`: the body's length stays what the engine said."""
-    named = named_by_connection(headers)
-    kept = [
-        item
-        for item in headers
-        if item[0] not in HOP_BY_HOP
-        and item[0] != b"x-request-id"
-        and (sized or item[0] != b"content-length")
-    ]
-    if named:
-        kept = [item for item in kept if item[0] not in named]
-    kept.append((b"x-request-id", call.id.encode()))
-    kept.append((b"x-penstock-endpoint", call.endpoint.encode()))
-    return kept
+def identity(call: Call) -> Headers:
+    """What every answer carries; Anthropic's client reads its own header."""
+    request_id = call.id.encode()
+    if call.target.protocol == "anthropic":
+        return [(REQUEST_ID, request_id), (b"request-id", request_id)]
+    return [(REQUEST_ID, request_id)]
 
 
-def with_type(headers: Headers, content_type: bytes) -> Headers:
-    """Headers of an answer whose body is told anew."""
-    kept = [
-        item for item in headers if item[0] not in (b"content-type", b"content-length", b"content-encoding")
-    ]
-    return [*kept, (b"content-type", content_type)]
+def answer_start(answer: Answer, call: Call) -> bytes:
+    """Status line and header lines of an engine's answer that is passed on, without its length and end."""
+    if type(answer.memo) is not bytes:
+        kept = answer_headers(answer, told_anew=False)
+        answer.memo = status_line(answer.status) + b"".join(b"%b: %b\r\n" % item for item in kept)
+    own = b"x-request-id: %b\r\nx-penstock-endpoint: %b\r\n" % (call.id.encode(), call.endpoint.encode())
+    if call.target.protocol == "anthropic":
+        own += b"request-id: %b\r\n" % call.id.encode()
+    return answer.memo + own
+
+
+def answer_headers(answer: Answer, *, told_anew: bool) -> Headers:
+    """The engine's headers that go on, without the length. `told_anew`: the body is another one."""
+    dropped = HOP_BY_HOP | {REQUEST_ID, b"content-length"} | named_by_connection(answer.headers)
+    if told_anew:
+        dropped |= _TOLD_ANEW
+    return [item for item in answer.headers if item[0] not in dropped]

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from penstock.contracts.exchange import ServiceRoute
 from penstock.gateway.errors import Protocol
 from penstock.gateway.names import Names
-from penstock.gateway.wire.message import Request
+from penstock.gateway.wire.message import Head
 from penstock.kit.errors import NotFound
 
 Local = Literal[
@@ -59,7 +59,6 @@ class Target:
     tells_usage: bool = False
 
 
-NOWHERE = Target("openai")
 _KNOWN: dict[str, Target] = {
     **{path: Target("openai", path=path, tells_usage=True) for path in _STREAMS_USAGE},
     **{path: Target("openai", path=path) for path in (*_RERANK, *_ENGINES, "/v1/embeddings")},
@@ -73,10 +72,10 @@ _KNOWN: dict[str, Target] = {
 """What is asked for most, by POST: found without looking at the path's parts."""
 
 
-def parse(request: Request, names: Names) -> Target:
+def parse(head: Head, names: Names) -> Target:
     """Raises NotFound for a path that means nothing here, and for a model that does not exist."""
-    method, path = request.method, request.path
-    by_host = names.host(request.header(b"host"))
+    method, path = head.method, head.path
+    by_host = names.host(head.header(b"host"))
     if by_host is not None:
         return Target(
             protocol_of(path), service=by_host, path=path, tells_usage=path.endswith(_STREAMS_USAGE)

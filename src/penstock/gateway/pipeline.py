@@ -14,22 +14,19 @@ from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import Admission, admit_request
 from penstock.decide.retry_after import retry_after_s
 from penstock.decide.routing import has_endpoint
-from penstock.gateway import asking, paths
+from penstock.gateway import asking, body
 from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.call import Call
-from penstock.gateway.dialects.known import DIALECTS
-from penstock.gateway.errors import JSON, error_body, error_headers
+from penstock.gateway.errors import draining, error_body, error_headers
 from penstock.gateway.forward import Delivery
 from penstock.gateway.local import answer
+from penstock.gateway.outgoing import identity
+from penstock.gateway.reading import Reading, read, unread
 from penstock.gateway.state import State
-from penstock.gateway.trace import TRACEPARENT, TRACESTATE
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.responder import Responder
 from penstock.kit.eager import in_a_task, run_eagerly
-from penstock.kit.errors import Exhausted, Internal, NotFound, PlatformError, Unavailable
-
-REQUEST_ID = b"x-request-id"
-MAX_REQUEST_ID = 128
+from penstock.kit.errors import Exhausted, Internal, PlatformError, Unavailable
 
 
 class Pipeline:
@@ -42,80 +39,74 @@ class Pipeline:
 
     def __call__(self, request: Request, respond: Responder) -> None:
         """Answer one request, now or later."""
-        call = self._call(request, respond)
-        task = run_eagerly(self._run(call), self._loop)
+        try:
+            reading = self._read(request)
+        except PlatformError as error:
+            self._refuse(self._call(request, respond, unread(request.head, self._state.names)), error)
+            return
+        task = run_eagerly(self._run(self._call(request, respond, reading)), self._loop)
         if task is not None:
             respond.watch(_Waiting(task), 0.0)
 
-    def _call(self, request: Request, respond: Responder) -> Call:
-        given, parent, state = b"", b"", b""
-        for name, value in request.headers:
-            if name == REQUEST_ID:
-                given = value
-            elif name == TRACEPARENT:
-                parent = value
-            elif name == TRACESTATE:
-                state = value
-        trace = self._state.traces.begin(parent, state)
-        return Call(
+    def _read(self, request: Request) -> Reading:
+        state, head = self._state, request.head
+        reading = head.memo
+        if (
+            not isinstance(reading, Reading)
+            or reading.names is not state.names
+            or (reading.expires_at and reading.expires_at <= state.clock.now())
+        ):
+            reading = head.memo = read(head, state.names, state.access)
+        return reading
+
+    def _call(self, request: Request, respond: Responder, reading: Reading) -> Call:
+        state = self._state
+        trace = state.traces.begin(reading.traceparent, reading.tracestate)
+        call = Call(
             request,
             respond,
-            _request_id(given) or trace.id.decode(),
-            self._state.clock.monotonic(),
-            paths.NOWHERE,
+            reading.request_id or trace.id.decode(),
+            state.clock.monotonic(),
             trace,
+            reading,
+            reading.target,
         )
+        call.key, call.dialect = reading.key, reading.dialect
+        return call
 
     async def _run(self, call: Call) -> None:
         state = self._state
         try:
-            call.target = self._parse(call)
-            call.dialect = DIALECTS.get(call.target.protocol)
-            state.access.authorize(call)
             if call.target.local is not None:
                 await self._answer(call)
                 return
-            await asking.read(call, state.names)
-            state.access.check(call)
-            await self._reserve(call)
-            await self._admit(call)
+            if asking.is_large(call):
+                await in_a_task()
+                service = asking.read(call, state.names, await body.read_large(call.request.body))
+            else:
+                service = asking.read(call, state.names)
+            state.access.check(call.key, service)
+            if state.quota.waits:
+                await in_a_task()
+                await state.quota.reserve_async(call)
+            else:
+                state.quota.reserve(call)
+            await self._admit(call, service)
             Delivery(call, state, self._finish, self._refuse).start()
         except PlatformError as error:
             self._refuse(call, error)
         except asyncio.CancelledError:
-            call.error = "cancelled"
             if state.is_draining:
-                self._refuse(
-                    call,
-                    Unavailable(
-                        "the gateway is stopping", code="gateway_draining", hint="send the request again"
-                    ),
-                )
+                self._refuse(call, draining())
             else:
+                call.error = "cancelled"
                 self._finish(call)
         except Exception:
             self._refuse(call, Internal("the gateway failed on this request"))
             raise
 
-    def _parse(self, call: Call) -> paths.Target:
-        """Who has no key, where one is asked for, does not learn what there is."""
-        try:
-            return paths.parse(call.request, self._state.names)
-        except NotFound:
-            self._state.access.caller(call.request.headers)
-            raise
-
-    async def _reserve(self, call: Call) -> None:
-        quota = self._state.quota
-        if quota.waits:
-            await in_a_task()
-            await quota.reserve_async(call)
-        else:
-            quota.reserve(call)
-
-    async def _admit(self, call: Call) -> None:
-        state, service = self._state, call.service
-        assert service is not None
+    async def _admit(self, call: Call, service: ServiceRoute) -> None:
+        state = self._state
         key = (service.namespace, service.name)
         admission = self._judge(service)
         if admission.outcome == "wait":
@@ -149,32 +140,25 @@ class Pipeline:
 
     async def _answer(self, call: Call) -> None:
         status, headers, payload = await answer(call, self._state)
-        if call.respond.is_gone:
-            return
-        call.respond.send(status, [*headers, (REQUEST_ID, call.id.encode())], payload)
+        if not call.respond.is_gone:
+            call.respond.send(status, headers + identity(call), payload)
 
     def _refuse(self, call: Call, error: PlatformError) -> None:
-        respond = call.respond
+        respond, dialect = call.respond, call.dialect
         self._state.telemetry.refused.add(error.code)
         call.error = error.code
         if respond.started:
             respond.abort()
         elif not respond.is_gone:
-            headers = [
-                *error_headers(error),
-                (REQUEST_ID, call.id.encode()),
-                *self._state.quota.headers(call),
-            ]
-            assert headers[0] == JSON
-            respond.send(error.status, headers, self._told(call, error))
+            told = (
+                error_body(error, call.target.protocol)
+                if dialect is None
+                else dialect.error_body(error, call.id)
+            )
+            respond.send(
+                error.status, error_headers(error) + identity(call) + self._state.quota.headers(call), told
+            )
         self._finish(call)
-
-    def _told(self, call: Call, error: PlatformError) -> bytes:
-        protocol = (
-            paths.protocol_of(call.request.path) if call.target is paths.NOWHERE else call.target.protocol
-        )
-        dialect = DIALECTS.get(protocol)
-        return error_body(error, protocol) if dialect is None else dialect.error_body(error, call.id)
 
     def _finish(self, call: Call) -> None:
         """However it ended."""
@@ -199,9 +183,3 @@ class _Waiting:
 
     def on_pause(self, paused: bool) -> None:
         """Nothing is being written."""
-
-
-def _request_id(given: bytes) -> str:
-    """The caller's own, if it is fit to be passed on."""
-    text = given.decode("latin-1")
-    return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""

@@ -172,7 +172,7 @@ def outcome(call: Call, held: Reservation) -> tuple[int, int] | None:
 def is_text(call: Call) -> bool:
     """Whether the body's size says how many tokens the prompt has."""
     request = call.request
-    if call.target.protocol in ("v1", "v2") or b"json" not in request.header(b"content-type"):
+    if call.target.protocol in ("v1", "v2") or b"json" not in request.head.header(b"content-type"):
         return False
     return not any(mark in request.body for mark in NO_TEXT)
 

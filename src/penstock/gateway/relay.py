@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from penstock.gateway.call import Call
-from penstock.gateway.dialects.dialect import CallInfo, Dialect, Translated
+from penstock.gateway.dialects.dialect import CallInfo, Dialect, Translated, explain
 from penstock.gateway.errors import error_event
 from penstock.gateway.usage import StreamUsage, Usage, WholeUsage
-from penstock.gateway.wire.message import Headers
+from penstock.gateway.wire.message import Answer
 from penstock.kit.errors import PlatformError, Unavailable
 
 EVENTS = b"text/event-stream"
@@ -75,7 +76,7 @@ class Told:
         return self._stream.end()
 
     def broken(self, error: PlatformError) -> bytes | None:
-        return self._stream.fail(error.status, error.message)
+        return self._stream.fail(error.status, explain(error))
 
 
 class Collected:
@@ -101,18 +102,14 @@ class Collected:
         return None
 
 
-def relay_for(call: Call, status: int, headers: Headers, info: CallInfo) -> Relay:
+def relay_for(call: Call, answer: Answer, info: Callable[[], CallInfo]) -> Relay:
     """The one that fits what was asked and what is answered."""
-    content_type = b""
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value
-    is_stream = content_type.startswith(EVENTS)
+    is_stream = any(name == b"content-type" and value.startswith(EVENTS) for name, value in answer.headers)
     if call.asked is not None:
         assert call.dialect is not None
-        if is_stream and status == 200:
-            return Told(call.dialect, call.asked, info)
-        return Collected(status, call.dialect, call.asked, info)
+        if is_stream and answer.status == 200:
+            return Told(call.dialect, call.asked, info())
+        return Collected(answer.status, call.dialect, call.asked, info())
     if is_stream:
         return Events(strip=call.streams and not call.wants_usage and call.target.tells_usage)
     return Whole(ollama=call.target.protocol == "ollama")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from penstock.gateway.wire.message import Headers
+from penstock.gateway.wire.message import Answer, Headers, Known
 
 if TYPE_CHECKING:
     from penstock.gateway.wire.tunnel import Tunnel
@@ -62,7 +62,7 @@ class Exchange(Protocol):
 class Upstream(asyncio.Protocol):
     """One connection; one exchange at a time."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, known: Known[Answer]) -> None:
         self.address = address
         self.made_at = asyncio.get_running_loop().time()
         self.idle_since = 0.0
@@ -74,6 +74,12 @@ class Upstream(asyncio.Protocol):
         self.status = 0
         self.headers: Headers = []
         self.trailers: Headers = []
+        self.answer: Answer | None = None
+        self.length: int | None = None
+        self._known = known
+        self._key = b""
+        self._expected_bytes = self._body_bytes = self._fields = 0
+        self._is_fresh = True
         self.reusable = self._answered = self._complete = self._until_close = self._skips_body = False
         self._head_bytes = 0
         self._pieces: list[bytes] = []
@@ -119,6 +125,11 @@ class Upstream(asyncio.Protocol):
         if self._exchange is None:
             self.transport.abort()  # an answer that nobody asked for
             return
+        if self._is_fresh:
+            self._is_fresh = False
+            if self._is_known(data):
+                self._deliver()
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -132,6 +143,21 @@ class Upstream(asyncio.Protocol):
             self._break_off(f"the engine's answer is not well-formed HTTP: {error.__context__ or error}")
             return
         self._deliver()
+
+    def _is_known(self, data: bytes) -> bool:
+        """Whether a whole sized answer with a head that came before was taken."""
+        if self._skips_body:
+            return False
+        key, answer, start, end = self._known.find(data)
+        if answer is None or len(data) != end:
+            self._key, self._expected_bytes = key, end - start
+            return False
+        self.answer, self.status, self.headers = answer, answer.status, answer.headers
+        self.length = end - start
+        self.reusable = self._complete = True
+        if start < end:
+            self._pieces.append(data[start:])
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -162,6 +188,7 @@ class Upstream(asyncio.Protocol):
             raise ValueError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")
@@ -179,6 +206,10 @@ class Upstream(asyncio.Protocol):
         self.status = status
         if status in (204, 304) or self._skips_body:
             self._complete = self._skips_body
+            self.answer = Answer(status, self.headers)
+            for name, value in self.headers:
+                if name == b"content-length":
+                    self.length = int(value)
             return
         sized = False
         for name, value in self.headers:
@@ -186,11 +217,14 @@ class Upstream(asyncio.Protocol):
                 if sized or (name == b"transfer-encoding" and value.lower() != b"chunked"):
                     raise ValueError("its length is stated in a way that others may read otherwise")
                 sized = True
+                self.length = int(value) if name == b"content-length" else None
         self._until_close = not sized
+        self.answer = Answer(status, self.headers)
 
     def on_body(self, data: bytes) -> None:
         if self._skips_body:
             return
+        self._body_bytes += len(data)
         self._pieces.append(data)
 
     def on_message_complete(self) -> None:
@@ -199,6 +233,14 @@ class Upstream(asyncio.Protocol):
                 self._parser.should_keep_alive() and not self._until_close and not self._skips_body
             )
             self._complete = True
+            if self._key and self.reusable:
+                self._remember()
+
+    def _remember(self) -> None:
+        """Sized answers with a body, or without one because it is empty."""
+        is_sized = any(name == b"content-length" for name, _ in self.headers)
+        if is_sized and self.answer is not None and self._body_bytes == self._expected_bytes:
+            self._known.add(self._key, self.answer, self._fields)
 
     # what the exchange is told
 
@@ -236,4 +278,5 @@ class Upstream(asyncio.Protocol):
         self.headers, self.trailers, self._pieces = [], [], []
         self.reusable = self._answered = self._complete = self._until_close = False
         self._skips_body = is_head
-        self._head_bytes = 0
+        self._head_bytes = self._fields = self._body_bytes = 0
+        self._is_fresh, self._key, self.answer, self.length = True, b"", None, None

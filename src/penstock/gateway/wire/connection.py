@@ -26,7 +26,7 @@ from penstock.gateway.wire.framing import (
     head_too_large,
     too_large,
 )
-from penstock.gateway.wire.message import Headers, Limits, Request, status_line
+from penstock.gateway.wire.message import Head, Headers, Known, Limits, Request, status_line
 from penstock.gateway.wire.responder import Responder
 from penstock.gateway.wire.tunnel import Tunnel
 
@@ -47,6 +47,7 @@ class Listener(Protocol):
 
     limits: Limits
     handler: Handler
+    known: Known[Head]
     draining: bool
     buffered_bytes: int
 
@@ -74,13 +75,14 @@ class Connection(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._advancing = self._reading_paused = self._open_message = self._expects = self._is_deaf = False
         self._request_bytes = self._overhead_bytes = 0
-        self._line = b""
+        self._line = self._key = b""
+        self._expected_bytes = 0
         self.tunnel: Tunnel | None = None
         self.is_lost = self.is_write_paused = False
         self.deadline = self._loop.time() + self._limits.idle_s
         self._target, self._version, self._phase = b"", "", _HEAD
         self._headers: Headers = []
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._fields = 0
         self._body: bytes | bytearray = b""
 
     # asyncio.Protocol
@@ -103,7 +105,8 @@ class Connection(asyncio.Protocol):
         elif self._responder is not None:
             self._hold(data)
         else:
-            self._feed(data)
+            if self._open_message or self._line or not self._is_known(data):
+                self._feed(data)
             self._advance()
 
     def eof_received(self) -> bool:
@@ -144,6 +147,7 @@ class Connection(asyncio.Protocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
         self._count(len(name) + len(value) + 4)
         if b"_" in name:
             return  # some engines read it as "-", and so as a field that means something; nginx drops these too
@@ -190,21 +194,46 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._open_message = self._expects = False
         self._overhead_bytes = 0
-        self._ready.append(
-            Request(
-                method=self._parser.get_method(),
-                target=self._target,
-                headers=self._headers,
-                body=bytes(self._body),
-                keep_alive=self._parser.should_keep_alive(),
-                peer=self.peer,
-                is_tls=self._is_tls,
-                is_1_1=self._version == "1.1",
-            )
+        head = Head(
+            self._parser.get_method(),
+            self._target,
+            self._headers,
+            self._parser.should_keep_alive(),
+            self._version == "1.1",
         )
+        if self._key:
+            self._remember(head)
+        self._ready.append(Request(head, bytes(self._body), self.peer, self._is_tls))
         self._body_bytes = 0
 
+    def _remember(self, head: Head) -> None:
+        """Heads of sized requests, of which the next one like it can be taken without the parser."""
+        key, self._key = self._key, b""
+        is_plain = not any(name in (b"transfer-encoding", b"expect", b"upgrade") for name, _ in head.headers)
+        if is_plain and head.keep_alive and self._phase == _BODY and self._body_bytes == self._expected_bytes:
+            self._server.known.add(key, head, self._fields)
+
     # requests in order
+
+    def _is_known(self, data: bytes) -> bool:
+        """Whether a whole request with a head that came before was taken."""
+        if not data[:1].isupper():
+            return False
+        key, head, start, end = self._server.known.find(data)
+        if head is None:
+            self._key, self._expected_bytes = key, end - start
+            return False
+        size, limits = end - start, self._limits
+        if (
+            len(data) < end
+            or size > limits.max_body_bytes
+            or self._server.buffered_bytes + size > limits.max_buffered_bytes
+        ):
+            return False
+        self._server.buffered_bytes += size
+        self._ready.append(Request(head, data[start:end], self.peer, self._is_tls))
+        self._held = data[end:]
+        return True
 
     def _feed(self, data: bytes) -> None:
         if not self._open_message:
@@ -242,7 +271,7 @@ class Connection(asyncio.Protocol):
         return b""
 
     def _malformed(self, error: httptools.HttpParserError) -> None:
-        if self._ready and not self._ready[-1].keep_alive:
+        if self._ready and not self._ready[-1].head.keep_alive:
             return  # RFC 9112 9.6: what follows a request that closes the connection is ignored
         cause = error.__context__
         if not isinstance(cause, Refusal):
@@ -251,12 +280,12 @@ class Connection(asyncio.Protocol):
 
     def _offered(self, rest: bytes) -> None:
         """The client would rather speak another protocol; if it may not, HTTP/1.1 goes on (RFC 9110 7.8)."""
-        request = self._ready[-1]
-        protocol = request.header(b"upgrade").lower()
-        request.upgrade = protocol if protocol in UPGRADES and request.is_1_1 else b""
+        head = self._ready[-1].head
+        protocol = head.header(b"upgrade").lower()
+        head.upgrade = protocol if protocol in UPGRADES and head.is_1_1 else b""
         self._parser = httptools.HttpRequestParser(self)
         self._held = rest + self._held
-        if request.method == b"CONNECT":
+        if head.method == b"CONNECT":
             self._ready.pop()
             self._refuse(
                 Refusal(501, "connect_not_offered", "this is no forward proxy: CONNECT is not offered")
@@ -299,7 +328,7 @@ class Connection(asyncio.Protocol):
         try:
             self._server.handler(request, responder)
         except Exception:
-            logger.exception("a request failed: %s %s", request.method.decode(), request.path)
+            logger.exception("a request failed: %s %s", request.head.method.decode(), request.head.path)
             responder.abort()
 
     def finished(self) -> None:
@@ -416,7 +445,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._target = b""
         self._headers = []
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._fields = 0
         self._body = b""
         self._phase = _HEAD
 

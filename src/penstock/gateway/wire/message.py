@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Generic, TypeVar
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case, in order of arrival."""
@@ -31,6 +33,11 @@ NO_TRAILER = HOP_BY_HOP | {
     b"set-cookie",
 }
 """RFC 9110 6.5.1: fields that frame, route or authenticate a message may not come after it."""
+MAX_KNOWN = 1024
+MIN_HEAD_BYTES = 18
+"""`GET / HTTP/1.1` with its end of line, and the empty line: what is shorter is none."""
+H = TypeVar("H")
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})\r\n")
 _NAMES_NOTHING = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 
 _STATUS_LINES = {
@@ -56,21 +63,25 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Request:
-    """One request, whole. `target` is the path with its query as sent; `peer` is the client's address.
+class Head:
+    """All of a request but its body. The same bytes always mean the same, so heads that come again are not parsed again.
 
-    `upgrade` is the protocol that the client would rather speak on this connection, in lower case; b"" none.
+    `target` is the path with its query as sent, `path` that without. `upgrade` is the protocol that the client would rather speak on this
+    connection, in lower case; b"" none. `memo` is the handler's: what it has found out about this head.
     """
 
     method: bytes
     target: bytes
     headers: Headers
-    body: bytes
     keep_alive: bool
-    peer: str
-    upgrade: bytes = b""
-    is_tls: bool = False
     is_1_1: bool = True
+    upgrade: bytes = b""
+    memo: object = None
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition(b"?")[0].decode("latin-1")
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header, or b""."""
@@ -79,10 +90,24 @@ class Request:
                 return value
         return b""
 
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition(b"?")[0].decode("latin-1")
+
+@dataclass(slots=True)
+class Request:
+    """One request, whole. `peer` is the client's address."""
+
+    head: Head
+    body: bytes
+    peer: str
+    is_tls: bool = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """The head of an engine's answer. `memo` is as in Head."""
+
+    status: int
+    headers: Headers
+    memo: object = None
 
 
 def named_by_connection(headers: Headers) -> frozenset[bytes]:
@@ -95,12 +120,38 @@ def named_by_connection(headers: Headers) -> frozenset[bytes]:
     )
 
 
-def end_to_end(headers: Headers) -> Headers:
-    """The headers that a proxy passes on: not hop-by-hop, and not those that Connection names."""
-    named = named_by_connection(headers)
-    return [item for item in headers if item[0] not in HOP_BY_HOP and item[0] not in named]
-
-
 def status_line(status: int) -> bytes:
     """The first line of a response."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+class Known(Generic[H]):
+    """Heads that have been parsed, by their bytes without the digits of Content-Length. All of a message is found in one piece.
+
+    Only what the strict parser has taken gets in, so that what is found here has been judged.
+    """
+
+    def __init__(self) -> None:
+        """None is known."""
+        self._heads: dict[bytes, H] = {}
+
+    def find(self, data: bytes) -> tuple[bytes, H | None, int, int]:
+        """Key (b"" if there is none), the head if it is known, and where the body begins and ends. `data` begins with a head."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < MIN_HEAD_BYTES:
+            return b"", None, 0, 0
+        match = _LENGTH.search(data, 0, end)
+        if match is None:
+            key, length = data[:end], 0
+        else:
+            first, last = match.span(1)
+            key, length = data[:first] + data[last:end], int(data[first:last])
+        return key, self._heads.get(key), end, end + length
+
+    def add(self, key: bytes, head: H, fields: int) -> None:
+        """`fields` is how many header fields the parser saw: one head, and nothing else, has so many lines."""
+        if key.count(b"\r\n") != fields + 2:
+            return
+        if len(self._heads) >= MAX_KNOWN:
+            self._heads.clear()
+        self._heads[key] = head

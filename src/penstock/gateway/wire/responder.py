@@ -70,15 +70,15 @@ class Responder:
     def __init__(self, connection: Line, request: Request) -> None:
         self.connection = connection
         self._transport = connection.transport
-        self._no_body = request.method == b"HEAD"
-        self._until_close = not request.is_1_1
+        self._no_body = request.head.method == b"HEAD"
+        self._until_close = not request.head.is_1_1
         self._chunked = False
         self._head = b""
         self.started = False
         self.ended = False
         self.status = 0
         self.sent_bytes = 0
-        self.keeps_alive = request.keep_alive
+        self.keeps_alive = request.head.keep_alive
         self.watcher: Watcher | None = None
 
     @property
@@ -95,30 +95,29 @@ class Responder:
 
     def send(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole response."""
-        self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self.start(status, headers, len(body))
         self.write(body)
         self.end()
 
-    def start(self, status: int, headers: Headers) -> None:
-        """The head; `headers` are end-to-end ones, a content-length among them if it is known."""
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """The head; `headers` are end-to-end ones, `length` is that of the body, None if it is not known."""
+        self.begin(status, status_line(status), headers, length)
+
+    def begin(self, status: int, start: bytes, headers: Headers, length: int | None) -> None:
+        """As `start`, where status line and most header lines are at hand; `length` is that of the body, None if it is not known."""
         self.started, self.status = True, status
-        sized = False
-        parts = [status_line(status)]
-        for name, value in headers:
-            if name == b"content-length":
-                sized = True
-            parts.append(b"%b: %b\r\n" % (name, value))
+        if headers:
+            start += b"".join([b"%b: %b\r\n" % item for item in headers])
         self._no_body = self._no_body or status in (204, 304)
-        if not sized and not self._no_body:
-            if self._until_close:
-                self.keeps_alive = False
+        if length is not None:
+            start += b"content-length: %d\r\n" % length
+        elif not self._no_body:
+            self._chunked = not self._until_close
+            if self._chunked:
+                start += b"transfer-encoding: chunked\r\n"
             else:
-                self._chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-        if not self.keeps_alive or self.connection.is_ending:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        self._head = b"".join(parts)
+                self.keeps_alive = False
+        self._head = start + (b"\r\n" if self.keeps_alive else b"connection: close\r\n\r\n")
 
     def write(self, data: bytes) -> None:
         """A piece of the body, passed on at once and as it is."""

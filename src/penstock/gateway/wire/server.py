@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from penstock.gateway.wire.connection import Connection, Handler
-from penstock.gateway.wire.message import Limits
+from penstock.gateway.wire.message import Head, Known, Limits
 
 SWEEP_S = 0.25
 
@@ -17,6 +17,7 @@ class Server:
         """Nobody is connected."""
         self.handler = handler
         self.limits = limits
+        self.known: Known[Head] = Known()
         self.connections: set[Connection] = set()
         self.peers: dict[str, int] = {}
         self.buffered_bytes = 0
