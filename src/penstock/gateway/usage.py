@@ -65,7 +65,10 @@ class Usage:
 
     def read(self, data: bytes) -> None:
         """Take in each usage object of OpenAI's or Anthropic's shape; one that is malformed says nothing."""
-        for match in _USAGE.finditer(data):
+        place = data.find(b'"usage"')
+        if place < 0:
+            return
+        for match in _USAGE.finditer(data, place):
             try:
                 self._take(_DECODER.decode(match[1]))
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -100,22 +103,21 @@ class Usage:
 class WholeUsage(Usage):
     """Reads an answer that is one JSON document, or Ollama's lines of them, while its pieces pass."""
 
-    __slots__ = ("_marker", "_tail")
+    __slots__ = ("_is_ollama", "_tail")
 
     def __init__(self, *, ollama: bool = False) -> None:
         """`ollama`: the counts stand among the other members, not in an object of their own."""
         super().__init__()
-        self._marker = b'eval_count"' if ollama else b'"usage"'
+        self._is_ollama = ollama
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
         """Pass a piece on as it is; a usage object that is cut between pieces is read too."""
         window = self._tail + data
-        if self._marker in window:
-            if self._marker == b'"usage"':
-                self.read(window)
-            else:
-                self.read_eval(window)
+        if not self._is_ollama:
+            self.read(window)
+        elif b'eval_count"' in window:
+            self.read_eval(window)
         self._tail = window[-MAX_USAGE_BYTES:]
         return data
 

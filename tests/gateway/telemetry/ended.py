@@ -7,7 +7,7 @@ from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.gateway.call import Call
 from penstock.gateway.paths import Target
 from penstock.gateway.trace import Trace, Traces
-from penstock.gateway.wire.message import Request
+from penstock.gateway.wire.message import Head, Request
 
 SERVICE = ServiceRoute(namespace="default", name="qwen", uid="u", engine_model="qwen2")
 KEY = KeyRoute(id="k-public", namespace="default", name="alice", tenant="acme")
@@ -20,12 +20,20 @@ def call(
     trace: Trace | None = None,
     **more: Any,
 ) -> Call:
-    """One that began at 10 s; only the status and the bytes of its answer are looked at."""
-    request = Request(b"POST", path.encode(), [], body, True, "127.0.0.1")
+    """One that began at 10 s. Of its answer only the status and the bytes are looked at, of how it was read nothing."""
     respond: Any = SimpleNamespace(status=status, sent_bytes=100)
+    unread: Any = None
     more = {"service": SERVICE, "key": KEY, **more}
-    target = Target("openai", path=path.partition("?")[0])
-    return Call(request, respond, "r1", 10.0, target, trace or Traces().begin(), **more)
+    return Call(
+        request=Request(Head(b"POST", path.encode(), [], keep_alive=True), body, "127.0.0.1"),
+        respond=respond,
+        id="r1",
+        started=10.0,
+        trace=trace or Traces().begin(),
+        reading=unread,
+        target=Target("openai", path=path.partition("?")[0]),
+        **more,
+    )
 
 
 def stream(**more: Any) -> Call:

@@ -62,7 +62,7 @@ def test_a_line_names_what_went_wrong(one: access_log.Call, outcome: str) -> Non
 
 def test_neither_content_nor_query_nor_key_is_in_a_line() -> None:
     one = call(body=b'{"prompt":"private words"}', path="/v1/completions?key=private")
-    one.request.headers.append((b"authorization", b"Bearer private"))
+    one.request.head.headers.append((b"authorization", b"Bearer private"))
     entry = line(one, 12.0, 1e9)
     assert b"private" not in entry
     assert b"k-public" not in entry
