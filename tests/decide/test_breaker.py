@@ -108,6 +108,14 @@ def test_it_opens_longer_each_time_up_to_half_a_minute_and_forgets_one_time_in_e
     assert is_plain(at(closed, 100.0 + 3 * FORGET_S), 100.0 + 3 * FORGET_S)
 
 
+@pytest.mark.parametrize(("openings", "warm_s"), [(0, 0.0), (1, 5.0), (2, 10.0), (3, 20.0), (9, 30.0)])
+def test_a_slow_start_is_as_long_as_the_outage_was_grave(openings: int, warm_s: float) -> None:
+    closed = after_answer(Circuit(state="half_open", openings=openings), 100.0)
+    assert closed.warm_at == 100.0 + warm_s
+    assert weight(closed, 100.0) == (LEAST_WEIGHT if warm_s else 1.0)
+    assert weight(closed, 100.0 + warm_s / 2) == (0.5 if warm_s else 1.0)
+
+
 def test_the_share_of_an_endpoint_that_starts_slowly_rises_evenly() -> None:
     warming = Circuit(warm_at=100.0 + SLOW_START_S)
     shares = [weight(warming, 100.0 + SLOW_START_S * part) for part in (0.0, 0.05, 0.25, 0.5, 1.0, 2.0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import timeit
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, ServiceRoute
-from penstock.decide.breaker import FAILURES_IN_A_ROW, OPEN_FIRST_S, SLOW_START_S
+from penstock.decide.breaker import FAILURES_IN_A_ROW, OPEN_FIRST_S, SLOW_PER_OPEN, SLOW_START_S
 from penstock.decide.routing import route
 from penstock.gateway.endpoints import Endpoints
 
@@ -66,9 +66,9 @@ def test_one_that_fails_is_set_aside_then_probed_by_one_request_and_comes_back_s
     endpoints.end("x")
     assert not endpoints.set_aside()
     assert endpoints.weights() == {"x": 0.1}
-    clock.at += SLOW_START_S / 2
+    clock.at += SLOW_PER_OPEN * OPEN_FIRST_S / 2
     assert endpoints.weights() == {"x": 0.5}
-    clock.at += SLOW_START_S
+    clock.at += SLOW_PER_OPEN * OPEN_FIRST_S / 2
     assert not endpoints.weights()
     assert endpoints.openings == {"x": 1}
 

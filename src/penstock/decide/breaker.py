@@ -5,8 +5,9 @@ A circuit per endpoint. Closed: it does. It opens when nobody listens there, aft
 each further opening to 30 s; each 30 s without one takes a doubling back, as Envoy's ejection multiplier. Half-open: one
 request probes it; that decides.
 
-After that, and when it is new, it starts slowly: it takes part in a share of the choices that rises from 10 % to 100 % within
-30 s (Envoy's `slow_start_config` with aggression 1). Failures never take more than half of a service's endpoints
+After that, and when it is new, it starts slowly: it takes part in a share of the choices that rises from 10 % to 100 % (Envoy's
+`slow_start_config` with aggression 1), within 30 s when it is new, else within ten times as long as it was open, 30 s at most:
+one that had been overloaded for a moment is not cold, and the others need its help. Failures never take more than half of a service's endpoints
 (`max_ejection_percent`); refused connections, which leave no doubt, never the last one.
 """
 
@@ -25,6 +26,7 @@ OPEN_FIRST_S = 0.5
 OPEN_MOST_S = 30.0
 FORGET_S = 30.0
 SLOW_START_S = 30.0
+SLOW_PER_OPEN = 10.0
 LEAST_WEIGHT = 0.1
 MAX_OPEN_SHARE = 0.5
 
@@ -33,7 +35,7 @@ class Circuit(NamedTuple):
     """What is remembered of one endpoint; times are the caller's monotonic seconds.
 
     `in_a_row` are its failures since its last answer; `failures` those since `window_at`, when `answers_before` requests had been
-    answered; `openings` how often it opened lately, the last time until `open_until`; `warm_at` is when its slow start ends.
+    answered; `openings` how often it opened lately, the last time until `open_until`; `warm_at` is when its slow start of `warm_s` seconds ends.
     """
 
     state: State = "closed"
@@ -44,6 +46,7 @@ class Circuit(NamedTuple):
     openings: int = 0
     open_until: float = 0.0
     warm_at: float = 0.0
+    warm_s: float = SLOW_START_S
 
 
 CLOSED = Circuit()
@@ -67,7 +70,8 @@ def after_answer(circuit: Circuit, now: float) -> Circuit:
         return circuit
     if circuit.state == "closed":
         return circuit._replace(in_a_row=0)
-    return Circuit(openings=circuit.openings, open_until=now, warm_at=now + SLOW_START_S)
+    warm_s = min(SLOW_START_S, SLOW_PER_OPEN * open_s(circuit.openings))
+    return Circuit(openings=circuit.openings, open_until=now, warm_at=now + warm_s, warm_s=warm_s)
 
 
 def after_failure(
@@ -107,7 +111,9 @@ def is_plain(circuit: Circuit, now: float) -> bool:
 
 def weight(circuit: Circuit, now: float) -> float:
     """The share of choices that a closed circuit's endpoint takes part in: 0.1 to 1."""
-    return max(LEAST_WEIGHT, min(1.0, 1.0 - (circuit.warm_at - now) / SLOW_START_S))
+    if now >= circuit.warm_at:
+        return 1.0
+    return max(LEAST_WEIGHT, 1.0 - (circuit.warm_at - now) / circuit.warm_s)
 
 
 def open_s(openings: int) -> float:
