@@ -31,10 +31,6 @@ class Meter:
         self._rows: dict[tuple[str, str, str, str, int, str], _Rows] = {}
         self._keys: dict[str, _KeyRows] = {}
 
-    def first_byte(self, call: Call, now: float) -> None:
-        """The answer's first byte is being passed on."""
-        call.first_byte_at = now
-
     def finished(self, call: Call, now: float) -> None:
         """The request has ended at the monotonic time `now`. One that named no service is not counted here."""
         service, respond = call.service, call.respond
