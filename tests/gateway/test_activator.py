@@ -93,7 +93,7 @@ async def test_all_that_wait_are_answered_and_a_table_that_changes_something_els
 async def test_the_waiting_room_is_bounded_and_who_finds_it_full_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MAX_WAITING", 3)
+    monkeypatch.setattr(admit, "MAX_WAITING", 3)
     engine = await started()
     async with ControlPlane(tmp_path) as control, Gateway(tmp_path, STARTING) as gateway:
         asking = [asyncio.create_task(ask(gateway)) for _ in range(5)]

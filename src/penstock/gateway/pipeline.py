@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from penstock.contracts.exchange import ServiceRoute
-from penstock.decide.admission import Admission, admit_request
-from penstock.decide.retry_after import retry_after_s
-from penstock.decide.routing import has_endpoint
 from penstock.gateway import asking, body
-from penstock.gateway.activator import MAX_WAITING
+from penstock.gateway.admit import admit
 from penstock.gateway.call import Call
 from penstock.gateway.errors import draining, error_body, error_headers
 from penstock.gateway.forward import Delivery
@@ -26,7 +22,7 @@ from penstock.gateway.state import State
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.responder import Responder
 from penstock.kit.eager import in_a_task, run_eagerly
-from penstock.kit.errors import Exhausted, Internal, PlatformError, Unavailable
+from penstock.kit.errors import Internal, PlatformError
 
 
 class Pipeline:
@@ -91,7 +87,7 @@ class Pipeline:
                 await state.quota.reserve_async(call)
             else:
                 state.quota.reserve(call)
-            await self._admit(call, service)
+            call.service = await admit(service, call.id, state)
             Delivery(call, state, self._finish, self._refuse).start()
         except PlatformError as error:
             self._refuse(call, error)
@@ -104,39 +100,6 @@ class Pipeline:
         except Exception:
             self._refuse(call, Internal("the gateway failed on this request"))
             raise
-
-    async def _admit(self, call: Call, service: ServiceRoute) -> None:
-        state = self._state
-        key = (service.namespace, service.name)
-        admission = self._judge(service)
-        if admission.outcome == "wait":
-            await in_a_task()  # others may have come first meanwhile
-            admission = self._judge(service)
-        if admission.outcome == "wait":
-            service = await state.activator.wait(
-                lambda: state.names.service("/".join(key)),
-                lambda found: self._judge(found, has_place=True).outcome != "wait",
-            )
-            admission = self._judge(service, has_place=True)
-        if admission.outcome != "run":
-            kind = Exhausted if admission.outcome in ("queue_full", "gateway_full") else Unavailable
-            drain_per_s = state.pace.drain_per_s(key, state.clock.monotonic())
-            waiting = state.activator.waiting.get(key, 0)
-            wait_s = retry_after_s(waiting, drain_per_s, call.id, unknown_s=admission.retry_after_s)
-            raise kind(admission.message, code=admission.outcome, retry_after_s=wait_s)
-        call.service = service
-
-    def _judge(self, service: ServiceRoute, *, has_place: bool = False) -> Admission:
-        """`has_place`: for a request that waits already, and keeps its place however full the gateway is."""
-        state = self._state
-        return admit_request(
-            service,
-            has_endpoint=has_endpoint(service),
-            in_flight=0 if has_place else state.total_in_flight,
-            max_in_flight=state.max_in_flight,
-            waiting=0 if has_place else state.activator.waiting.get((service.namespace, service.name), 0),
-            max_waiting=MAX_WAITING,
-        )
 
     async def _answer(self, call: Call) -> None:
         status, headers, payload = await answer(call, self._state)
