@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import hmac
 import timeit
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRoute
 from penstock.gateway.access import Access, carries_key, presented
-from penstock.gateway.call import Call
-from penstock.gateway.paths import Local, Target
 from penstock.gateway.wire.message import Headers
 from penstock.kit.api_keys import keyed_hash
 from penstock.kit.errors import Forbidden, PlatformError, Unauthorized
@@ -52,19 +49,18 @@ def access(*keys: KeyRoute, required: bool = True, clock: SetClock | None = None
     return made
 
 
-def call(*headers: tuple[bytes, bytes], local: Local | None = None) -> Call:
-    given = SimpleNamespace(headers=list(headers))
-    request = cast("Any", SimpleNamespace(headers=given.headers, head=given))
-    return Call(request, cast("Any", None), "id", 0.0, Target("openai", local=local), cast("Any", None))
+def enter(made: Access, *headers: tuple[bytes, bytes], local: str | None = None) -> KeyRoute | None:
+    """Whose request this is."""
+    return made.authorize(list(headers), local).key
 
 
 def service(namespace: str, name: str) -> ServiceRoute:
     return ServiceRoute(namespace=namespace, name=name, uid="u", engine_model=name)
 
 
-def refused(made: Access, one: Call) -> PlatformError:
+def refused(made: Access, *headers: tuple[bytes, bytes], local: str | None = None) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
-        made.authorize(one)
+        enter(made, *headers, local=local)
     assert TOKEN.decode() not in f"{caught.value.message} {caught.value.hint}"
     return caught.value
 
@@ -79,17 +75,13 @@ def refused(made: Access, one: Call) -> PlatformError:
     ],
 )
 def test_a_key_is_found_where_openai_anthropic_and_azure_clients_put_it(header: tuple[bytes, bytes]) -> None:
-    one = call((b"host", b"x"), header)
-    access(key()).authorize(one)
-    assert one.key == key()
+    assert enter(access(key()), (b"host", b"x"), header) == key()
 
 
 def test_without_a_key_a_caller_is_refused_only_where_one_is_asked_for() -> None:
-    error = refused(access(key()), call())
+    error = refused(access(key()))
     assert (type(error), error.status, error.code) == (Unauthorized, 401, "missing_api_key")
-    one = call()
-    access(key(), required=False).authorize(one)
-    assert one.key is None
+    assert enter(access(key(), required=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -106,16 +98,14 @@ def test_without_a_key_a_caller_is_refused_only_where_one_is_asked_for() -> None
 )
 @pytest.mark.parametrize("required", [True, False])
 def test_a_token_that_claims_to_be_a_key_is_always_checked(token: bytes, required: bool) -> None:
-    error = refused(access(key(), required=required), call((b"authorization", b"Bearer " + token)))
+    error = refused(access(key(), required=required), (b"authorization", b"Bearer " + token))
     assert (error.status, error.code) == (401, "invalid_api_key")
 
 
 def test_any_other_text_is_taken_as_no_key_where_none_is_asked_for() -> None:
     dummy = (b"authorization", b"Bearer sk-no-key-needed")
-    one = call(dummy)
-    access(key(), required=False).authorize(one)
-    assert one.key is None
-    assert refused(access(key()), call(dummy)).code == "invalid_api_key"
+    assert enter(access(key(), required=False), dummy) is None
+    assert refused(access(key()), dummy).code == "invalid_api_key"
 
 
 def test_a_dummy_in_one_header_does_not_hide_a_key_in_another() -> None:
@@ -128,18 +118,18 @@ def test_while_a_key_is_rotated_both_tokens_hold_until_the_older_expires() -> No
     clock = SetClock()
     made = access(key(hashes=(hash_of(TOKEN), hash_of(OLD, expires_at=1060.0))), clock=clock)
     old, new = (b"x-api-key", OLD), (b"x-api-key", TOKEN)
-    made.authorize(call(old))
-    made.authorize(call(new))
+    assert made.authorize([old], None).expires_at == 1060.0
+    assert made.authorize([new], None).expires_at == 0.0
     clock.time = 1060.0
-    made.authorize(call(new))
-    assert "expired" in refused(made, call(old)).message
+    assert enter(made, new)
+    assert "expired" in refused(made, old).message
 
 
 def test_a_key_that_the_newest_table_does_not_have_is_unknown_at_once() -> None:
     made = access(key())
-    made.authorize(call(AUTHORIZATION))
+    assert enter(made, AUTHORIZATION)
     made.apply(RouteTable(version=2))
-    assert refused(made, call(AUTHORIZATION)).code == "invalid_api_key"
+    assert refused(made, AUTHORIZATION).code == "invalid_api_key"
 
 
 def test_an_unknown_id_costs_as_much_as_a_wrong_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +147,7 @@ def test_an_unknown_id_costs_as_much_as_a_wrong_secret(monkeypatch: pytest.Monke
     monkeypatch.setattr("penstock.gateway.access.compare_digest", compared)
     made, seen = access(key()), []
     for token in (TOKEN[:-1] + b"x", b"psk-ffffffffffff-" + b"s" * 43, b"no key at all"):
-        refused(made, call((b"x-api-key", token)))
+        refused(made, (b"x-api-key", token))
         seen.append(tuple(work))
         work.clear()
     assert seen == [("hash", "compare")] * 3
@@ -165,48 +155,40 @@ def test_an_unknown_id_costs_as_much_as_a_wrong_secret(monkeypatch: pytest.Monke
 
 def test_the_hash_of_a_token_is_useless_as_a_token() -> None:
     stored = hash_of(TOKEN).hash.encode()
-    assert refused(access(key()), call((b"x-api-key", b"psk-0123456789ab-" + stored))).status == 401
+    assert refused(access(key()), (b"x-api-key", b"psk-0123456789ab-" + stored)).status == 401
 
 
 def test_a_key_reaches_its_models_and_no_others() -> None:
     made = access(key(namespaces=("team",), models=("*/chat",)))
-    one = call(AUTHORIZATION)
-    made.authorize(one)
-    one.service = service("team", "chat")
-    made.check(one)
+    own = enter(made, AUTHORIZATION)
+    made.check(own, service("team", "chat"))
     for other, code in (
         (service("team", "x"), "model_not_allowed"),
         (service("b", "chat"), "namespace_not_allowed"),
     ):
-        one.service = other
         for _ in range(2):
             with pytest.raises(Forbidden) as caught:
-                made.check(one)
+                made.check(own, other)
             assert (caught.value.status, caught.value.code) == (403, code)
-        assert not made.sees(one.key, other)
-    assert made.sees(one.key, service("team", "chat"))
+        assert not made.sees(own, other)
+    assert made.sees(own, service("team", "chat"))
     assert made.sees(None, service("b", "chat"))
 
 
 def test_a_verdict_does_not_outlive_the_table_that_it_was_made_from() -> None:
     made = access(key(models=("*/chat",)))
-    one = call(AUTHORIZATION)
-    made.authorize(one)
-    one.service = service("team", "chat")
-    made.check(one)
+    earlier, chat = enter(made, AUTHORIZATION), service("team", "chat")
+    made.check(earlier, chat)
     made.apply(RouteTable(version=2, keys=(key(models=("*/other",)),)))
-    later = call(AUTHORIZATION)
-    made.authorize(later)
-    later.service = one.service
     with pytest.raises(Forbidden):
-        made.check(later)
-    made.check(one)  # its key is the one that it was let in with
+        made.check(enter(made, AUTHORIZATION), chat)
+    made.check(earlier, chat)  # a request goes on with the key that it was let in with
 
 
 @pytest.mark.parametrize("local", ["healthz", "readyz", "v2_live", "v2_ready"])
-def test_probes_need_no_key(local: Local) -> None:
-    access(key()).authorize(call(local=local))
-    access(key()).authorize(call((b"x-api-key", b"psk-wrong"), local=local))
+def test_probes_need_no_key(local: str) -> None:
+    assert enter(access(key()), local=local) is None
+    assert enter(access(key()), (b"x-api-key", b"psk-wrong"), local=local) is None
 
 
 def test_a_stranger_is_told_of_the_key_before_anything_else() -> None:
@@ -218,16 +200,16 @@ def test_a_stranger_is_told_of_the_key_before_anything_else() -> None:
 
 
 def test_metrics_need_an_admin_key_where_keys_are_asked_for() -> None:
-    assert refused(access(key()), call(local="metrics")).code == "missing_api_key"
-    error = refused(access(key()), call(AUTHORIZATION, local="metrics"))
+    assert refused(access(key()), local="metrics").code == "missing_api_key"
+    error = refused(access(key()), AUTHORIZATION, local="metrics")
     assert (error.status, error.code) == (403, "admin_required")
-    access(key(admin=True)).authorize(call(AUTHORIZATION, local="metrics"))
-    access(required=False).authorize(call(local="metrics"))
+    assert enter(access(key(admin=True)), AUTHORIZATION, local="metrics")
+    assert enter(access(required=False), local="metrics") is None
 
 
 def test_lists_of_models_need_a_key_where_keys_are_asked_for() -> None:
-    assert refused(access(key()), call(local="models")).status == 401
-    access(key()).authorize(call(AUTHORIZATION, local="models"))
+    assert refused(access(key()), local="models").status == 401
+    assert enter(access(key()), AUTHORIZATION, local="models")
 
 
 def test_a_key_of_ours_is_told_from_other_credentials() -> None:
@@ -243,13 +225,11 @@ def test_a_key_of_ours_is_told_from_other_credentials() -> None:
 
 def test_authorizing_and_checking_cost_microseconds() -> None:
     """Ten times what is measured on an idle core, so that only a blunder fails."""
-    made = access(*(key(id=f"{i:012x}") for i in range(1000)), key())
-    one = call(*((b"x-%d" % i, b"v") for i in range(8)), AUTHORIZATION)
-    one.service = service("team", "chat")
+    made, chat = access(*(key(id=f"{i:012x}") for i in range(1000)), key()), service("team", "chat")
+    headers = [*((b"x-%d" % i, b"v") for i in range(8)), AUTHORIZATION]
 
     def once() -> None:
-        made.authorize(one)
-        made.check(one)
+        assert made.sees(made.authorize(headers, None).key, chat)
 
     best_s = min(timeit.repeat(once, number=2000, repeat=5)) / 2000
     assert best_s < 30e-6
