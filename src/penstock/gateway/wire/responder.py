@@ -117,7 +117,8 @@ class Responder:
                 start += b"transfer-encoding: chunked\r\n"
             else:
                 self.keeps_alive = False
-        self._head = start + (b"\r\n" if self.keeps_alive else b"connection: close\r\n\r\n")
+        lasts = self.keeps_alive and not self.connection.is_ending
+        self._head = start + (b"\r\n" if lasts else b"connection: close\r\n\r\n")
 
     def write(self, data: bytes) -> None:
         """A piece of the body, passed on at once and as it is."""
