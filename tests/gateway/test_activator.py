@@ -13,7 +13,7 @@ import pytest
 from gateway_world import ControlPlane, Engine, Gateway, post, service, until
 
 from penstock.contracts.exchange import RouteTable, ServiceRoute
-from penstock.gateway import feed, pipeline
+from penstock.gateway import admit, feed
 from penstock.gateway.activator import Activator
 from penstock.kit.errors import NotFound, Unavailable
 
