@@ -22,7 +22,7 @@ from penstock.gateway.trace import Traces
 from penstock.gateway.wire.message import Limits
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
-from penstock.kit.clock import Clock, SystemClock
+from penstock.kit.clock import Clock, SteadyClock
 from penstock.kit.tasks import end, supervise
 
 LAST_WORDS_S = 1.0
@@ -66,7 +66,7 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Until `stop`; then running requests get `drain_s` to end. Raises Unavailable if it cannot listen."""
-    worker = Worker(settings, clock or SystemClock())
+    worker = Worker(settings, clock or SteadyClock())
     tasks = await worker.start()
     on_ready()
     try:

@@ -335,6 +335,7 @@ class Connection(asyncio.Protocol):
         """The response is complete, or given up."""
         responder, self._responder = self._responder, None
         assert responder is not None
+        responder.watcher = None  # or all three would be a cycle, which only the collector of garbage could free
         self._server.buffered_bytes -= self._request_bytes
         self._request_bytes = 0
         if self.is_lost:
