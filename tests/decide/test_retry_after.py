@@ -67,9 +67,15 @@ def test_the_rate_is_found_whether_the_meter_is_young_or_old(per_s: float) -> No
         assert measured(rate, step * step_s) == pytest.approx(per_s, rel=1e-6)
 
 
-def test_a_rate_fades_when_nothing_is_completed_and_time_that_stands_still_changes_nothing() -> None:
+def test_a_rate_fades_when_nothing_is_completed() -> None:
     assert drained(8.0, 0, 10.0) == pytest.approx(8.0 / 2.718281828, rel=1e-6)
-    assert drained(8.0, 5, 0.0) == 8.0
+
+
+@given(st.floats(0, 1e4), st.integers(0, 1000), st.floats(0, 1e-3))
+def test_what_is_completed_in_no_time_counts_as_in_a_little(
+    rate: float, completed: int, elapsed_s: float
+) -> None:
+    assert drained(rate, completed, elapsed_s) == pytest.approx(rate + completed / 10.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(

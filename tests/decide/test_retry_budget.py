@@ -58,3 +58,12 @@ def test_a_balance_never_falls_below_nothing_by_waiting(
     balance: float, requests: int, seconds: float
 ) -> None:
     assert refilled(balance, requests, seconds) >= -1e-9
+
+
+@given(st.floats(0, 1000), st.integers(0, 1000), st.floats(0, 1e-3))
+def test_requests_that_come_in_no_time_count_as_in_a_little(
+    balance: float, requests: int, seconds: float
+) -> None:
+    assert refilled(balance, requests, seconds) == pytest.approx(
+        balance + SHARE * requests, rel=1e-3, abs=1e-2
+    )

@@ -7,7 +7,7 @@ come again at all beyond 120 s. Callers refused together are spread by a hash of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import exp
+from math import exp, expm1
 
 from penstock.kit.hashing import draw
 
@@ -45,10 +45,9 @@ def should_retry(code: str) -> bool:
 
 def drained(rate_per_s: float, completed: int, elapsed_s: float) -> float:
     """Completions per second, averaged exponentially: older ones fade with a time constant of 10 s."""
-    if elapsed_s <= 0.0:
-        return rate_per_s
-    kept = exp(-elapsed_s / MEMORY_S)
-    return rate_per_s * kept + completed / elapsed_s * (1.0 - kept)
+    if elapsed_s < 1e-6:
+        return rate_per_s + completed / MEMORY_S
+    return rate_per_s * exp(-elapsed_s / MEMORY_S) - completed / elapsed_s * expm1(-elapsed_s / MEMORY_S)
 
 
 def measured(rate_per_s: float, age_s: float) -> float:

@@ -7,7 +7,7 @@ per second, a retry takes 1, and what is not taken fades with a time constant of
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, expm1
 
 SHARE = 0.2
 FLOOR_PER_S = 3.0
@@ -17,7 +17,7 @@ AT_REST = FLOOR_PER_S * MEMORY_S
 
 def refilled(balance: float, requests: int, elapsed_s: float) -> float:
     """The balance after `elapsed_s` in which `requests` came evenly: the solution of b' = 3 + 0.2·rate − b/10."""
-    if elapsed_s <= 0.0:
+    if elapsed_s < 1e-6:
         return balance + SHARE * requests
     level = (FLOOR_PER_S + SHARE * requests / elapsed_s) * MEMORY_S
-    return level + (balance - level) * exp(-elapsed_s / MEMORY_S)
+    return balance * exp(-elapsed_s / MEMORY_S) - level * expm1(-elapsed_s / MEMORY_S)
