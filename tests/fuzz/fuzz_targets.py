@@ -13,7 +13,8 @@ import observers
 from penstock.contracts.exchange import RouteTable, ServiceRoute
 from penstock.gateway import body, paths
 from penstock.gateway.names import Names
-from penstock.gateway.wire.message import Request
+from penstock.gateway.wire.message import Answer, Head, Known
+from penstock.gateway.wire.server import Server
 from penstock.kit.errors import PlatformError
 
 _LOOP = asyncio.new_event_loop()
@@ -22,6 +23,9 @@ _SERVICES = [
     for name in ("m", "m2", "long-name")
 ]
 _NAMES = Names(RouteTable(version=1, services=tuple(_SERVICES)))
+_USED = Server(lambda request, respond: None, observers.LIMITS)
+"""One that has seen all inputs before."""
+_KNOWN: Known[Answer] = Known()
 MODEL = "another/m\u00e9"
 
 
@@ -30,9 +34,17 @@ def server(data: bytes) -> None:
     mine = _LOOP.run_until_complete(observers.ours(data))
     found = observers.difference(mine, observers.h11s(data), data)
     assert not found, found
+    if observers.depends_on_packets(data):
+        return
     at = cut(data)
     again = _LOOP.run_until_complete(observers.ours(data[:at], data[at:]))
     assert (mine.requests, mine.refused) == (again.requests, again.refused), f"cut at {at}: {mine} {again}"
+    for _ in range(2):
+        again = _LOOP.run_until_complete(observers.ours(data, server=_USED))
+        assert (mine.requests, mine.refused) == (again.requests, again.refused), (
+            f"on a used server: {mine} {again}"
+        )
+    assert not _USED.buffered_bytes
 
 
 def client(data: bytes) -> None:
@@ -45,6 +57,9 @@ def client(data: bytes) -> None:
         again = _LOOP.run_until_complete(answers.ours(data[:at], data[at:], is_head=is_head))
         assert (mine.status, mine.complete) == (again.status, again.complete), f"cut at {at}: {mine} {again}"
         assert mine.body == again.body, f"cut at {at}: {mine} {again}"
+        for _ in range(2):
+            again = _LOOP.run_until_complete(answers.ours(data, is_head=is_head, known=_KNOWN))
+            assert mine == again, f"where heads are known: {mine} {again}"
 
 
 def cut(data: bytes) -> int:
@@ -75,7 +90,7 @@ def path(data: bytes) -> None:
     method, _, rest = data.partition(b" ")
     target, _, host = rest.partition(b" ")
     try:
-        found = paths.parse(Request(method, target, [(b"host", host)], b"", True, ""), _NAMES)
+        found = paths.parse(Head(method, target, [(b"host", host)], keep_alive=True), _NAMES)
     except PlatformError:
         return
     if found.service is not None:

@@ -10,6 +10,8 @@ import h11
 from observers import Wire
 
 from penstock.gateway.wire.client import Upstream, UpstreamError
+from penstock.gateway.wire.message import Answer as Head
+from penstock.gateway.wire.message import Known
 
 _ODD_REASON = re.compile(r"illegal status line: bytearray\(b['\"](?:\\[rn])*HTTP/1\.[01] [1-9][0-9]{2} ")
 
@@ -52,10 +54,13 @@ class Listener:
         self.ended, self.answer.broken = True, str(error) or "broken"
 
 
-async def ours(*pieces: bytes, is_head: bool = False, closes: bool = True) -> Answer:
-    """The gateway's reading of an answer that comes in pieces, after which the engine closes."""
+async def ours(*pieces: bytes, is_head: bool = False, known: Known[Head] | None = None) -> Answer:
+    """The gateway's reading of an answer that comes in pieces, after which the engine closes.
+
+    Heads that are `known` from before change nothing.
+    """
     listener = Listener()
-    upstream = Upstream(("127.0.0.1", 1))
+    upstream = Upstream(("127.0.0.1", 1), Known() if known is None else known)
     wire = Wire(upstream)
     upstream.connection_made(wire)
     upstream.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", listener, is_head=is_head)
@@ -63,11 +68,11 @@ async def ours(*pieces: bytes, is_head: bool = False, closes: bool = True) -> An
         if not wire.is_closing():
             upstream.data_received(piece)
     listener.answer.reusable = listener.answer.complete and upstream.reusable and not wire.is_closing()
-    if closes and not wire.is_closing():
+    if not wire.is_closing():
         wire.close()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert listener.ended or not closes, "it waits though the connection has ended"
+    assert listener.ended, "it waits though the connection has ended"
     return listener.answer
 
 

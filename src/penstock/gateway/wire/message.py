@@ -145,7 +145,8 @@ class Known(Generic[H]):
             key, length = data[:end], 0
         else:
             first, last = match.span(1)
-            key, length = data[:first] + data[last:end], int(data[first:last])
+            # NUL, which no head may hold: without it the key would be the head whose Content-Length is empty
+            key, length = data[:first] + b"\0" + data[last:end], int(data[first:last])
         return key, self._heads.get(key), end, end + length
 
     def add(self, key: bytes, head: H, fields: int) -> None:
