@@ -392,6 +392,8 @@ class Connection(asyncio.Protocol):
         elif (self._open_message or self._line) and not self._is_deaf:
             self._refuse(Refusal(408, "request_timeout", "the request did not arrive in time"))
             self._advance()
+        elif self._is_deaf:
+            self.transport.abort()
         else:
             self._close()
 
