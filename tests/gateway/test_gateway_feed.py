@@ -18,6 +18,8 @@ from penstock.gateway.feed import Feed
 from penstock.gateway.listen import upstream_context
 from penstock.gateway.quota import Quota
 from penstock.gateway.state import State
+from penstock.gateway.telemetry.metrics import Telemetry
+from penstock.gateway.telemetry.records import Records
 from penstock.gateway.trace import Traces
 from penstock.gateway.wire.pool import Pool
 from penstock.kit.clock import SystemClock
@@ -30,7 +32,7 @@ def table(version: int, *names: str) -> RouteTable:
 
 def new_state(name: str) -> State:
     """As a worker has it, alone and without keys."""
-    clock = SystemClock()
+    clock, telemetry = SystemClock(), Telemetry()
     return State(
         clock,
         name,
@@ -39,6 +41,8 @@ def new_state(name: str) -> State:
         quota=Quota(clock),
         traces=Traces(0.0),
         pool=Pool(upstream_context(None)),
+        telemetry=telemetry,
+        records=Records(telemetry, clock),
     )
 
 

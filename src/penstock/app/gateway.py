@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 
 from penstock.app.home import Home
 from penstock.app.link import LISTEN_VARIABLE, Link, inherited
 from penstock.app.process import Stop, main
 from penstock.app.settings import Settings
 from penstock.gateway.server import GatewaySettings, serve
+from penstock.gateway.telemetry.names import wants_latest
 from penstock.kit import logs
 from penstock.kit.api_keys import ensure_pepper
 
@@ -30,10 +33,18 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
         require_keys=settings.keys_required,
         tls_certificate=settings.tls_certificate,
         tls_key=settings.tls_key,
+        upstream_ca=settings.upstream_ca,
         redis_url=settings.redis_url,
+        trace_sample=settings.trace_sample,
+        otlp_endpoint=settings.otlp_endpoint,
+        latest_names=wants_latest(os.environ),
+        access_log=home.access_log if settings.access_log else None,
+        access_log_max_bytes=settings.access_log_max_bytes,
+        peers=home.workers,
         drain_s=settings.drain_s,
         listen_fd=inherited(LISTEN_VARIABLE),
     )
+    gc.freeze()  # what is there now stays: no collection need look at it again
     await serve(chosen, stop.event, on_ready=link.ready)
 
 

@@ -67,6 +67,16 @@ class Home:
         """The gateway's last RouteTable, for a start without the control plane."""
         return self.run / "route-table.json"
 
+    @property
+    def workers(self) -> Path:
+        """Where the gateway's workers meet."""
+        return self.run / "workers"
+
+    @property
+    def access_log(self) -> Path:
+        """A line for each request."""
+        return self.path / "logs" / "access.log"
+
     def log(self, process: str) -> Path:
         """The log of `control-plane` or `gateway`."""
         return self.path / "logs" / f"{process}.log"

@@ -105,6 +105,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         Path | None,
         Meta(description="PEM file with the private key of `tlsCertificate`, without a passphrase."),
     ] = None
+    upstream_ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the authorities that certificates of engines are checked against; none: those of the system."
+        ),
+    ] = None
     workers: Annotated[
         int,
         Meta(
@@ -134,6 +140,19 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
             description="Share of requests that are traced when the caller did not decide: 0 is none, 1 is all.",
         ),
     ] = 0.01
+    access_log: Annotated[
+        bool,
+        Meta(
+            description="Write a line of JSON for each request of the gateway to logs/access.log: who, what, how long; never content."
+        ),
+    ] = True
+    access_log_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 16,
+            description="Size at which access.log is set aside and begun anew; four such files are kept.",
+        ),
+    ] = 64 << 20
     log_level: Annotated[
         LogLevel, Meta(description="Least severe log lines that are kept: debug, info, warning or error.")
     ] = "info"

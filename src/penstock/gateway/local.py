@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from penstock.gateway.errors import JSON
 from penstock.gateway.state import State
 from penstock.gateway.telemetry.metrics import total
 from penstock.gateway.wire.message import Headers
+from penstock.kit.eager import in_a_task
 
 Answer = tuple[int, Headers, bytes]
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -87,7 +89,8 @@ def _model(name: str, service: ServiceRoute) -> dict[str, Any]:
 async def _metrics(call: Call, state: State) -> Answer:
     """The sum over all workers: whoever scrapes cannot choose which one answers."""
     openmetrics = call.request.head.header(b"accept").find(_OPENMETRICS) >= 0
+    await in_a_task()
     others = await state.gather_metrics()
-    text = total(state.snapshot(), others, openmetrics=openmetrics)
+    text = await asyncio.to_thread(total, state.snapshot(), others, openmetrics=openmetrics)
     kind = _OPENMETRICS + b"; version=1.0.0" if openmetrics else b"text/plain; version=0.0.4"
     return 200, [(b"content-type", kind + b"; charset=utf-8")], text.encode()

@@ -126,7 +126,7 @@ class Pipeline:
     def _finish(self, call: Call) -> None:
         """However it ended."""
         self._state.quota.settle(call)
-        self._state.meter.finished(call, self._state.clock.monotonic())
+        self._state.records.finished(call, self._state.clock.monotonic())
 
 
 class _Waiting:

@@ -14,9 +14,8 @@ from penstock.gateway.names import Names
 from penstock.gateway.pace import Pace
 from penstock.gateway.peers import Peers
 from penstock.gateway.quota import Quota
-from penstock.gateway.telemetry import Telemetry
-from penstock.gateway.telemetry.meter import Meter
-from penstock.gateway.telemetry.metrics import Readings
+from penstock.gateway.telemetry.metrics import Readings, Telemetry
+from penstock.gateway.telemetry.records import Records
 from penstock.gateway.trace import Traces
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
@@ -56,6 +55,8 @@ class State:
         quota: Quota,
         traces: Traces,
         pool: Pool,
+        telemetry: Telemetry,
+        records: Records,
         peers: Peers | None = None,
     ) -> None:
         """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine."""
@@ -70,8 +71,8 @@ class State:
         self.endpoints = Endpoints(clock)
         self.pace = Pace()
         self.quota = quota
-        self.telemetry = Telemetry()
-        self.meter = Meter(self.telemetry)
+        self.telemetry = telemetry
+        self.records = records
         self.activator = Activator(self._wake)
         self.total_in_flight = 0
         self.server: Server | None = None
@@ -173,6 +174,8 @@ class State:
                 table_version=self.names.table.version,
                 refused=server.refused if server else {},
                 endpoint_states=self._endpoint_states(),
+                log_lines_dropped=self.records.lines_dropped,
+                spans_dropped=self.records.spans_dropped,
             )
         )
 
