@@ -46,7 +46,7 @@ def test_how_the_network_cuts_the_bytes_changes_nothing(drawn: st.DataObject) ->
     data = drawn.draw(near_requests())
     pieces = drawn.draw(pieces_of(data))
     whole, cut = asyncio.run(ours(data)), asyncio.run(ours(*pieces))
-    assert (whole.requests, whole.refused) == (cut.requests, cut.refused) or depends_on_packets(data), data
+    assert whole.requests == cut.requests or depends_on_packets(data), data
 
 
 async def test_a_head_without_the_digits_of_a_known_one_is_another_head() -> None:
@@ -67,7 +67,6 @@ def test_what_a_server_has_seen_before_changes_nothing(several: list[bytes]) -> 
         for data in [*several, *several]:
             fresh, used = await ours(data), await ours(data, server=server)
             assert fresh.requests == used.requests or depends_on_packets(data), data
-            assert fresh.refused == used.refused or depends_on_packets(data), data
         assert not server.connections
         assert not server.buffered_bytes
 
