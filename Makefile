@@ -1,6 +1,6 @@
 # `make up` runs the platform, `make test` tests it; both make the environment first. Needs only python3 >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fix docs where bench lock clean run-env dev-env
+.PHONY: help up test check fix docs where bench fuzz soak lock clean run-env dev-env
 SHELL := /bin/sh
 BIN := .venv/bin
 RUN := .venv/.run
@@ -37,6 +37,12 @@ bench: $(patsubst benchmarks/%/run.py,bench-%,$(wildcard benchmarks/*/run.py)) #
 
 bench-%: $(DEV)
 	@$(BIN)/python -m benchmarks.$*.run
+
+fuzz: $(DEV) ## Fuzz the wire against h11 and itself (T=60 seconds for each target)
+	@$(BIN)/python tests/fuzz/wire_fuzz.py --seconds $(if $(filter command line,$(origin T)),$(T),60)
+
+soak: $(DEV) ## Load the gateway for 30 minutes with faults, and look for what is lost, doubled or left over (T=300 for less)
+	@$(BIN)/python tests/soak/soak.py --seconds $(if $(filter command line,$(origin T)),$(T),1800)
 
 lock: $(DEV) ## Choose newest versions of all dependencies, with hashes
 	@tools/lock
