@@ -1,0 +1,142 @@
+"""The gateway's port for KServe's V2 gRPC, beside its HTTP port: one per worker, all on one address (SO_REUSEPORT).
+
+HTTP/2 and gRPC's framing are grpcio's; it takes every method, with messages as bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+from grpc import aio
+
+from penstock.gateway.grpc.engines import Engines
+from penstock.gateway.grpc.passage import Context, Passage, Room
+from penstock.gateway.state import State
+from penstock.gateway.wire.message import Limits
+from penstock.kit.errors import InvalidInput, Unavailable
+
+LAST_WORDS_S = 1.0
+IDLE_MS = 300_000
+MAX_STREAMS = 1000
+"""Calls at once on one connection."""
+SPARE = 1000
+"""Calls beyond those in flight that may be about to be read or refused."""
+Stamp = tuple[float, ...]
+
+
+class GrpcListener:
+    """Takes calls from `start` to `stop`."""
+
+    def __init__(
+        self, state: State, limits: Limits, host: str, port: int, tls: tuple[Path, Path] | None = None
+    ) -> None:
+        """`tls` are the files of certificate and key. Nothing listens yet."""
+        self._state, self._limits, self._tls = state, limits, tls
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._engines = Engines(limits)
+        self._room = Room(limits.max_buffered_bytes)
+        self._running: set[Passage] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises Unavailable if the port cannot be had, InvalidInput if the certificate cannot be used."""
+        self._server = aio.server(
+            handlers=(_Every(self._take),),
+            options=[
+                ("grpc.max_receive_message_length", self._limits.max_body_bytes),
+                ("grpc.max_send_message_length", self._limits.max_body_bytes),
+                ("grpc.max_metadata_size", self._limits.max_head_bytes),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.max_connection_idle_ms", IDLE_MS),
+            ],
+            maximum_concurrent_rpcs=self._state.max_in_flight + SPARE,
+        )
+        try:
+            if self._tls is None:
+                self._server.add_insecure_port(self._address)
+            else:
+                self._server.add_secure_port(self._address, _credentials(*self._tls))
+        except RuntimeError:
+            raise Unavailable(
+                f"{self._address}: cannot listen: the port is taken, or the address is not this machine's",
+                code="port_taken",
+                hint="choose another with PENSTOCK_GRPC_ADDR",
+            ) from None
+        await self._server.start()
+
+    async def keep_up(self) -> None:
+        """Once in a while: leave the engines that are gone."""
+        await self._engines.prune(self._state.names, self._state.endpoints.in_flight)
+
+    async def stop(self, drain_s: float) -> None:
+        """Take no more calls, let those that run end, tell the rest that the gateway stops."""
+        stopping = asyncio.create_task(self._server.stop(drain_s + LAST_WORDS_S))
+        await asyncio.wait((stopping,), timeout=drain_s)
+        for passage in tuple(self._running):
+            passage.cut()
+        await stopping
+        await self._engines.close()
+
+    async def _take(self, method: str, context: Context) -> None:
+        passage = Passage(method, context, self._state, self._engines, self._room, self._limits)
+        self._running.add(passage)
+        try:
+            await passage.run()
+        finally:
+            self._running.discard(passage)
+
+
+class _Every(grpc.GenericRpcHandler):
+    """Every method there is or will be."""
+
+    def __init__(self, take: Callable[[str, Context], Awaitable[None]]) -> None:
+        self._take = take
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Messages as they are, in both directions, and as many as there come."""
+        method = handler_call_details.method
+
+        async def handle(_: object, context: Context) -> None:
+            await self._take(method, context)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
+    """Read anew for a new connection when the files have changed; what cannot be used leaves the present one in force."""
+    stamp = _stamped(certificate, key)
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal stamp
+        present = _stamped(certificate, key)
+        if present == stamp:
+            return None
+        stamp = present
+        try:
+            return _pair(certificate, key)
+        except OSError:  # also ssl.SSLError; the HTTP listener has the same files, and says so
+            return None
+
+    try:
+        return grpc.dynamic_ssl_server_credentials(_pair(certificate, key), changed)  # type: ignore[arg-type]  # None: no change
+    except OSError as error:
+        raise InvalidInput(
+            f"tlsCertificate {certificate} with tlsKey {key}: {error.strerror or error}",
+            code="bad_certificate",
+        ) from None
+
+
+def _pair(certificate: Path, key: Path) -> grpc.ServerCertificateConfiguration:
+    """Raises OSError if the files cannot be read, or do not belong together."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())])
+
+
+def _stamped(*files: Path) -> Stamp:
+    try:
+        return tuple(file.stat().st_mtime for file in files)
+    except OSError:
+        return ()
