@@ -5,7 +5,7 @@
  * Each connection sends head and body, reads the answer, checks it (status 200; length or chunks complete; a usage in it; with EVENTS: as
  * many `data: {` events and one `[DONE]`), and sends the next until SECONDS have passed; the last ones are waited for. SECONDS 0: one
  * request each. `new`: a new connection for each request. `hold`: prints "open" once every stream brought its first event, and
- * stays until it is ended. Prints one JSON object: counts, and microseconds.
+ * stays until it is ended, or until one of them fails. Prints one JSON object: counts, and microseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -77,6 +77,7 @@ static void print_quantiles(const char *name, const struct histogram *h) {
 
 static void complain(const char *what, const struct connection *c) {
     if (errors++ < 3) fprintf(stderr, "load: %s; head: %.200s\n", what, c->head);
+    if (holds) exit(1);
 }
 
 static void write_rest(struct connection *c) {
