@@ -36,6 +36,11 @@ def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_pa
         ("", {"PENSTOCK_REDIS_URL": "http://h"}, "expected a URL that begins with redis://"),
         ("tlsKey: 5", {}, "tlsKey"),
         ("", {"PENSTOCK_GATEWAY_ADDR": "127.0.0.1:8081"}, "two different ports"),
+        (
+            "",
+            {"PENSTOCK_GRPC_ADDR": "127.0.0.1:8080"},
+            "gatewayAddr and grpcAddr: found 127.0.0.1:8080 for both",
+        ),
         ("", {"PENSTOCK_API_ADDR": "8081"}, "expected HOST:PORT"),
         ("nodes: [{name: a, cpus: 4}]", {}, "nodes"),
     ],
@@ -77,6 +82,9 @@ def test_every_setting_says_what_it_is_for() -> None:
         ("0.0.0.0:8080", {"PENSTOCK_INSECURE": "true", "PENSTOCK_REQUIRE_KEYS": "1"}, True, 1),
         ("127.0.0.1:8080", {"PENSTOCK_INSECURE": "true"}, False, 0),
         ("0.0.0.0:8080", {"PENSTOCK_TLS_KEY": "/k", "PENSTOCK_TLS_CERTIFICATE": "/c"}, True, 0),
+        ("127.0.0.1:8080", {"PENSTOCK_GRPC_ADDR": "127.0.0.1:8082"}, False, 0),
+        ("127.0.0.1:8080", {"PENSTOCK_GRPC_ADDR": "0.0.0.0:8082"}, True, 1),
+        ("127.0.0.1:8080", {"PENSTOCK_GRPC_ADDR": "0.0.0.0:8082", "PENSTOCK_INSECURE": "true"}, False, 2),
     ],
 )
 def test_keys_are_asked_for_wherever_other_machines_reach_the_gateway(

@@ -42,6 +42,7 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
         access_log_max_bytes=settings.access_log_max_bytes,
         peers=home.workers,
         drain_s=settings.drain_s,
+        grpc=settings.grpc,
         listen_fd=inherited(LISTEN_VARIABLE),
     )
     gc.freeze()  # what is there now stays: no collection need look at it again

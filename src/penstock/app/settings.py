@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -83,6 +84,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
     api_addr: Annotated[
         str, Meta(description="HOST:PORT of the Kubernetes-shaped API (TLS, bearer token).")
     ] = "127.0.0.1:8081"
+    grpc_addr: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT of the gateway for KServe's V2 gRPC, for example 127.0.0.1:8082; none: gRPC is not spoken. "
+            "Keys and certificates are those of the HTTP port."
+        ),
+    ] = ""
     require_keys: Annotated[
         bool,
         Meta(
@@ -191,25 +199,32 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         return parse_address("apiAddr", self.api_addr)
 
     @property
+    def grpc(self) -> Address | None:
+        """`grpc_addr` in parts, None if there is none."""
+        return parse_address("grpcAddr", self.grpc_addr) if self.grpc_addr else None
+
+    @property
+    def public(self) -> tuple[str, ...]:
+        """Addresses of the gateway that other machines can reach, as they are set."""
+        given = {"gatewayAddr": self.gateway, "grpcAddr": self.grpc}
+        return tuple(f"{name} {one}" for name, one in given.items() if one and not one.is_loopback)
+
+    @property
     def keys_required(self) -> bool:
         """Whether a caller of the gateway must show an API key: where it was asked for, and on every public bind unless `insecure`."""
-        return self.require_keys or not (self.insecure or self.gateway.is_loopback)
+        return self.require_keys or (bool(self.public) and not self.insecure)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know about settings that are allowed but dangerous."""
-        if self.gateway.is_loopback:
-            return ()
         found = []
-        if not self.keys_required:
-            found.append(
-                f"gatewayAddr {self.gateway_addr}: whoever reaches it may use every model, without an API key"
-            )
-        if self.tls_certificate is None:
-            found.append(
-                f"gatewayAddr {self.gateway_addr}: prompts, answers and API keys cross the network as plain text; "
-                "set tlsCertificate and tlsKey"
-            )
+        for address in self.public:
+            if not self.keys_required:
+                found.append(f"{address}: whoever reaches it may use every model, without an API key")
+            if self.tls_certificate is None:
+                found.append(
+                    f"{address}: prompts, answers and API keys cross the network as plain text; set tlsCertificate and tlsKey"
+                )
         return tuple(found)
 
 
@@ -265,11 +280,13 @@ def parse_address(name: str, text: str) -> Address:
 
 
 def _check(settings: Settings) -> None:
-    if settings.gateway == settings.api:
-        raise InvalidInput(
-            f"gatewayAddr and apiAddr: found {settings.gateway_addr} for both, expected two different ports",
-            hint=f"set {PREFIX}API_ADDR to another port",
-        )
+    addresses = {"gatewayAddr": settings.gateway, "apiAddr": settings.api, "grpcAddr": settings.grpc}
+    for one, other in combinations([name for name, address in addresses.items() if address], 2):
+        if addresses[one] == addresses[other]:
+            raise InvalidInput(
+                f"{one} and {other}: found {addresses[one]} for both, expected two different ports",
+                hint=f"set {_variable(other)} to another port",
+            )
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         given, lacking = ("tlsKey", "tlsCertificate") if settings.tls_key else ("tlsCertificate", "tlsKey")
         raise InvalidInput(

@@ -69,6 +69,8 @@ class Supervisor:
     def _check_ports(self) -> None:
         check_port("GATEWAY", self._settings.gateway)
         check_port("API", self._settings.api)
+        if self._settings.grpc is not None:
+            check_port("GRPC", self._settings.grpc)
 
     def _interrupt(self) -> None:
         self._interrupts += 1
@@ -119,6 +121,8 @@ class Supervisor:
                 said=self._said,
             )
 
+        if self._settings.grpc is not None:
+            check_port("GRPC", self._settings.grpc)  # the workers share it among themselves
         sockets = listeners("GATEWAY", self._settings.gateway, self._settings.workers)
         return Workers(sockets, worker, self._said, stop_limit_s=self._settings.drain_s + STOP_MARGIN_S)
 

@@ -27,9 +27,11 @@ from penstock.gateway.wire.message import Limits
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock, SteadyClock
+from penstock.kit.errors import Unavailable
 from penstock.kit.tasks import end, supervise
 
 if TYPE_CHECKING:
+    from penstock.gateway.grpc.listener import GrpcListener
     from penstock.gateway.telemetry.tracing import Spans
 
 LAST_WORDS_S = 1.0
@@ -42,6 +44,7 @@ PRUNE_S = 1.0
 class GatewaySettings:
     """Where to listen, where the control plane is, who may call, and the bounds.
 
+    `grpc` is where KServe's V2 gRPC is spoken, None: nowhere.
     `listen_fd` is a socket that listens there already and that others may hold too; this worker accepts from it and closes only its own.
     `pepper` keys the hashes of API keys; `peers` is the folder in which the workers of this machine meet, None for a worker
     that is alone. `otlp_endpoint` gets `trace_sample` of the traces; `latest_names` is for the newer GenAI metrics. `upstream_ca` is what engines' certificates are checked against, None: the system's authorities.
@@ -63,6 +66,7 @@ class GatewaySettings:
     access_log: Path | None = None
     access_log_max_bytes: int = 64 << 20
     peers: Path | None = None
+    grpc: tuple[str, int] | None = None
     listen_fd: int | None = None
     drain_s: float = 10.0
     max_in_flight: int = 10_000
@@ -123,6 +127,7 @@ class Worker:
             QuotaPeers(self.state.quota, self._peers, clock) if self._peers is not None else None
         )
         self._server = self.state.server = Server(Pipeline(self.state), settings.limits)
+        self._grpc = _grpc(settings, self.state)
         self._feed = Feed(
             settings.feed_socket, settings.state_file, clock, self.state.apply, self.state.report
         )
@@ -140,6 +145,8 @@ class Worker:
         self._listener = await listen(
             self._server.connection, settings.host, settings.port, fd=settings.listen_fd, tls=context
         )
+        if self._grpc is not None:
+            await self._grpc.start()
         running = {
             "feed": self._feed.run,
             "sweep of slow connections": self._server.sweep,
@@ -155,12 +162,17 @@ class Worker:
 
     async def stop(self) -> None:
         """Take no more connections, let requests end, break off what has not ended in time."""
+        calls = (
+            asyncio.create_task(self._grpc.stop(self._settings.drain_s)) if self._grpc is not None else None
+        )
         self._listener.close()
         await self._server.hand_over(min(HANDOVER_S, self._settings.drain_s))
         if not await self._server.drain(self._settings.drain_s):
             for connection in tuple(self._server.connections):
                 connection.cut()
             await self._server.drain(LAST_WORDS_S)
+        if calls is not None:
+            await calls
 
     async def close(self) -> None:
         """Leave nothing open, and nothing unwritten."""
@@ -174,6 +186,8 @@ class Worker:
         while True:
             await self._clock.sleep(PRUNE_S)
             self.state.pool.prune()
+            if self._grpc is not None:
+                await self._grpc.keep_up()
             if self._certificate is not None:
                 self._certificate.refresh()
 
@@ -190,3 +204,20 @@ def _spans(settings: GatewaySettings, name: str) -> Spans | None:
     from penstock.gateway.telemetry.tracing import Spans  # noqa: PLC0415  0.3 s and 9 MB that only tracing needs
 
     return Spans(settings.otlp_endpoint, instance=name)
+
+
+def _grpc(settings: GatewaySettings, state: State) -> GrpcListener | None:
+    """The port for gRPC, if there shall be one. Raises Unavailable where grpcio is not installed."""
+    if settings.grpc is None:
+        return None
+    try:
+        from penstock.gateway.grpc.listener import GrpcListener  # noqa: PLC0415  only who asks for it has grpcio
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"grpcAddr is set, but {error.name} is not installed",
+            code="no_grpcio",
+            hint="pip install 'penstock[grpc]'",
+        ) from None
+    certificate, key = settings.tls_certificate, settings.tls_key
+    tls = (certificate, key) if certificate is not None and key is not None else None
+    return GrpcListener(state, settings.limits, *settings.grpc, tls=tls)

@@ -77,6 +77,8 @@ class Screen:
         kubeconfig = Home(self._settings.home).kubeconfig
         self.say(f"Penstock is up after {seconds:.1f} s.\n")
         self.say(f"  OpenAI endpoint   {endpoint}")
+        if self._settings.grpc is not None:
+            self.say(f"  V2 over gRPC      {self._settings.grpc}")
         self.say(f"  kubectl           export KUBECONFIG={kubeconfig}")
         self.say(f"  data and logs     {self._settings.home}")
         self.say("  stop              Ctrl-C")
