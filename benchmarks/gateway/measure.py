@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import psutil
 SOURCES = Path(__file__).parent
 CACHE = Path(os.environ.get("PENSTOCK_BENCH_CACHE", Path.home() / ".cache" / "penstock-bench"))
 READY_S = 120.0
+OPEN_S = 30.0
 CPUCLOCK_SCHED = 2
 
 
@@ -173,9 +175,10 @@ class Load:
         """Return once every stream is open; they stay so until the process is ended."""
         process = subprocess.Popen(self.arguments(port), stdout=subprocess.PIPE)
         assert process.stdout is not None
-        if process.stdout.readline() != b"open\n":
+        told, _, _ = select.select([process.stdout], [], [], OPEN_S)
+        if not told or process.stdout.readline() != b"open\n":
             end(process)
-            raise RuntimeError(f"{self.connections} streams could not be opened")
+            raise RuntimeError(f"{self.connections} streams could not be opened within {OPEN_S:g} s")
         return process
 
 
