@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import model, service
 
+from penstock.app.runtimes import shipped_runtimes
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.route_table import DEFAULT_TIMEOUT_S, service_routes
 from penstock.resources.admission import admit
@@ -35,6 +36,7 @@ def pod(
     namespace: str = "default",
     ip: str = "127.1.0.1",
     port: int | None = 9000,
+    ports: tuple[tuple[str, int], ...] = (),
     args: tuple[str, ...] = (),
     annotations: dict[str, str] | None = None,
     deleted: bool = False,
@@ -54,7 +56,8 @@ def pod(
                 {
                     "name": "kserve-container",
                     "args": args,
-                    "ports": [{"containerPort": port}] if port else [],
+                    "ports": [{"name": name, "containerPort": number} for name, number in ports]
+                    or ([{"containerPort": port}] if port else []),
                 }
             ],
         },
@@ -227,6 +230,38 @@ def test_how_the_engine_is_asked_is_on_its_pods() -> None:
     assert (route.metrics_dialect, route.openai_prefix) == ("vllm", "/openai/v1")
     route = only(iris())
     assert (route.metrics_dialect, route.openai_prefix) == ("", "/v1")
+
+
+@pytest.mark.parametrize(
+    ("ports", "http", "grpc"),
+    [
+        ((("http1", 8080), ("grpc", 9000)), 8080, 9000),
+        ((("grpc-predict", 9000), ("http1", 8080)), 8080, 9000),
+        ((("h2c", 9000),), 9000, 9000),  # as KServe's manifests for gRPC alone have it
+        ((("http1", 8080), ("grpc-web", 9000)), 8080, 0),
+        ((("", 8080), ("metrics", 8002)), 8080, 0),
+    ],
+)
+def test_the_name_of_a_port_says_whether_it_speaks_grpc(
+    ports: tuple[tuple[str, int], ...], http: int, grpc: int
+) -> None:
+    [endpoint] = only(iris(), pod("p", ports=ports)).revisions[0].endpoints
+    assert (endpoint.port, endpoint.grpc_port) == (http, grpc)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "protocols"),
+    [
+        ("penstock-vllm", ("openai", "anthropic")),
+        ("penstock-ollama", ("openai", "ollama")),
+        ("penstock-cpu", ("openai", "v1", "v2")),
+    ],
+)
+def test_which_protocols_an_engine_speaks_itself_is_said_by_its_runtime(
+    runtime: str, protocols: tuple[str, ...]
+) -> None:
+    [shipped] = [one for one in shipped_runtimes() if one.metadata.name == runtime]
+    assert only(iris(), pod("p", annotations=shipped.spec.annotations)).protocols == protocols
 
 
 def test_a_transformer_is_the_entry_and_its_predictor_has_a_route_of_its_own() -> None:

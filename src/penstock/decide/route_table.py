@@ -22,7 +22,7 @@ from penstock.contracts.exchange import (
 from penstock.decide.key_tokens import holding
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.rollout import REVISION_LABEL, is_stopped
-from penstock.decide.workload import served_name, serving_port
+from penstock.decide.workload import grpc_port, served_name, serving_port
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
@@ -32,6 +32,9 @@ from penstock.resources.serving import Component, ComponentStatus, InferenceServ
 ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
+PROTOCOLS = "penstock.dev/protocols"
+ANY_ENGINES = ("openai", "v1", "v2")
+"""What is taken for granted where the runtime says nothing."""
 DEFAULT_TIMEOUT_S = 600.0
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -89,15 +92,19 @@ def _route(
         timeout_s=float(component.timeout) if component.timeout else DEFAULT_TIMEOUT_S,
         metrics_dialect=traits.get(METRICS_DIALECT, ""),
         openai_prefix=traits.get(OPENAI_PREFIX, "/v1"),
+        protocols=_listed(traits.get(PROTOCOLS, "")) or ANY_ENGINES,
     )
 
 
 def _aliases(service: InferenceService, engine_model: str) -> tuple[str, ...]:
     """Those that the annotation names, and the engine's own name if it is another than the service's."""
-    text = service.metadata.annotations.get(ALIASES, "")
-    named = [alias for alias in (part.strip() for part in text.split(",")) if alias]
+    named = _listed(service.metadata.annotations.get(ALIASES, ""))
     own = [engine_model] if engine_model not in (service.metadata.name, *named) else []
     return (*named, *own)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
 def _endpoint(pod: Pod, slots: int) -> Endpoint:
@@ -105,6 +112,7 @@ def _endpoint(pod: Pod, slots: int) -> Endpoint:
         name=pod.metadata.name,
         address=pod.status.pod_ip,
         port=serving_port(pod.spec),
+        grpc_port=grpc_port(pod.spec),
         node=pod.spec.node_name,
         slots=slots,
     )

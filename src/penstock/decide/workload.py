@@ -19,6 +19,7 @@ from penstock.kit.patch import strategic_merge
 from penstock.resources.meta import Labels, ObjectMeta
 from penstock.resources.pod import (
     Container,
+    ContainerPort,
     EnvVar,
     Lifecycle,
     LifecycleHandler,
@@ -118,9 +119,20 @@ def main_container(pod: PodSpec) -> Container:
 
 
 def serving_port(pod: PodSpec) -> int:
-    """The port of the main container; KServe's default without one."""
+    """The HTTP port of the main container, its first; KServe's default without one."""
     ports = main_container(pod).ports
-    return ports[0].container_port if ports else DEFAULT_PORT
+    http = [port for port in ports if not speaks_grpc(port)] or ports
+    return http[0].container_port if http else DEFAULT_PORT
+
+
+def grpc_port(pod: PodSpec) -> int:
+    """The port of the main container that speaks gRPC, 0 if there is none."""
+    return next((port.container_port for port in main_container(pod).ports if speaks_grpc(port)), 0)
+
+
+def speaks_grpc(port: ContainerPort) -> bool:
+    """By the port's name, protocol first, as KServe's manifests and Istio's rules have it: `h2c`, `grpc`, `grpc-predict`."""
+    return port.name.partition("-")[0] in ("h2c", "grpc") and not port.name.startswith("grpc-web")
 
 
 def served_name(pod: PodSpec) -> str:
