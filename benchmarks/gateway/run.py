@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -151,6 +153,8 @@ def main() -> None:
     parser.add_argument("--only", help="systems, with commas between")
     parser.add_argument("--cases", help="cases, with commas between; `memory` is one")
     chosen = parser.parse_args()
+    # So that whoever ends the benchmark ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     only = listed(chosen.only, [system.name for system in SYSTEMS])
     wanted = listed(chosen.cases, [*(case.name for case in CASES), "memory"])
     systems = [system for system in SYSTEMS if system.name in only]
