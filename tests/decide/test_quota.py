@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from penstock.contracts.exchange import RateLimit
 from penstock.decide.quota import (
     Bucket,
+    Standing,
     debit,
     prompt_tokens,
     refill,
@@ -122,8 +123,8 @@ def test_the_standing_is_that_of_the_limit_with_the_least_left() -> None:
     wide, narrow = bucket(requests=60, tokens=6000), bucket(requests=6)
     reserve([wide, narrow], 100, 600, 0.0)
     requests, tokens = standing([wide, narrow], 0.0)
-    assert requests == (6, 5, pytest.approx(10.0))
-    assert tokens == (6000, 5400, pytest.approx(6.0))
+    assert requests == Standing(6, 5, pytest.approx(10.0))
+    assert tokens == Standing(6000, 5400, pytest.approx(6.0))
     assert standing([narrow], 0.0)[1] is None
 
 

@@ -10,7 +10,7 @@ from penstock.contracts.exchange import KeyRoute, RateLimit, RouteTable, Service
 from penstock.gateway.call import Call
 from penstock.gateway.paths import Target
 from penstock.gateway.quota import Quota, bucket_id, duration
-from penstock.gateway.wire.message import Request
+from penstock.gateway.wire.message import Head, Request
 from penstock.kit.errors import Exhausted, InvalidInput
 
 JSON = [(b"content-type", b"application/json")]
@@ -50,14 +50,15 @@ def call(of: KeyRoute | None, *, body: bytes = b"x" * 400, model: str = "prod/ll
     path = more.pop("path", "/v1/chat/completions")
     protocol = more.pop("protocol", "openai")
     headers = more.pop("headers", JSON)
-    request = Request(b"POST", path.encode(), headers, body, True, "127.0.0.1")
+    request = Request(Head(b"POST", path.encode(), headers, keep_alive=True), body, "127.0.0.1")
     return Call(
         request,
         cast(Any, None),
         "r",
         0.0,
-        Target(protocol, path=path),
         cast(Any, None),
+        cast(Any, None),
+        Target(protocol, path=path),
         service=service,
         key=of,
         **more,

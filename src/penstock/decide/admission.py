@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from penstock.contracts.exchange import ServiceRoute
+from penstock.decide import routing
 
 Outcome = Literal["run", "wait", "queue_full", "gateway_full", "stopped", "failed"]
 RETRY_FULL_S = 1.0
@@ -17,6 +18,14 @@ class Admission(NamedTuple):
     outcome: Outcome
     message: str = ""
     retry_after_s: float = 0.0
+
+
+RUN = Admission("run")
+
+
+def runs_at_once(service: ServiceRoute, in_flight: int, max_in_flight: int) -> bool:
+    """Whether `admit_request` would say so, whoever waits: the short way for most requests."""
+    return in_flight < max_in_flight and routing.has_endpoint(service)
 
 
 def admit_request(
@@ -36,7 +45,7 @@ def admit_request(
             RETRY_FULL_S,
         )
     if has_endpoint:
-        return Admission("run")
+        return RUN
     name = f"{service.namespace}/{service.name}"
     if service.phase == "Failed":
         return Admission("failed", f"{name} cannot serve: {service.message}", RETRY_FAILED_S)

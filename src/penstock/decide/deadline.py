@@ -9,14 +9,15 @@ HTTP/2 specification: up to eight digits and a unit). The engine is told what is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 HEADERS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms", b"grpc-timeout")
 UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 MAX_DIGITS = 8
 
 
-class Deadline(NamedTuple):
+class Deadline(Struct, frozen=True):
     """`timeout_s` from the request's start; `header` is the one in which the caller gave a time, b"" where none did.
 
     `is_callers` says that it is shorter than the service's own: to miss it says nothing about the engine.

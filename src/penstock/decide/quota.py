@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from penstock.contracts.exchange import RateLimit
 
 Unit = Literal["requests", "tokens"]
@@ -72,7 +74,7 @@ class Refusal(NamedTuple):
         return f"{rate}{asked} the limit is used up for {self.retry_after_s:.3f} s"
 
 
-class Reservation(NamedTuple):
+class Reservation(Struct, frozen=True):
     """What a call holds until it is settled: `tokens` is the whole estimate, `prompt` the part of it that is sure.
 
     `is_shared` says that it was taken from buckets outside of this process.
@@ -84,7 +86,7 @@ class Reservation(NamedTuple):
     is_shared: bool = False
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True):
     """How one unit of the tightest limit stands: `reset_s` until its bucket would be full."""
 
     limit: int

@@ -9,7 +9,8 @@ share of the choices, unless no other endpoint is left.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.kit.hashing import draw
@@ -20,7 +21,7 @@ _FULL = 1 << 32
 _DRAWS = float(1 << 64)
 
 
-class Route(NamedTuple):
+class Route(Struct, frozen=True):
     """The choice, what it rests on, and what would have been chosen instead ("" if nothing)."""
 
     endpoint: Endpoint

@@ -40,7 +40,7 @@ def read(call: Call, names: Names, asked: ModelRequest | None = None) -> Service
     else:
         asked = asked or body.read(request.body)
         call.model = asked.model
-        service = _service(call, names)
+        service = _tagged(call, names) if target.protocol == "ollama" else names.service(asked.model)
         _take(call, asked)
     call.service = service
     if call.dialect is not None:
@@ -48,9 +48,9 @@ def read(call: Call, names: Names, asked: ModelRequest | None = None) -> Service
     return service
 
 
-def _service(call: Call, names: Names) -> ServiceRoute:
+def _tagged(call: Call, names: Names) -> ServiceRoute:
     """Ollama's clients add `:latest` to names without a tag."""
-    if call.target.protocol == "ollama" and call.model.endswith(":latest"):
+    if call.model.endswith(":latest"):
         try:
             return names.service(call.model)
         except NotFound:
@@ -61,7 +61,7 @@ def _service(call: Call, names: Names) -> ServiceRoute:
 def _take(call: Call, asked: ModelRequest) -> None:
     call.streams = asked.stream is True
     call.max_tokens = asked.token_limit
-    call.wants_usage = asked.wants_usage
+    call.wants_usage = call.streams and asked.wants_usage
 
 
 def _translate(call: Call, service: ServiceRoute) -> None:

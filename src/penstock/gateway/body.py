@@ -36,10 +36,8 @@ class ModelRequest(Struct):
     @property
     def token_limit(self) -> int:
         """How many tokens the caller wants at most, 0 where it does not say."""
-        for value in (self.max_completion_tokens, self.max_tokens):
-            if isinstance(value, int) and value > 0:
-                return value
-        return 0
+        value = self.max_completion_tokens or self.max_tokens
+        return value if type(value) is int and value > 0 else 0
 
     @property
     def wants_usage(self) -> bool:
@@ -64,7 +62,7 @@ def read(body: bytes) -> ModelRequest:
         request = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _invalid(_reason(body, error)) from None
-    return _with_a_model(request)
+    return request if type(request.model) is str and request.model else _with_a_model(request)
 
 
 def peek(body: bytes) -> ModelRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.quota import Reservation
@@ -14,8 +14,7 @@ from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.responder import Responder
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """`started`, `first_byte_at` and `last_byte_at` are monotonic times, 0 where that has not happened.
 
     `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was

@@ -9,7 +9,11 @@ caller's own error shape, always with `x-request-id`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
+from penstock.contracts.exchange import ServiceRoute
+from penstock.decide.admission import runs_at_once
 from penstock.gateway import asking, body
 from penstock.gateway.admit import admit
 from penstock.gateway.call import Call
@@ -19,10 +23,12 @@ from penstock.gateway.local import answer
 from penstock.gateway.outgoing import identity
 from penstock.gateway.reading import Reading, read, unread
 from penstock.gateway.state import State
-from penstock.gateway.wire.message import Request
+from penstock.gateway.wire.message import Head, Request
 from penstock.gateway.wire.responder import Responder
 from penstock.kit.eager import in_a_task, run_eagerly
 from penstock.kit.errors import Internal, PlatformError
+
+FAILED = "the gateway failed on this request"
 
 
 class Pipeline:
@@ -35,18 +41,36 @@ class Pipeline:
 
     def __call__(self, request: Request, respond: Responder) -> None:
         """Answer one request, now or later."""
+        state = self._state
         try:
-            reading = self._read(request)
+            reading = self._read(request.head)
         except PlatformError as error:
-            self._refuse(self._call(request, respond, unread(request.head, self._state.names)), error)
+            self._refuse(self._call(request, respond, unread(request.head, state.names)), error)
             return
-        task = run_eagerly(self._run(self._call(request, respond, reading)), self._loop)
-        if task is not None:
-            respond.watch(_Waiting(task), 0.0)
+        call = self._call(request, respond, reading)
+        if reading.target.local is not None:
+            self._later(call, self._answer(call))
+        elif state.quota.waits or asking.is_large(call):
+            self._later(call, self._run(call))
+        else:
+            try:
+                service = asking.read(call, state.names)
+                if service is not reading.cleared:
+                    state.access.check(call.key, service)
+                    reading.cleared = service
+                state.quota.reserve(call)
+                if runs_at_once(service, state.total_in_flight, state.max_in_flight):
+                    self._forward(call)
+                else:
+                    self._later(call, self._wait(call, service))
+            except PlatformError as error:
+                self._refuse(call, error)
+            except Exception:
+                self._refuse(call, Internal(FAILED))
+                raise
 
-    def _read(self, request: Request) -> Reading:
-        state, head = self._state, request.head
-        reading = head.memo
+    def _read(self, head: Head) -> Reading:
+        state, reading = self._state, head.memo
         if (
             not isinstance(reading, Reading)
             or reading.names is not state.names
@@ -58,7 +82,7 @@ class Pipeline:
     def _call(self, request: Request, respond: Responder, reading: Reading) -> Call:
         state = self._state
         trace = state.traces.begin(reading.traceparent, reading.tracestate)
-        call = Call(
+        return Call(
             request,
             respond,
             reading.request_id or trace.id.decode(),
@@ -66,39 +90,49 @@ class Pipeline:
             trace,
             reading,
             reading.target,
+            key=reading.key,
+            dialect=reading.dialect,
         )
-        call.key, call.dialect = reading.key, reading.dialect
-        return call
 
     async def _run(self, call: Call) -> None:
+        """As above, with waits: for a large body to be read, for buckets that are elsewhere. The table may be another meanwhile."""
         state = self._state
+        await in_a_task()
+        asked = await body.read_large(call.request.body) if asking.is_large(call) else None
+        service = asking.read(call, state.names, asked)
+        state.access.check(call.key, service)
+        if state.quota.waits:
+            await state.quota.reserve_async(call)
+        else:
+            state.quota.reserve(call)
+        await self._wait(call, service)
+
+    async def _wait(self, call: Call, service: ServiceRoute) -> None:
+        call.service = await admit(service, call.id, self._state)
+        self._forward(call)
+
+    def _forward(self, call: Call) -> None:
+        Delivery(call, self._state, self._finish, self._refuse).start()
+
+    def _later(self, call: Call, steps: Coroutine[Any, None, None]) -> None:
+        """Go as far as possible now, and the rest of the way in a task."""
+        task = run_eagerly(self._guarded(call, steps), self._loop)
+        if task is not None:
+            call.respond.watch(_Waiting(task), 0.0)
+
+    async def _guarded(self, call: Call, steps: Coroutine[Any, None, None]) -> None:
         try:
-            if call.target.local is not None:
-                await self._answer(call)
-                return
-            if asking.is_large(call):
-                await in_a_task()
-                service = asking.read(call, state.names, await body.read_large(call.request.body))
-            else:
-                service = asking.read(call, state.names)
-            state.access.check(call.key, service)
-            if state.quota.waits:
-                await in_a_task()
-                await state.quota.reserve_async(call)
-            else:
-                state.quota.reserve(call)
-            call.service = await admit(service, call.id, state)
-            Delivery(call, state, self._finish, self._refuse).start()
+            await steps
         except PlatformError as error:
             self._refuse(call, error)
         except asyncio.CancelledError:
-            if state.is_draining:
+            if self._state.is_draining:
                 self._refuse(call, draining())
             else:
                 call.error = "cancelled"
                 self._finish(call)
         except Exception:
-            self._refuse(call, Internal("the gateway failed on this request"))
+            self._refuse(call, Internal(FAILED))
             raise
 
     async def _answer(self, call: Call) -> None:

@@ -16,6 +16,7 @@ from penstock.decide.quota import (
     Bucket,
     Refusal,
     Reservation,
+    Standing,
     debit,
     prompt_tokens,
     reserve,
@@ -37,6 +38,9 @@ GENERATES = ("/completions", "/messages", "/responses", "/chat", "/generate")
 """Paths that end so make text, of a length that the caller need not say."""
 NO_TEXT = (b"base64", b'"input_audio"', b'"images"')
 """Bodies with these carry pictures or sound, whose bytes say little about tokens."""
+
+_LINES = b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+_REQUESTS, _TOKENS = (_LINES % ((unit,) * 3) for unit in (b"requests", b"tokens"))
 
 
 class Quota:
@@ -116,26 +120,23 @@ class Quota:
                 if self.spent is not None:
                     self.spent(bucket, requests, tokens)
 
-    def headers(self, call: Call) -> Headers:
-        """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand now."""
-        buckets = self.buckets_of(call)
+    def lines(self, call: Call) -> bytes:
+        """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand now: header lines, each with its end."""
+        held = call.reservation
+        buckets = held.buckets if held is not None else self.buckets_of(call)
         if not buckets:
-            return []
+            return b""
         requests, tokens = standing(buckets, self._clock.monotonic())
-        headers: Headers = []
-        if requests is not None:
-            headers += (
-                (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
-                (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
-                (b"x-ratelimit-reset-requests", duration(requests.reset_s)),
-            )
-        if tokens is not None:
-            headers += (
-                (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
-                (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
-                (b"x-ratelimit-reset-tokens", duration(tokens.reset_s)),
-            )
-        return headers
+        if requests is None:
+            return b"" if tokens is None else _TOKENS % _told(tokens)
+        return _REQUESTS % _told(requests) + (b"" if tokens is None else _TOKENS % _told(tokens))
+
+    def headers(self, call: Call) -> Headers:
+        """The same, one by one."""
+        return [
+            (name, value)
+            for name, _, value in (line.partition(b": ") for line in self.lines(call).splitlines())
+        ]
 
     def buckets_of(self, call: Call) -> tuple[Bucket, ...]:
         """Those that this call falls under; none if its key has no limits, or no service is known yet."""
@@ -191,6 +192,10 @@ def refused(refusal: Refusal) -> PlatformError:
         hint="send it again after the time in retry-after",
         retry_after_s=refusal.retry_after_s,
     )
+
+
+def _told(stands: Standing) -> tuple[int, int, bytes]:
+    return stands.limit, stands.remaining, duration(stands.reset_s)
 
 
 def duration(seconds: float) -> bytes:

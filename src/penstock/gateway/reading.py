@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from penstock.contracts.exchange import KeyRoute
+from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.deadline import HEADERS as DEADLINES
 from penstock.gateway import access, paths
 from penstock.gateway.access import Access
@@ -34,7 +34,8 @@ _BODYS = frozenset((b"content-type", b"accept", b"accept-encoding", b"anthropic-
 class Reading:
     """`lines` are the header lines for the engine, `translated` those for a translated body. `request_id` is the caller's, "" if there is none.
 
-    `starts` are first lines by endpoint, `who` says who asked, of the peer `peer`.
+    `starts` are first lines by endpoint, `who` says who asked, of the peer `peer`. `cleared` is the service that was last found to be
+    within the key's reach.
     """
 
     names: Names
@@ -52,6 +53,7 @@ class Reading:
     starts: dict[str, bytes] = field(default_factory=dict)
     peer: str = ""
     who: bytes = b""
+    cleared: ServiceRoute | None = None
 
 
 def read(head: Head, names: Names, gate: Access) -> Reading:

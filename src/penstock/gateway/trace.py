@@ -7,9 +7,9 @@ the low half of the trace id as OpenTelemetry's TraceIdRatioBased does, so that 
 from __future__ import annotations
 
 import re
-from binascii import hexlify
-from dataclasses import dataclass
 from random import Random, SystemRandom
+
+from msgspec import Struct
 
 from penstock.gateway.wire.message import Headers
 
@@ -24,8 +24,7 @@ _STATE = re.compile(rb"[ -~\t]*")
 _LOW = 2**64 - 1
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """The part of a trace that is this gateway's. Ids are lower-case hex; `parent` is the caller's span, b"" where the trace begins here.
 
     `traceparent` is for the engine: our span is its parent. `tracestate` is passed on as it came.
@@ -68,9 +67,8 @@ class Traces:
         if found is not None:
             return self._go_on(found, tracestate)
         bits = self._bits(192)
-        ids = hexlify(bits.to_bytes(24, "big"))
         sampled = (bits >> 64) & _LOW < self._bound
-        return Trace(b"00-" + ids[:32] + b"-" + ids[32:] + (b"-01" if sampled else b"-00"), sampled)
+        return Trace(b"00-%032x-%016x-0%d" % (bits >> 64, bits & _LOW, sampled), sampled)
 
     def _go_on(self, found: re.Match[bytes], tracestate: bytes) -> Trace:
         trace, parent, flags = found.groups()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case, in order of arrival."""
 
@@ -91,8 +93,7 @@ class Head:
         return b""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """One request, whole. `peer` is the client's address."""
 
     head: Head
