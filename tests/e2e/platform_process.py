@@ -158,9 +158,10 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def running_platform(home: Path, *arguments: str) -> Iterator[Platform]:
+def running_platform(home: Path, *arguments: str, **environment: str) -> Iterator[Platform]:
     """Started, and afterwards gone with everything that it started."""
     platform = Platform(home)
+    platform.environment |= environment
     try:
         platform.start(*arguments)
         yield platform

@@ -1,0 +1,130 @@
+"""Triton's clients over HTTP and gRPC, tool calls and WebSockets, against a pod that speaks those protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+import tritonclient.grpc as over_grpc
+import tritonclient.http as over_http
+import websockets
+from platform_process import Platform, free_ports, running_platform
+from tritonclient.utils import InferenceServerException
+
+ENGINE = Path(__file__).parent / "scripted_engine.py"
+MESSAGES: list[Any] = [{"role": "user", "content": "Turn on valve 3."}]
+TOOLS: list[Any] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "turn",
+            "parameters": {"type": "object", "properties": {"valve": {"type": "integer"}}},
+        },
+    }
+]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """With gRPC, and the scripted engine as `iris`."""
+    [port] = free_ports(1)
+    ports = [{"containerPort": 8080, "name": "http1"}, {"containerPort": 9000, "name": "grpc"}]
+    container = {"name": "kserve-container", "command": [sys.executable, str(ENGINE)], "ports": ports}
+    probe = {"readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}}
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris"},
+        "spec": {"predictor": {"minReplicas": 1, "containers": [{**container, **probe}]}},
+    }
+    home = tmp_path_factory.mktemp("home")
+    with running_platform(home, "--no-quickstart", PENSTOCK_GRPC_ADDR=f"127.0.0.1:{port}") as running:
+        running.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+        running.wait_ready("iris")
+        yield running
+
+
+def tensor(kind: Any, **how: Any) -> Any:
+    made = kind.InferInput("x", [3], "FP32")
+    made.set_data_from_numpy(np.array([1.0, 2.0, 3.5], np.float32), **how)
+    return made
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritons_http_client_infers_with_binary_tensors_and_with_json(
+    platform: Platform, binary: bool
+) -> None:
+    with over_http.InferenceServerClient(platform.url.removeprefix("http://")) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("iris")
+        assert client.get_model_metadata("iris")["inputs"][0]["name"] == "x"
+        wanted = over_http.InferRequestedOutput("y", binary_data=binary)
+        answer = client.infer(
+            "iris", [tensor(over_http, binary_data=binary)], outputs=[wanted], request_id="7"
+        )
+    assert answer.as_numpy("y").tolist() == [2.0, 4.0, 7.0]
+    assert answer.get_response()["id"] == "7"
+
+
+def test_tritons_grpc_client_infers_and_streams(platform: Platform) -> None:
+    heard: list[Any] = []
+    with over_grpc.InferenceServerClient(platform.environment["PENSTOCK_GRPC_ADDR"]) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("default/iris")
+        answer = client.infer("iris", [tensor(over_grpc)], request_id="7")
+        client.start_stream(lambda result, error: heard.append(error or result.as_numpy("y").tolist()))
+        for _ in range(3):
+            client.async_stream_infer("iris", [tensor(over_grpc)])
+        client.stop_stream()
+        with pytest.raises(InferenceServerException, match="did you mean 'iris'") as caught:
+            client.infer("irsi", [tensor(over_grpc)])
+    assert answer.as_numpy("y").tolist() == [2.0, 4.0, 7.0]
+    assert heard == [[2.0, 4.0, 7.0]] * 3
+    assert caught.value.status() == "StatusCode.NOT_FOUND"
+
+
+def test_a_tool_is_called_and_its_answer_is_used(platform: Platform) -> None:
+    client = openai.OpenAI(base_url=f"{platform.url}/v1", api_key="any", max_retries=0)
+    whole = client.chat.completions.create(model="iris", messages=MESSAGES, tools=TOOLS).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    [call] = whole.message.tool_calls
+    assert json.loads(call.function.arguments) == {"valve": 3}
+    with client.chat.completions.stream(model="iris", messages=MESSAGES, tools=TOOLS) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    assert streamed.tool_calls[0].function.arguments == call.function.arguments
+    told = {"role": "tool", "tool_call_id": call.id, "content": "it is open"}
+    messages = [*MESSAGES, whole.message.to_dict(), told]
+    answer = client.chat.completions.create(model="iris", messages=messages, tools=TOOLS)
+    assert answer.choices[0].message.content == "done: it is open"
+
+
+async def test_a_websocket_under_a_services_path_carries_texts_and_bytes_both_ways(
+    platform: Platform,
+) -> None:
+    url = platform.url.replace("http", "ws", 1)
+    async with websockets.connect(
+        f"{url}/serving/default/iris/ws", subprotocols=["echo"], proxy=None
+    ) as socket:
+        assert socket.subprotocol == "echo"
+        assert json.loads(await socket.recv())["type"] == "session.created"
+        for message in ("hello", b"\x00\xff" * 70_000, ""):
+            await socket.send(message)
+            assert await socket.recv() == message
+        await (await socket.ping())
+    assert socket.close_code == 1000
+
+
+async def test_openais_realtime_client_finds_its_model_by_the_query(platform: Platform) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key="any")
+    async with asyncio.timeout(10), client.realtime.connect(model="iris") as connection:
+        event = await connection.recv()
+        assert (event.type, event.session.model) == ("session.created", "iris")
