@@ -87,12 +87,6 @@ def test_a_read_only_or_full_disk_is_refused(tmp_path: Path, options: str, said:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_public_address_is_refused(tmp_path: Path) -> None:
-    done = up(Platform(tmp_path / "home"), "--gateway-addr", "0.0.0.0:8080")
-    assert done.returncode == 5
-    assert "expected a loopback address" in done.stderr
-
-
 def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
     with running_platform(tmp_path / "home") as platform:
         platform.wait_ready("quickstart")
