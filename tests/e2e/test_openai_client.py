@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import openai
@@ -38,6 +39,26 @@ def test_a_streamed_chat_says_the_same_token_by_token(client: openai.OpenAI) -> 
     assert "".join(texts) == whole.choices[0].message.content
     assert len(texts) > 5
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+async def test_the_asynchronous_client_asks_many_at_once_and_streams(platform: Platform) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{platform.url}/v1", api_key="any", max_retries=0) as client:
+        asked = {"model": "quickstart", "messages": MESSAGES, "temperature": 0}
+        answers = await asyncio.gather(*(client.chat.completions.create(**asked) for _ in range(4)))
+        stream = await client.chat.completions.create(**asked, stream=True)
+        streamed = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+    assert {answer.choices[0].message.content for answer in answers} == {streamed}
+
+
+def test_a_model_that_calls_no_tool_answers_in_words(client: openai.OpenAI) -> None:
+    tool = {"type": "function", "function": {"name": "turn", "parameters": {"type": "object"}}}
+    asked = {"model": "quickstart", "messages": MESSAGES, "tools": [tool]}
+    whole = client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    for choice in (whole, streamed):
+        assert (choice.finish_reason, choice.message.tool_calls) == ("stop", None)
+        assert choice.message.content
 
 
 def test_completions_and_models_answer(client: openai.OpenAI) -> None:

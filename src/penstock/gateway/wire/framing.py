@@ -9,6 +9,8 @@ from penstock.gateway.wire.message import NO_TRAILER, Headers, Limits
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 REQUEST_LINE = re.compile(rb"(?:\r\n)*[A-Z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 """RFC 9112 3, to the letter: llhttp also takes several spaces, no version at all, and other protocols' names."""
+UPGRADES = (b"websocket",)
+"""Protocols that are passed on to engines."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 """RFC 3986 3.2.2 with an optional port."""
 
@@ -63,11 +65,26 @@ def check_head(  # noqa: PLR0912  one look at each header
     return _origin_form(method, target, host)
 
 
-def check_upgrade(headers: Headers) -> None:
-    """Raises Refusal for a body beside Upgrade: llhttp and others do not agree on whose protocol it belongs to."""
-    for name, value in headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
-            raise Refusal(501, "upgrade_with_body", "a request that offers another protocol may have no body")
+def declined(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
+    """The head without its offer to speak another protocol, where it has a body; b"" where it has none.
+
+    RFC 9110 7.8: such an offer may be ignored, and the body is this protocol's, as for a POST of curl's `--http2` and of Java's
+    HttpClient. llhttp takes it for the other one's. Raises Refusal where the offer is one that is taken.
+    """
+    if not any(n == b"transfer-encoding" or (n == b"content-length" and v.strip(b"0")) for n, v in headers):
+        return b""
+    if any(name == b"upgrade" and value.lower() in UPGRADES for name, value in headers):
+        raise Refusal(501, "upgrade_with_body", "a request that offers another protocol may have no body")
+    kept = [
+        b"%b: %b\r\n" % (name, _without_upgrade(value) if name == b"connection" else value)
+        for name, value in headers
+        if name != b"upgrade"
+    ]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version.encode(), b"".join(kept))
+
+
+def _without_upgrade(connection: bytes) -> bytes:
+    return b",".join(part for part in connection.split(b",") if part.strip().lower() != b"upgrade")
 
 
 def check_trailer(name: bytes) -> None:
