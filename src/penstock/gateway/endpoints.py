@@ -92,6 +92,11 @@ class Endpoints:
                 self._probed.discard(name)
                 logger.warning("endpoint %s answers again: its share of requests rises", name)
 
+    @property
+    def are_well(self) -> bool:
+        """Whether none is set aside, and none starts slowly."""
+        return not self._circuits
+
     def set_aside(self) -> Collection[str]:
         """Endpoints that should get no request now: those that are open, and those that are being probed."""
         if not self._circuits:

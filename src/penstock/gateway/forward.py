@@ -16,8 +16,9 @@ from penstock.gateway import outgoing
 from penstock.gateway.call import Call
 from penstock.gateway.dialects.dialect import CallInfo, Translated
 from penstock.gateway.errors import draining
-from penstock.gateway.relay import Collected, Relay, Told, relay_for
+from penstock.gateway.relay import Collected, Relay, Told, is_stream, relay_for
 from penstock.gateway.state import State
+from penstock.gateway.usage import Usage, told_in
 from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
 from penstock.gateway.wire.message import Answer
 from penstock.gateway.wire.tunnel import Tunnel
@@ -28,7 +29,7 @@ class Delivery:
     """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
     __slots__ = ("_call", "_chosen", "_content", "_deadline", "_finish", "_fresh", "_is_over", "_is_paused", "_key", "_refuse",
-                 "_relay", "_service", "_state", "_tried", "_tunnel", "_upstream")  # fmt: skip
+                 "_relay", "_service", "_state", "_tried", "_tunnel", "_upstream", "_usage")  # fmt: skip
 
     def __init__(
         self,
@@ -55,13 +56,14 @@ class Delivery:
         self._chosen: Route | None = None
         self._upstream: Upstream | None = None
         self._relay: Relay | None = None
+        self._usage: Usage | None = None
         self._tunnel: Tunnel | None = None
 
     def start(self) -> None:
         """Send it on its way."""
         state, call = self._state, self._call
-        state.begin(self._key, call.started)
         self._content = outgoing.content(call, self._service)
+        state.begin(self._key, call.started)
         call.respond.watch(self, self._deadline.timeout_s)
         if call.asked is not None and not call.asked.path:
             self._answer_without_engine(call.asked)
@@ -76,6 +78,8 @@ class Delivery:
 
     def _choose(self) -> Route | None:
         ends = self._state.endpoints
+        if ends.are_well:
+            return route(self._service, self._call.id, ends.in_flight, exclude=self._tried)
         return route(
             self._service,
             self._call.id,
@@ -115,6 +119,26 @@ class Delivery:
 
     # from the engine
 
+    def on_whole(self, upstream: Upstream, body: bytes) -> None:
+        """What can be passed on as it is goes in one step; all else is taken as if it came in pieces."""
+        call, state, answer = self._call, self._state, upstream.answer
+        assert answer is not None, "an upstream calls this with one"
+        if call.asked is not None or answer.status in RETRIABLE_STATUS or is_stream(answer):
+            self.on_answer(upstream)
+            if body and self._upstream is upstream:
+                self.on_data(body)
+            if self._upstream is upstream:
+                self.on_complete()
+            return
+        state.endpoints.answered(call.endpoint)
+        call.first_byte_at = state.clock.monotonic()
+        call.chunks = 1
+        self._usage = told_in(body, ollama=call.target.protocol == "ollama")
+        start = outgoing.answer_start(answer, call) + state.quota.lines(call)
+        self._release()
+        call.respond.whole(answer.status, start, body)
+        self._end(failed=answer.status >= 500)
+
     def on_answer(self, upstream: Upstream) -> None:
         call, state, answer = self._call, self._state, upstream.answer
         assert answer is not None, "an upstream calls this with one"
@@ -128,17 +152,19 @@ class Delivery:
             return
         call.first_byte_at = state.clock.monotonic()
         relay = self._relay = relay_for(call, answer, self._info)
-        limits = state.quota.headers(call)
+        self._usage = relay.usage
         if isinstance(relay, Collected):
             return
         if isinstance(relay, Told):
             assert call.dialect is not None
             kept = outgoing.answer_headers(answer, told_anew=True)
             kind = (b"content-type", call.dialect.content_type(True))
+            limits = state.quota.headers(call)
             call.respond.start(answer.status, [*kept, kind, *outgoing.identity(call), *limits])
         else:
             length = None if call.streams else upstream.length
-            call.respond.begin(answer.status, outgoing.answer_start(answer, call), limits, length)
+            start = outgoing.answer_start(answer, call) + state.quota.lines(call)
+            call.respond.begin(answer.status, start, length)
 
     def on_data(self, data: bytes) -> None:
         call, relay = self._call, self._relay
@@ -329,11 +355,10 @@ class Delivery:
 
     def _account(self, *, failed: bool) -> None:
         self._is_over = True
-        call, state, relay = self._call, self._state, self._relay
+        call, state, told = self._call, self._state, self._usage
         now = call.last_byte_at = state.clock.monotonic()
         state.end(self._key, now, failed=failed)
-        if relay is not None:
-            told = relay.usage
+        if told is not None:
             call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens
             call.cached_tokens = told.cached_tokens
 

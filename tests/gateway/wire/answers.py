@@ -34,10 +34,16 @@ class Listener:
         self.answer = Answer()
         self.ended = False
 
+    def on_whole(self, upstream: Upstream, body: bytes) -> None:
+        self.on_answer(upstream)
+        self.on_data(body)
+        self.on_complete()
+
     def on_answer(self, upstream: Upstream) -> None:
         assert not self.answer.status, "two answers"
         assert not self.ended, "an answer after the end"
-        self.answer.status = upstream.status
+        assert upstream.answer is not None
+        self.answer.status = upstream.answer.status
 
     def on_data(self, data: bytes) -> None:
         assert self.answer.status, "a body before the head"

@@ -44,7 +44,13 @@ class CutOff(UpstreamError):
 
 
 class Exchange(Protocol):
-    """Whoever sent a request is told of its answer, in this order: answer, data …, complete; or broken at any point."""
+    """Whoever sent a request is told of its answer, in this order: answer, data …, complete; or broken at any point.
+
+    Most answers come in one piece: then of the whole at once, and nothing else.
+    """
+
+    def on_whole(self, upstream: Upstream, body: bytes) -> None:
+        """All of the answer is there; `upstream` is free again."""
 
     def on_answer(self, upstream: Upstream) -> None:
         """The head is there, and the first piece of the body or its end."""
@@ -86,7 +92,9 @@ class Upstream(asyncio.Protocol):
 
     def send(self, data: bytes, exchange: Exchange, *, is_head: bool = False) -> None:
         """Send a whole request; `exchange` is told of the answer."""
-        self._reset(is_head=is_head)
+        if not self._is_fresh:
+            self._reset()
+        self._skips_body = is_head
         self._exchange = exchange
         self.exchanges += 1
         if self.closed or self.transport.is_closing():
@@ -126,10 +134,9 @@ class Upstream(asyncio.Protocol):
             self.transport.abort()  # an answer that nobody asked for
             return
         if self._is_fresh:
-            self._is_fresh = False
             if self._is_known(data):
-                self._deliver()
                 return
+            self._is_fresh = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -146,17 +153,17 @@ class Upstream(asyncio.Protocol):
 
     def _is_known(self, data: bytes) -> bool:
         """Whether a whole sized answer with a head that came before was taken."""
-        if self._skips_body:
-            return False
         key, answer, start, end = self._known.find(data)
-        if answer is None or len(data) != end:
+        if answer is None or len(data) != end or self._skips_body:
             self._key, self._expected_bytes = key, end - start
             return False
-        self.answer, self.status, self.headers = answer, answer.status, answer.headers
-        self.length = end - start
-        self.reusable = self._complete = True
-        if start < end:
-            self._pieces.append(data[start:])
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None, "data_received has looked"
+        self.answer, self.length = answer, end - start
+        self.reusable = (
+            not self.transport.get_write_buffer_size()
+        )  # else it answered before it had read the request
+        exchange.on_whole(self, data[start:])
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -198,14 +205,16 @@ class Upstream(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 100:
             raise ValueError(f"found status {status:03d}, expected one from 100")
+        if status < 200:
+            self._key = b""
         if status < 200 and status != 101:
             if any(name in _SIZES for name, _ in self.headers):
                 raise ValueError("an interim answer has no body")
             self.headers = []
             return
-        self.status = status
+        self.status, self.length = status, None
         if status in (204, 304) or self._skips_body:
-            self._complete = self._skips_body
+            self._complete, self._key = self._skips_body, b""
             self.answer = Answer(status, self.headers)
             for name, value in self.headers:
                 if name == b"content-length":
@@ -219,12 +228,15 @@ class Upstream(asyncio.Protocol):
                 sized = True
                 self.length = int(value) if name == b"content-length" else None
         self._until_close = not sized
+        if self.length is None:
+            self._key = b""
         self.answer = Answer(status, self.headers)
 
     def on_body(self, data: bytes) -> None:
         if self._skips_body:
             return
-        self._body_bytes += len(data)
+        if self._key:
+            self._body_bytes += len(data)
         self._pieces.append(data)
 
     def on_message_complete(self) -> None:
@@ -238,8 +250,7 @@ class Upstream(asyncio.Protocol):
 
     def _remember(self) -> None:
         """Sized answers with a body, or without one because it is empty."""
-        is_sized = any(name == b"content-length" for name, _ in self.headers)
-        if is_sized and self.answer is not None and self._body_bytes == self._expected_bytes:
+        if self.answer is not None and self._body_bytes == self._expected_bytes:
             self._known.add(self._key, self.answer, self._fields)
 
     # what the exchange is told
@@ -273,10 +284,10 @@ class Upstream(asyncio.Protocol):
                 CutOff(message) if self._answered else NoAnswer(message, reused=self.exchanges > 1)
             )
 
-    def _reset(self, *, is_head: bool) -> None:
+    def _reset(self) -> None:
+        """As before the first answer that the parser saw."""
         self.status = 0
         self.headers, self.trailers, self._pieces = [], [], []
         self.reusable = self._answered = self._complete = self._until_close = False
-        self._skips_body = is_head
         self._head_bytes = self._fields = self._body_bytes = 0
-        self._is_fresh, self._key, self.answer, self.length = True, b"", None, None
+        self._is_fresh, self._key, self.answer = True, b"", None

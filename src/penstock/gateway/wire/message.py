@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar
@@ -35,11 +34,14 @@ NO_TRAILER = HOP_BY_HOP | {
     b"set-cookie",
 }
 """RFC 9110 6.5.1: fields that frame, route or authenticate a message may not come after it."""
-MAX_KNOWN = 1024
+MAX_KNOWN, MAX_KNOWN_BYTES = 1024, 8192
+"""How many heads are remembered, and how long one may be."""
 MIN_HEAD_BYTES = 18
 """`GET / HTTP/1.1` with its end of line, and the empty line: what is shorter is none."""
 H = TypeVar("H")
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})\r\n")
+MAX_DIGITS = 18
+_LENGTH, _LOWER_LENGTH = b"\r\nContent-Length: ", b"\r\ncontent-length: "
+"""As clients write it; a head that has it otherwise is found only as it is to the byte."""
 _NAMES_NOTHING = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 
 _STATUS_LINES = {
@@ -126,6 +128,11 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
+def lines(headers: Headers) -> bytes:
+    """Header lines, each with its end."""
+    return b"".join([b"%b: %b\r\n" % item for item in headers])
+
+
 class Known(Generic[H]):
     """Heads that have been parsed, by their bytes without the digits of Content-Length. All of a message is found in one piece.
 
@@ -141,18 +148,24 @@ class Known(Generic[H]):
         end = data.find(b"\r\n\r\n") + 4
         if end < MIN_HEAD_BYTES:
             return b"", None, 0, 0
-        match = _LENGTH.search(data, 0, end)
-        if match is None:
-            key, length = data[:end], 0
-        else:
-            first, last = match.span(1)
-            # NUL, which no head may hold: without it the key would be the head whose Content-Length is empty
-            key, length = data[:first] + b"\0" + data[last:end], int(data[first:last])
-        return key, self._heads.get(key), end, end + length
+        first = data.rfind(_LENGTH, 0, end)
+        if first < 0:
+            first = data.rfind(_LOWER_LENGTH, 0, end)
+        if first < 0:
+            key = data[:end]
+            return key, self._heads.get(key), end, end
+        first += len(_LENGTH)
+        last = data.find(b"\r", first)
+        digits = data[first:last]
+        if not digits.isdigit() or last - first > MAX_DIGITS:
+            return b"", None, 0, 0
+        # NUL, which no head may hold: without it the key would be the head whose Content-Length is empty
+        key = b"%b\0%b" % (data[:first], data[last:end])
+        return key, self._heads.get(key), end, end + int(digits)
 
     def add(self, key: bytes, head: H, fields: int) -> None:
         """`fields` is how many header fields the parser saw: one head, and nothing else, has so many lines."""
-        if key.count(b"\r\n") != fields + 2:
+        if len(key) > MAX_KNOWN_BYTES or key.count(b"\r\n") != fields + 2:
             return
         if len(self._heads) >= MAX_KNOWN:
             self._heads.clear()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from penstock.gateway.wire.message import NO_TRAILER, Headers, Request, status_line
+from penstock.gateway.wire.message import NO_TRAILER, Headers, Request, lines, status_line
 from penstock.gateway.wire.tunnel import Tunnel
+
+_BODILESS = (204, 304)
+_CLOSE = b"connection: close\r\n\r\n"
 
 
 class Watcher(Protocol):
@@ -95,20 +98,30 @@ class Responder:
 
     def send(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole response."""
-        self.start(status, headers, len(body))
-        self.write(body)
-        self.end()
+        self.whole(status, status_line(status) + lines(headers), body)
+
+    def whole(self, status: int, start: bytes, body: bytes) -> None:
+        """A whole response, in one write. `start` is as in `begin`."""
+        self.started = self.ended = True
+        self.status = status
+        connection, transport = self.connection, self._transport
+        if not transport.is_closing():
+            size = len(body)
+            if self._no_body or status in _BODILESS:
+                body = b""
+            self.sent_bytes = len(body)
+            end = b"\r\n" if self.keeps_alive and not connection.is_ending else _CLOSE
+            transport.write(b"%bcontent-length: %d\r\n%b%b" % (start, size, end, body))
+        connection.finished()
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         """The head; `headers` are end-to-end ones, `length` is that of the body, None if it is not known."""
-        self.begin(status, status_line(status), headers, length)
+        self.begin(status, status_line(status) + lines(headers), length)
 
-    def begin(self, status: int, start: bytes, headers: Headers, length: int | None) -> None:
-        """As `start`, where status line and most header lines are at hand; `length` is that of the body, None if it is not known."""
+    def begin(self, status: int, start: bytes, length: int | None) -> None:
+        """As `start`, of status line and header lines, each with its end."""
         self.started, self.status = True, status
-        if headers:
-            start += b"".join([b"%b: %b\r\n" % item for item in headers])
-        self._no_body = self._no_body or status in (204, 304)
+        self._no_body = self._no_body or status in _BODILESS
         if length is not None:
             start += b"content-length: %d\r\n" % length
         elif not self._no_body:
@@ -118,7 +131,7 @@ class Responder:
             else:
                 self.keeps_alive = False
         lasts = self.keeps_alive and not self.connection.is_ending
-        self._head = start + (b"\r\n" if lasts else b"connection: close\r\n\r\n")
+        self._head = start + (b"\r\n" if lasts else _CLOSE)
 
     def write(self, data: bytes) -> None:
         """A piece of the body, passed on at once and as it is."""
@@ -161,12 +174,10 @@ class Responder:
     def upgrade(self, headers: Headers) -> None:
         """Switch protocols; from here on the connection's bytes belong to a Tunnel."""
         self.started, self.status, self.ended = True, 101, True
-        fields = b"".join(b"%b: %b\r\n" % item for item in headers)
-        self._transport.write(status_line(101) + fields + b"\r\n")
+        self._transport.write(status_line(101) + lines(headers) + b"\r\n")
 
 
 def _last_chunk(trailers: Headers | None) -> bytes:
     if not trailers:
         return b"0\r\n\r\n"
-    fields = b"".join(b"%b: %b\r\n" % item for item in trailers if item[0] not in NO_TRAILER)
-    return b"0\r\n" + fields + b"\r\n"
+    return b"0\r\n" + lines([item for item in trailers if item[0] not in NO_TRAILER]) + b"\r\n"
