@@ -25,9 +25,6 @@ LINGER_S = 2.0
 """How long a refused client may go on sending, so that it reads the answer before the connection is reset."""
 FLUSH_S = 30.0
 """How long a client may take to read the rest of its last answer."""
-MAX_CHUNK_OVERHEAD = 16
-"""Bytes of framing per byte of body: a chunk of one byte has six, an extension of a kilobyte serves nobody."""
-_HEAD, _BODY, _TRAILER = range(3)
 
 
 class Listener(Shared, Protocol):
@@ -57,10 +54,8 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self._responder: Responder | None = None
         self._refusal: Refusal | None = None
-        self._advancing = self._reading_paused = self._open_message = self._expects = self._is_deaf = False
-        self._request_bytes = self._overhead_bytes = 0
-        self._line = self._key = self._declined = b""
-        self._expected_bytes = 0
+        self._advancing = self._reading_paused = self._is_deaf = False
+        self._request_bytes = 0
         self.tunnel: Tunnel | None = None
         self.is_lost = self.is_write_paused = False
         self.deadline = self._loop.time() + self._limits.idle_s
@@ -176,9 +171,7 @@ class Connection(asyncio.Protocol):
         """The response is complete, or given up."""
         responder, self._responder = self._responder, None
         assert responder is not None
-        responder.watcher = (
-            None  # or all three would be a cycle, which only the collector of garbage could free
-        )
+        responder.watcher = None  # or all three would be a cycle, for the collector of garbage
         self._server.buffered_bytes -= self._request_bytes
         self._request_bytes = 0
         if self.is_lost:
