@@ -15,6 +15,7 @@ import pytest
 import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
 import websockets
+from client_page import run
 from platform_process import Platform, free_ports, running_platform
 from tritonclient.utils import InferenceServerException
 
@@ -128,3 +129,15 @@ async def test_openais_realtime_client_finds_its_model_by_the_query(platform: Pl
     async with asyncio.timeout(10), client.realtime.connect(model="iris") as connection:
         event = await connection.recv()
         assert (event.type, event.session.model) == ("session.created", "iris")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("Triton over HTTP", "[2. 4. 7.]"),
+        ("Triton over gRPC", "[2. 4. 7.]"),
+        ("WebSockets", "session.created"),
+    ],
+)
+def test_what_the_page_about_clients_prints_works(platform: Platform, section: str, said: str) -> None:
+    assert said in run(platform, section)

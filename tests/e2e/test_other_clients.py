@@ -52,6 +52,7 @@ def test_ollamas_client_lists_and_chats(platform: Platform) -> None:
     with ollama.Client(host=platform.url, trust_env=False) as client:
         assert "quickstart" in [model.model for model in client.list().models]
         assert client.chat("quickstart:latest", MESSAGES).message.content.startswith(ANSWER)
+        assert "completion" in client.show("quickstart").capabilities
         lines = list(client.chat("quickstart", MESSAGES, stream=True))
         assert client.generate("quickstart", QUESTION).response.startswith(ANSWER)
         with pytest.raises(ollama.ResponseError, match="did you mean 'quickstart'"):
