@@ -142,11 +142,11 @@ class Worker:
         if self._quota_peers is not None:
             await self._quota_peers.join()
         settings = self._settings
+        if self._grpc is not None:
+            await self._grpc.start()
         self._listener = await listen(
             self._server.connection, settings.host, settings.port, fd=settings.listen_fd, tls=context
         )
-        if self._grpc is not None:
-            await self._grpc.start()
         running = {
             "feed": self._feed.run,
             "sweep of slow connections": self._server.sweep,

@@ -32,6 +32,8 @@ class End(NamedTuple):
     metadata: metadata.Metadata
 
 
+UNWRITTEN = "Internal error from Core"
+"""What grpcio says of a call whose connection ended while it was writing."""
 NO_END = End(StatusCode.UNAVAILABLE, "", ())
 """Of an attempt that never reached its engine."""
 
@@ -155,11 +157,14 @@ class Attempt:
                 call.chunks += 1
                 call.respond.sent_bytes += len(message)
                 await self._context.write(message)
-        code = await upstream.code()
+        code, details = await upstream.code(), await upstream.details() or ""
+        is_lost = self._engines.is_broken(channel)
+        if code is StatusCode.INTERNAL and details == UNWRITTEN:
+            code, details, is_lost = StatusCode.UNAVAILABLE, "the engine closed the connection", True
         if code is StatusCode.DEADLINE_EXCEEDED and self._left_s() <= 0.0:
             raise self._late()
         trailing = metadata.onward(metadata.headers(await upstream.trailing_metadata()))
-        end = End(code, await upstream.details() or "", trailing)
+        end = End(code, details, trailing)
         call.respond.status = metadata.http_status(code)
         if code is not StatusCode.UNAVAILABLE:
             state.endpoints.answered(call.endpoint)
@@ -167,7 +172,7 @@ class Attempt:
             state.endpoints.failed(call.endpoint, "cut_off")
             call.error = "upstream_cut_off"
         else:
-            return "no_answer" if self._engines.is_broken(channel) else "status_503", end
+            return "no_answer" if is_lost else "status_503", end
         return None, end
 
     def _late(self) -> DeadlineExceeded:

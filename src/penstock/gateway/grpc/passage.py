@@ -143,7 +143,7 @@ class Passage:
                 message = await self._inbox.next()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"no message came within {self._limits.body_s:g} s", code="body_timeout"
+                f"no message came within {self._limits.body_s:g} s", code="request_timeout"
             ) from None
         if message is None:
             raise InvalidInput("the call ended without a message", code="bad_message")
