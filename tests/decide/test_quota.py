@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from penstock.contracts.exchange import RateLimit
 from penstock.decide.quota import (
     Bucket,
+    Reservation,
     Standing,
     debit,
     prompt_tokens,
     refill,
     reserve,
     reserved,
+    settle,
     standing,
     used_tokens,
 )
@@ -117,6 +119,28 @@ def test_tokens_count_as_told_or_stay_as_reserved(told: tuple[int, int], used: i
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4096, 1024)])
 def test_a_prompt_is_estimated_by_its_bytes_rounded_up(size: int, tokens: int) -> None:
     assert prompt_tokens(size) == tokens
+
+
+@given(
+    tokens=st.integers(0, 20_000),
+    used=st.integers(0, 20_000),
+    requests=st.sampled_from([0, -1]),
+    limits=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 6000)), min_size=1, max_size=3),
+    later=st.floats(0, 90),
+)
+def test_settling_is_the_debit_of_the_difference(
+    tokens: int, used: int, requests: int, limits: list[tuple[int, int]], later: float
+) -> None:
+    one = [bucket(requests=r, tokens=t) for r, t in limits]
+    other = [bucket(requests=r, tokens=t) for r, t in limits]
+    if reserve(one, 0, tokens, 0.0) is None:
+        assert reserve(other, 0, tokens, 0.0) is None
+        settle(Reservation(tuple(one), 0, tokens), requests, used, later)
+        for b in other:
+            debit(b, requests, used - reserved(b, tokens), later)
+        assert [(b.requests, b.tokens, b.at) for b in one] == [
+            (pytest.approx(b.requests), pytest.approx(b.tokens), b.at) for b in other
+        ]
 
 
 def test_the_standing_is_that_of_the_limit_with_the_least_left() -> None:

@@ -159,6 +159,19 @@ def debit(bucket: Bucket, requests: float, tokens: float, now: float) -> None:
     bucket.tokens = level if level < bucket.max_tokens else bucket.max_tokens
 
 
+def settle(held: Reservation, requests: float, used: int, now: float) -> None:
+    """Exchange what is held for what was used: as `debit` of the difference, from every bucket."""
+    for bucket in held.buckets:
+        if bucket.at < now:
+            refill(bucket, now)
+        most = bucket.max_tokens
+        level = bucket.tokens + (held.tokens if held.tokens < most else most) - used
+        bucket.tokens = level if level < most else most
+        if requests:
+            level = bucket.requests - requests
+            bucket.requests = level if level < bucket.max_requests else bucket.max_requests
+
+
 def used_tokens(prompt: int, told_prompt: int, told_completion: int) -> int | None:
     """The tokens of a call as the engine told them (-1: it did not); None: it told nothing, what was reserved stays taken."""
     if told_prompt < 0 and told_completion < 0:
@@ -171,7 +184,8 @@ def standing(buckets: Sequence[Bucket], now: float) -> tuple[Standing | None, St
     """Requests and tokens, each of the limit that has the least left; None where nothing limits them."""
     requests = tokens = buckets[0]
     for bucket in buckets:
-        refill(bucket, now)
+        if bucket.at < now:
+            refill(bucket, now)
         if bucket.requests < requests.requests:
             requests = bucket
         if bucket.tokens < tokens.tokens:

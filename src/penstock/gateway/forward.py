@@ -131,13 +131,14 @@ class Delivery:
                 self.on_complete()
             return
         state.endpoints.answered(call.endpoint)
-        call.first_byte_at = state.clock.monotonic()
+        now = call.first_byte_at = state.clock.monotonic()
         call.chunks = 1
         self._usage = told_in(body, ollama=call.target.protocol == "ollama")
         start = outgoing.answer_start(answer, call) + state.quota.lines(call)
         self._release()
         call.respond.whole(answer.status, start, body)
-        self._end(failed=answer.status >= 500)
+        self._account(now, failed=answer.status >= 500)
+        self._finish(call)
 
     def on_answer(self, upstream: Upstream) -> None:
         call, state, answer = self._call, self._state, upstream.answer
@@ -296,7 +297,7 @@ class Delivery:
         self._end(failed=True)
 
     def _give_up(self, error: PlatformError) -> None:
-        self._account(failed=True)
+        self._account(self._state.clock.monotonic(), failed=True)
         self._refuse(self._call, error)
 
     def _send_collected(self, relay: Collected, upstream: Upstream, body: bytes) -> None:
@@ -350,13 +351,13 @@ class Delivery:
                 self._state.pool.give(upstream)
 
     def _end(self, *, failed: bool) -> None:
-        self._account(failed=failed)
+        self._account(self._state.clock.monotonic(), failed=failed)
         self._finish(self._call)
 
-    def _account(self, *, failed: bool) -> None:
+    def _account(self, now: float, *, failed: bool) -> None:
         self._is_over = True
         call, state, told = self._call, self._state, self._usage
-        now = call.last_byte_at = state.clock.monotonic()
+        call.last_byte_at = now
         state.end(self._key, now, failed=failed)
         if told is not None:
             call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens

@@ -50,17 +50,17 @@ class Pipeline:
         call = self._call(request, respond, reading)
         if reading.target.local is not None:
             self._later(call, self._answer(call))
-        elif state.quota.waits or asking.is_large(call):
+        elif state.quota.waits or (len(request.body) > body.LARGE_BYTES and asking.is_large(call)):
             self._later(call, self._run(call))
         else:
             try:
                 service = asking.read(call, state.names)
                 if service is not reading.cleared:
                     state.access.check(call.key, service)
-                    reading.cleared = service
-                state.quota.reserve(call)
+                    reading.cleared, reading.buckets = service, state.quota.buckets_of(call)
+                state.quota.take(call, reading.buckets)
                 if runs_at_once(service, state.total_in_flight, state.max_in_flight):
-                    self._forward(call)
+                    Delivery(call, state, self._finish, self._refuse).start()
                 else:
                     self._later(call, self._wait(call, service))
             except PlatformError as error:
@@ -109,9 +109,6 @@ class Pipeline:
 
     async def _wait(self, call: Call, service: ServiceRoute) -> None:
         call.service = await admit(service, call.id, self._state)
-        self._forward(call)
-
-    def _forward(self, call: Call) -> None:
         Delivery(call, self._state, self._finish, self._refuse).start()
 
     def _later(self, call: Call, steps: Coroutine[Any, None, None]) -> None:

@@ -16,11 +16,10 @@ from penstock.decide.quota import (
     Bucket,
     Refusal,
     Reservation,
-    Standing,
-    debit,
     prompt_tokens,
     reserve,
     reserved,
+    settle,
     standing,
     used_tokens,
 )
@@ -84,7 +83,10 @@ class Quota:
 
     def reserve(self, call: Call) -> None:
         """Take what the call is thought to need. Raises Exhausted, or InvalidInput where it can never be had."""
-        buckets = self.buckets_of(call)
+        self.take(call, self.buckets_of(call))
+
+    def take(self, call: Call, buckets: tuple[Bucket, ...]) -> None:
+        """`reserve`, where it is known which buckets the call falls under."""
         if not buckets:
             return
         prompt, tokens = estimate(call)
@@ -113,23 +115,26 @@ class Quota:
         ended = outcome(call, held)
         if ended is not None:
             requests, used = ended
-            now = self._clock.monotonic()
-            for bucket in held.buckets:
-                tokens = used - reserved(bucket, held.tokens)
-                debit(bucket, requests, tokens, now)
-                if self.spent is not None:
-                    self.spent(bucket, requests, tokens)
+            settle(held, requests, used, call.last_byte_at or self._clock.monotonic())
+            if self.spent is not None:
+                for bucket in held.buckets:
+                    self.spent(bucket, requests, used - reserved(bucket, held.tokens))
 
     def lines(self, call: Call) -> bytes:
-        """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand now: header lines, each with its end."""
+        """OpenAI's `x-ratelimit-*` of the tightest limits that hold for this call, as they stand when it is answered: header lines, each
+        with its end.
+        """
         held = call.reservation
         buckets = held.buckets if held is not None else self.buckets_of(call)
         if not buckets:
             return b""
-        requests, tokens = standing(buckets, self._clock.monotonic())
-        if requests is None:
-            return b"" if tokens is None else _TOKENS % _told(tokens)
-        return _REQUESTS % _told(requests) + (b"" if tokens is None else _TOKENS % _told(tokens))
+        requests, tokens = standing(buckets, call.first_byte_at or self._clock.monotonic())
+        told = b""
+        if requests is not None:
+            told = _REQUESTS % (requests.limit, requests.remaining, duration(requests.reset_s))
+        if tokens is not None:
+            told += _TOKENS % (tokens.limit, tokens.remaining, duration(tokens.reset_s))
+        return told
 
     def headers(self, call: Call) -> Headers:
         """The same, one by one."""
@@ -192,10 +197,6 @@ def refused(refusal: Refusal) -> PlatformError:
         hint="send it again after the time in retry-after",
         retry_after_s=refusal.retry_after_s,
     )
-
-
-def _told(stands: Standing) -> tuple[int, int, bytes]:
-    return stands.limit, stands.remaining, duration(stands.reset_s)
 
 
 def duration(seconds: float) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.deadline import HEADERS as DEADLINES
+from penstock.decide.quota import Bucket
 from penstock.gateway import access, paths
 from penstock.gateway.access import Access
 from penstock.gateway.dialects.dialect import Dialect
@@ -35,7 +36,7 @@ class Reading:
     """`lines` are the header lines for the engine, `translated` those for a translated body. `request_id` is the caller's, "" if there is none.
 
     `starts` are first lines by endpoint, `who` says who asked, of the peer `peer`. `cleared` is the service that was last found to be
-    within the key's reach.
+    within the key's reach, `buckets` are those of the limits that hold for it.
     """
 
     names: Names
@@ -54,6 +55,7 @@ class Reading:
     peer: str = ""
     who: bytes = b""
     cleared: ServiceRoute | None = None
+    buckets: tuple[Bucket, ...] = ()
 
 
 def read(head: Head, names: Names, gate: Access) -> Reading:

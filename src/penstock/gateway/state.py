@@ -29,17 +29,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Load:
-    """One service's requests: in flight now, the area under that over time, and what began and failed since the last report."""
+    """One service's requests since the last report: how many are in flight, how many began and failed.
 
+    `area_s` is what those that ended took, less what passed before those that began did: with what those in flight have taken since the
+    report it is the area under their number.
+    """
+
+    since: float
     in_flight: int = 0
-    area: float = 0.0
-    changed_at: float = 0.0
+    area_s: float = 0.0
     requests: int = 0
     failures: int = 0
-
-    def account(self, now: float) -> None:
-        self.area += self.in_flight * (now - self.changed_at)
-        self.changed_at = now
 
 
 class State:
@@ -117,8 +117,8 @@ class State:
         """A request of this service is under way."""
         load = self._loads.get(key)
         if load is None:
-            load = self._loads[key] = _Load(changed_at=now)
-        load.account(now)
+            load = self._loads[key] = _Load(now)
+        load.area_s -= now - load.since
         load.in_flight += 1
         load.requests += 1
         self.total_in_flight += 1
@@ -127,7 +127,7 @@ class State:
     def end(self, key: Id, now: float, *, failed: bool) -> None:
         """It ended."""
         load = self._loads[key]
-        load.account(now)
+        load.area_s += now - load.since
         load.in_flight -= 1
         load.failures += failed
         self.total_in_flight -= 1
@@ -138,13 +138,13 @@ class State:
         waiting, now = self.activator.waiting, self.clock.monotonic()
         services = []
         for key in sorted({*self._loads, *waiting}):
-            load = self._loads.get(key) or _Load(changed_at=now)
-            load.account(now)
+            load = self._loads.get(key) or _Load(now)
+            area_s = load.area_s + load.in_flight * (now - load.since)
             services.append(
                 ServiceDemand(
                     namespace=key[0],
                     name=key[1],
-                    in_flight=load.area / window_s if window_s > 0 else 0.0,
+                    in_flight=area_s / window_s if window_s > 0 else 0.0,
                     waiting=waiting.get(key, 0),
                     requests=load.requests,
                     failures=load.failures,
@@ -152,7 +152,7 @@ class State:
                 )
             )
             if load.in_flight:
-                self._loads[key] = _Load(in_flight=load.in_flight, changed_at=now)
+                self._loads[key] = _Load(now, load.in_flight)
             else:
                 self._loads.pop(key, None)
         return DemandReport(

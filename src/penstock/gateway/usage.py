@@ -70,9 +70,10 @@ class Usage:
             return
         for match in _USAGE.finditer(data, place):
             try:
-                self._take(_DECODER.decode(match[1]))
+                told = _DECODER.decode(match[1])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
+            self._take(told)
 
     def read_eval(self, data: bytes) -> None:
         """Take in Ollama's counts."""

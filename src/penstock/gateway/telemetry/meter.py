@@ -58,17 +58,22 @@ class Meter:
             self._tokens(call, rows, known=known)
 
     def _tokens(self, call: Call, rows: _Rows, *, known: bool) -> None:
-        prompt, completion, cached = call.prompt_tokens, call.completion_tokens, call.cached_tokens
-        prompt, completion, cached = (
-            prompt if prompt > 0 else 0,
-            completion if completion > 0 else 0,
-            cached if cached > 0 else 0,
-        )
+        prompt = call.prompt_tokens if call.prompt_tokens > 0 else 0
+        completion = call.completion_tokens if call.completion_tokens > 0 else 0
+        cached = call.cached_tokens if call.cached_tokens > 0 else 0
         if known:
             tokens = rows.tokens
             if tokens is None:
                 tokens = rows.tokens = _TokenRows(rows.model, self._telemetry)
-            tokens.add(prompt, completion, cached)
+            row = tokens.input
+            row[bisect_left(_TOKENS, prompt)] += 1
+            row[-1] += prompt
+            row = tokens.output
+            row[bisect_left(_TOKENS, completion)] += 1
+            row[-1] += completion
+            if tokens.counters:
+                for counter, count in zip(tokens.counters, (prompt, completion, cached), strict=True):
+                    counter[0] += count
         if call.key is not None:
             found = self._keys.get(call.key.id) or self._key_rows(call.key)
             found.requests[0] += 1
@@ -167,18 +172,6 @@ class _TokenRows:
         self.counters = [
             telemetry.counters[part].row(*model, names.MODALITY) for part in used if telemetry.counters
         ]
-
-    def add(self, prompt: int, completion: int, cached: int) -> None:
-        """One request's."""
-        row = self.input
-        row[bisect_left(_TOKENS, prompt)] += 1
-        row[-1] += prompt
-        row = self.output
-        row[bisect_left(_TOKENS, completion)] += 1
-        row[-1] += completion
-        if self.counters:
-            for counter, count in zip(self.counters, (prompt, completion, cached), strict=True):
-                counter[0] += count
 
 
 class _KeyRows:

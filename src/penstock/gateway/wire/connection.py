@@ -78,8 +78,12 @@ class Connection(asyncio.Protocol):
         elif self._responder is not None:
             self._hold(data)
         elif not self._is_deaf and not self.is_lost:
-            self._read(data)
-            if self._responder is None:
+            found = self._reader.known(data)
+            if found is not None:
+                request, self._held = found
+                self._start(request)
+            else:
+                self._feed(data)
                 self._advance()
 
     def eof_received(self) -> bool:
@@ -112,15 +116,9 @@ class Connection(asyncio.Protocol):
         if self._responder is None:
             self.deadline = self._loop.time() + within_s
 
-    def _read(self, data: bytes) -> None:
-        reader = self._reader
-        found = reader.known(data)
-        if found is not None:
-            request, self._held = found
-            self._start(request)
-            return
+    def _feed(self, data: bytes) -> None:
         try:
-            rest = reader.feed(data)
+            rest = self._reader.feed(data)
         except Refusal as refusal:
             self._refuse(refusal)
         else:
@@ -149,12 +147,11 @@ class Connection(asyncio.Protocol):
                 if self._reading_paused:
                     self._reading_paused = False
                     self.transport.resume_reading()
-                self._read(data)
+                self._feed(data)
             else:
                 break
         self._advancing = False
-        if reader.is_waited_for and self._responder is None and self._refusal is None:
-            reader.asked_on()
+        if reader.expects and self._responder is None and self._refusal is None and reader.ask_on():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _start(self, request: Request) -> None:
@@ -179,9 +176,9 @@ class Connection(asyncio.Protocol):
         if not responder.keeps_alive or self._server.draining:
             self._close()
             return
-        reader = self._reader
-        self.deadline = self._loop.time() + (self._limits.head_s if reader.is_amid else self._limits.idle_s)
-        if self._held or reader.ready or reader.is_waited_for or self._refusal is not None:
+        reader, limits = self._reader, self._limits
+        self.deadline = self._loop.time() + (limits.head_s if reader.is_open else limits.idle_s)
+        if self._held or reader.ready or reader.expects or self._refusal is not None:
             self._advance()
 
     @property

@@ -41,6 +41,7 @@ MIN_HEAD_BYTES = 18
 H = TypeVar("H")
 MAX_DIGITS = 18
 _LENGTH, _LOWER_LENGTH = b"\r\nContent-Length: ", b"\r\ncontent-length: "
+_NAME_BYTES = len(_LENGTH)
 """As clients write it; a head that has it otherwise is found only as it is to the byte."""
 _NAMES_NOTHING = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 
@@ -154,7 +155,7 @@ class Known(Generic[H]):
         if first < 0:
             key = data[:end]
             return key, self._heads.get(key), end, end
-        first += len(_LENGTH)
+        first += _NAME_BYTES
         last = data.find(b"\r", first)
         digits = data[first:last]
         if not digits.isdigit() or last - first > MAX_DIGITS:

@@ -25,7 +25,7 @@ class Pool:
         """`tls` verifies engines that speak HTTPS; the system's authorities by default."""
         self._idle: dict[Address, deque[Upstream]] = {}
         self._tls = tls
-        self._known: Known[Answer] = Known()
+        self.known: Known[Answer] = Known()
         self._connecting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -98,7 +98,7 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, upstream = await self._loop.create_connection(
-                    lambda: Upstream(address, self._known), *address, ssl=self._context() if is_tls else None
+                    lambda: Upstream(address, self.known), *address, ssl=self._context() if is_tls else None
                 )
         except TimeoutError:
             failed(NotSent(f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s"))

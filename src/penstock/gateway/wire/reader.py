@@ -47,13 +47,15 @@ class Source(Protocol):
 
 
 class Reader:
-    """Reads one connection. `ready` are the requests that are whole, in order."""
+    """Reads one connection. `ready` are the requests that are whole, in order; `is_open` says that another has begun, `expects` that its
+    sender waits to be asked for the body.
+    """
 
     def __init__(self, source: Source, shared: Shared) -> None:
         self._source, self._shared, self._limits = source, shared, shared.limits
         self._parser = httptools.HttpRequestParser(self)
         self.ready: deque[Request] = deque()
-        self._is_open = self._expects = False
+        self.is_open = self.expects = False
         self._overhead_bytes = self._expected_bytes = 0
         self._line = self._key = self._declined = b""
         self._target, self._version, self._phase = b"", "", _HEAD
@@ -64,20 +66,16 @@ class Reader:
     @property
     def is_amid(self) -> bool:
         """Whether a part of a request is there, and the rest is not."""
-        return self._is_open or bool(self._line)
+        return self.is_open or bool(self._line)
 
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether the client sends its body only when it is asked to."""
-        return self._expects and not self._body
-
-    def asked_on(self) -> None:
-        """The client has been asked to."""
-        self._expects = False
+    def ask_on(self) -> bool:
+        """Whether the client has to be told to send its body, which is so once."""
+        asks, self.expects = self.expects and not self._body, False
+        return asks
 
     def known(self, data: bytes) -> tuple[Request, bytes] | None:
         """The whole request that `data` begins with, and what follows it, if its head came before; else `feed` has to read it."""
-        if self._is_open or self._line or not data[:1].isupper():
+        if self.is_open or self._line or not data[:1].isupper():
             return None
         shared, limits = self._shared, self._limits
         key, head, start, end = shared.known.find(data)
@@ -93,7 +91,7 @@ class Reader:
 
     def feed(self, data: bytes) -> bytes:
         """Read on. Raises Refusal. What follows an offer to speak another protocol is not read, but returned."""
-        if not self._is_open:
+        if not self.is_open:
             data = self._from_first_line(data)
             if not data:
                 return b""
@@ -123,7 +121,7 @@ class Reader:
 
     def on_message_begin(self) -> None:
         self._begin()
-        self._is_open = True
+        self.is_open = True
         self._source.arriving(self._limits.head_s)
 
     def on_url(self, url: bytes) -> None:
@@ -157,7 +155,7 @@ class Reader:
             if name == b"expect":
                 if value.lower() != b"100-continue":
                     raise Refusal(417, "unknown_expectation", "the only Expect that is met is 100-continue")
-                self._expects = self._version == "1.1"
+                self.expects = self._version == "1.1"
 
     def on_body(self, data: bytes) -> None:
         shared, limits = self._shared, self._limits
@@ -176,11 +174,11 @@ class Reader:
             self._body.extend(data)
 
     def on_message_complete(self) -> None:
-        self._is_open = False
+        self.is_open = False
         self._overhead_bytes = 0
         if self._declined:
             return
-        self._expects = False
+        self.expects = False
         head = Head(
             self._parser.get_method(),
             self._target,
