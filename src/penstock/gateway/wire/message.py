@@ -144,6 +144,9 @@ class Known(Generic[H]):
         """None is known."""
         self._heads: dict[bytes, H] = {}
 
+    def __len__(self) -> int:
+        return len(self._heads)
+
     def find(self, data: bytes) -> tuple[bytes, H | None, int, int]:
         """Key (b"" if there is none), the head if it is known, and where the body begins and ends. `data` begins with a head."""
         end = data.find(b"\r\n\r\n") + 4
