@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,33 @@ import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
 import websockets
 from client_page import run
-from platform_process import Platform, free_ports, running_platform
+from platform_process import Platform, free_ports, running_platform, until
 from tritonclient.utils import InferenceServerException
 
 ENGINE = Path(__file__).parent / "scripted_engine.py"
+RETRIES = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    (
+        "grpc.service_config",
+        json.dumps(
+            {
+                "methodConfig": [
+                    {
+                        "name": [{"service": "inference.GRPCInferenceService"}],
+                        "retryPolicy": {
+                            "maxAttempts": 5,
+                            "initialBackoff": "0.2s",
+                            "maxBackoff": "1s",
+                            "backoffMultiplier": 2,
+                            "retryableStatusCodes": ["UNAVAILABLE"],
+                        },
+                    }
+                ]
+            }
+        ),
+    ),
+]
+"""As gRFC A6 has it, and the page about clients."""
 MESSAGES: list[Any] = [{"role": "user", "content": "Turn on valve 3."}]
 TOOLS: list[Any] = [
     {
@@ -141,3 +167,32 @@ async def test_openais_realtime_client_finds_its_model_by_the_query(platform: Pl
 )
 def test_what_the_page_about_clients_prints_works(platform: Platform, section: str, said: str) -> None:
     assert said in run(platform, section)
+
+
+def test_workers_are_replaced_while_grpc_calls_go_on(platform: Platform) -> None:
+    """The last test of this file. A connection that is being made as its worker ends may be lost: gRPC's clients have a policy for that."""
+    before = {process.pid for process in platform.children("penstock.app.gateway")}
+    address = platform.environment["PENSTOCK_GRPC_ADDR"]
+    over, found = threading.Event(), list[str]()
+
+    def lane() -> None:
+        with over_grpc.InferenceServerClient(address, channel_args=RETRIES) as client:
+            while not over.is_set():
+                answer = client.infer("iris", [tensor(over_grpc)])
+                found.append(str(answer.as_numpy("y").tolist()))
+
+    caller = threading.Thread(target=lane)
+    caller.start()
+    assert platform.process
+    os.kill(platform.process.pid, signal.SIGUSR2)
+    until(
+        "the worker is a new one",
+        lambda: (now := {p.pid for p in platform.children("penstock.app.gateway")}) and not now & before,
+    )
+    over.set()
+    caller.join(30)
+    assert not caller.is_alive()
+    assert len(found) > 20
+    assert set(found) == {"[2.0, 4.0, 7.0]"}
+    with over_grpc.InferenceServerClient(address) as client:
+        assert client.is_model_ready("iris")
