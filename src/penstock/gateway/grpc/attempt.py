@@ -20,6 +20,7 @@ from penstock.kit.errors import DeadlineExceeded, NotFound, Unavailable
 
 Context = aio.ServicerContext[bytes, bytes]
 Upstream = aio.StreamStreamCall[bytes, bytes]
+AnyUpstream = Upstream | aio.UnaryUnaryCall[bytes, bytes]
 REPEATABLE = messages.NAMES_MODEL - {messages.SERVICE + "ModelStreamInfer"}
 """A call that only computes from its one message."""
 
@@ -126,37 +127,58 @@ class Attempt:
             channel = await self._engines.connected(endpoint, self._left_s())
             if channel is None:
                 return "not_sent", NO_END
-            upstream: Upstream = channel.stream_stream(call.target.path)(
-                metadata=self._told(), timeout=self._left_s()
-            )
-            upward = asyncio.create_task(self._upward(upstream))
-            try:
-                return await self._downward(upstream, channel)
-            finally:
-                upward.cancel()
-                upstream.cancel()
-                await asyncio.gather(upward, return_exceptions=True)
+            exchange = self._ask if call.target.path in REPEATABLE else self._converse
+            return await exchange(channel)
         finally:
             state.endpoints.end(endpoint.name)
 
+    async def _ask(self, channel: aio.Channel) -> tuple[Failure | None, End]:
+        """One message each way, for half of what a conversation costs."""
+        method: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._call.target.path)
+        upstream = method(self._first, metadata=self._told(), timeout=self._left_s())
+        try:
+            with suppress(aio.AioRpcError):  # its code is read below
+                await self._answer(upstream, await upstream)
+            return await self._ended(upstream, channel)
+        finally:
+            upstream.cancel()
+
+    async def _converse(self, channel: aio.Channel) -> tuple[Failure | None, End]:
+        """Any number of messages each way."""
+        upstream: Upstream = channel.stream_stream(self._call.target.path)(
+            metadata=self._told(), timeout=self._left_s()
+        )
+        upward = asyncio.create_task(self._upward(upstream))
+        try:
+            with suppress(aio.AioRpcError):  # its code is read below
+                while isinstance(message := await upstream.read(), bytes):
+                    await self._answer(upstream, message)
+            return await self._ended(upstream, channel)
+        finally:
+            upward.cancel()
+            upstream.cancel()
+            await asyncio.gather(upward, return_exceptions=True)
+
     async def _upward(self, upstream: Upstream) -> None:
         """The client's messages, until its last."""
-        with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # `_downward` learns how it ended
+        with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # `_ended` says how
             await upstream.write(self._first)
             while (message := await self._inbox.next()) is not None:
                 await upstream.write(self._named(message))
             await upstream.done_writing()
 
-    async def _downward(self, upstream: Upstream, channel: aio.Channel) -> tuple[Failure | None, End]:
-        """The engine's messages, until its last."""
+    async def _answer(self, upstream: AnyUpstream, message: bytes) -> None:
+        """One message of the engine's."""
+        call = self._call
+        if not call.first_byte_at:
+            await self._begin(await upstream.initial_metadata())
+        call.chunks += 1
+        call.respond.sent_bytes += len(message)
+        await self._context.write(message)
+
+    async def _ended(self, upstream: AnyUpstream, channel: aio.Channel) -> tuple[Failure | None, End]:
+        """The engine's last word, and whether that is a failure that another endpoint may make good."""
         state, call = self._state, self._call
-        with suppress(aio.AioRpcError):  # its code is read below
-            while isinstance(message := await upstream.read(), bytes):
-                if not call.first_byte_at:
-                    await self._begin(await upstream.initial_metadata())
-                call.chunks += 1
-                call.respond.sent_bytes += len(message)
-                await self._context.write(message)
         code, details = await upstream.code(), await upstream.details() or ""
         is_lost = self._engines.is_broken(channel)
         if code is StatusCode.INTERNAL and details == UNWRITTEN:
