@@ -29,7 +29,7 @@ BODIES = [
 ]
 LENGTHS = [b"Content-Length: %d", b"content-length: %d", b"Content-length: %d", b"CONTENT-LENGTH:%d", b"Content-Length: 0%d",
            b"Content-Length:  %d", b"Content-Length: %d ", b"X-Content-Length: 9\r\nContent-Length: %d",
-           b"Content-Length: %d\r\nX-Strength: 12", b"Content-Length: %d\r\nX-Length: 40"]  # fmt: skip
+           b"Content-Length: %d\r\nX-Strength: 12", b"Content-Length: %d\r\nX-Strength: 5", b"Content-Length: %d\r\nX-Length: 40"]  # fmt: skip
 ODD_LENGTHS = [b"Content-Length: ", b"Content-Length: +%d", b"Content-Length: \x00", b"Content-Length: %d\r\ncontent-length: %d",
                b"content-length: 3\r\nContent-Length: %d", b"Content_Length: 3\r\nContent-Length: %d",
                b"Content-Length: %d\r\nTransfer-Encoding: chunked", b"Content-Length: 999999999999999999999%d"]  # fmt: skip
@@ -68,7 +68,7 @@ def requests(draw: st.DrawFn, lengths: list[bytes] = LENGTHS) -> bytes:
         written.replace(b"%d", b"%d" % len(body)),
     )
     without = b"GET /g HTTP/1.1\r\nHost: x\r\n\r\n"
-    return draw(st.sampled_from([head + body, head + body, without]))
+    return draw(st.sampled_from([head + body, head + body, head + body, without]))
 
 
 @st.composite
@@ -129,7 +129,8 @@ def test_requests_are_the_same_however_often_their_heads_came_and_however_they_a
     several = drawn.draw(st.lists(requests(), min_size=1, max_size=5))
     together = b"".join(several)
     cut = drawn.draw(pieces_of(together))
-    asyncio.run(compare([several, cut, several, [together], cut]))
+    late = [piece for one in several for piece in (one[:-1], one[-1:])]
+    asyncio.run(compare([several, cut, several, late, [together], cut]))
 
 
 @BOUNDED
@@ -161,6 +162,14 @@ async def test_one_head_serves_requests_of_any_length(length: bytes) -> None:
     head = b"POST /p HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n"
     asked = [head.replace(b"%d", b"%d" % len(body)) + body for body in (b"a", b"ten bytes!", b"x" * 1000)]
     assert await compare([asked, asked[::-1]]) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [b"X-Strength", b"X-Content-Length", b"Length", b"content_length", b"Content-Length-"]
+)
+async def test_only_the_length_itself_frames(name: bytes) -> None:
+    head = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n" + name + b": %d\r\n\r\nhello"
+    assert await compare([[head % 5], [head % 5], [head % 12 + SMUGGLED], [head % 0 + SMUGGLED]]) > 0
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,7 @@ class Known(Generic[H]):
         digits = data[first:last]
         if not digits.isdigit() or last - first > MAX_DIGITS:
             return b"", None, 0, 0
-        # NUL, which no head may hold: without it the key would be the head whose Content-Length is empty
-        key = b"%b\0%b" % (data[:first], data[last:end])
+        key = data[:first] + data[last:end]  # as a head whose length is empty, which is never looked for
         return key, self._heads.get(key), end, end + int(digits)
 
     def add(self, key: bytes, head: H, fields: int) -> None:
