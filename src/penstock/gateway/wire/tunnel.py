@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+FLUSH_S = 5.0
+"""How long one side may take to read the rest after the other has gone."""
+
 
 class Tunnel:
     """Between a client's transport and an engine's. `ended(up_bytes, down_bytes)` is called once, when both are closed."""
@@ -62,7 +65,7 @@ class Tunnel:
     def _eof(self, other: asyncio.Transport) -> bool:
         self._eofs += 1
         if self._eofs > 1 or other.is_closing() or not other.can_write_eof():
-            other.close()
+            _close(other)
             return False
         other.write_eof()
         return True
@@ -70,9 +73,16 @@ class Tunnel:
     def _lost(self, other: asyncio.Transport) -> None:
         self._open -= 1
         if not other.is_closing():
-            other.close()
+            _close(other)
         if not self._open:
             self._ended(self.up_bytes, self.down_bytes)
+
+
+def _close(transport: asyncio.Transport) -> None:
+    """Once what was written is read; a peer that does not read it in time would keep the tunnel open for ever."""
+    transport.close()
+    if transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(FLUSH_S, transport.abort)
 
 
 def _pause(transport: asyncio.Transport, paused: bool) -> None:
