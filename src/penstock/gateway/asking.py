@@ -59,9 +59,9 @@ def _tagged(call: Call, names: Names) -> ServiceRoute:
 
 
 def _take(call: Call, asked: ModelRequest) -> None:
-    call.streams = asked.stream is True
     call.max_tokens = asked.token_limit
-    call.wants_usage = call.streams and asked.wants_usage
+    if asked.stream is True:
+        call.streams, call.wants_usage = True, asked.wants_usage
 
 
 def _translate(call: Call, service: ServiceRoute) -> None:

@@ -31,7 +31,7 @@ class Endpoints:
         """Nothing is known."""
         self._clock = clock
         self._answers: dict[str, int] = {}
-        self._circuits: dict[str, Circuit] = {}  # only those in which something matters
+        self.circuits: dict[str, Circuit] = {}  # only those in which something matters
         self._probed: set[str] = set()
         self._group: dict[str, tuple[str, ...]] = {}
         self.in_flight: dict[str, int] = {}
@@ -40,7 +40,7 @@ class Endpoints:
     def begin(self, name: str) -> None:
         """A request goes there."""
         self.in_flight[name] = self.in_flight.get(name, 0) + 1
-        if self._circuits and name in self._circuits and self._now(name).state == "half_open":
+        if self.circuits and name in self.circuits and self._now(name).state == "half_open":
             self._probed.add(name)
 
     def end(self, name: str) -> None:
@@ -69,7 +69,7 @@ class Endpoints:
             endpoints=len(group),
             asked_s=asked_s,
         )
-        self._circuits[name] = after
+        self.circuits[name] = after
         if after.state == "open" and before.state != "open":
             self._probed.discard(name)
             self.openings[name] = self.openings.get(name, 0) + 1
@@ -85,24 +85,19 @@ class Endpoints:
         if name not in self._answers:
             return  # it is gone from the table
         self._answers[name] += 1
-        if self._circuits and name in self._circuits:
+        if self.circuits and name in self.circuits:
             before = self._now(name)
-            self._circuits[name] = after_answer(before, self._clock.monotonic())
+            self.circuits[name] = after_answer(before, self._clock.monotonic())
             if before.state == "half_open":
                 self._probed.discard(name)
                 logger.warning("endpoint %s answers again: its share of requests rises", name)
 
-    @property
-    def are_well(self) -> bool:
-        """Whether none is set aside, and none starts slowly."""
-        return not self._circuits
-
     def set_aside(self) -> Collection[str]:
         """Endpoints that should get no request now: those that are open, and those that are being probed."""
-        if not self._circuits:
+        if not self.circuits:
             return ()
         avoided = set()
-        for name in tuple(self._circuits):
+        for name in tuple(self.circuits):
             state = self._now(name).state
             if state == "open" or (state == "half_open" and name in self._probed):
                 avoided.add(name)
@@ -110,12 +105,12 @@ class Endpoints:
 
     def weights(self) -> Mapping[str, float]:
         """The share of choices that endpoints take part in which start slowly; all others take part in each."""
-        if not self._circuits:
+        if not self.circuits:
             return NOTHING
         now = self._clock.monotonic()
         return {
             name: weight(circuit, now)
-            for name, circuit in self._circuits.items()
+            for name, circuit in self.circuits.items()
             if circuit.state == "closed" and circuit.warm_at > now
         }
 
@@ -134,9 +129,9 @@ class Endpoints:
                 group[name] = names
                 self._answers.setdefault(name, 0)
                 if joins and name not in self._group:
-                    self._circuits[name] = Circuit(warm_at=now + SLOW_START_S)
+                    self.circuits[name] = Circuit(warm_at=now + SLOW_START_S)
         for name in [name for name in self._group if name not in group]:
-            self._circuits.pop(name, None)
+            self.circuits.pop(name, None)
             self._answers.pop(name, None)
             self.openings.pop(name, None)
             self._probed.discard(name)
@@ -144,14 +139,14 @@ class Endpoints:
 
     def _now(self, name: str) -> Circuit:
         """The circuit as time has left it; forgotten where nothing in it matters any more."""
-        circuit = self._circuits.get(name)
+        circuit = self.circuits.get(name)
         if circuit is None:
             return CLOSED
         now = self._clock.monotonic()
         present = at(circuit, now)
         if is_plain(present, now):
-            del self._circuits[name]
+            del self.circuits[name]
             return CLOSED
         if present is not circuit:
-            self._circuits[name] = present
+            self.circuits[name] = present
         return present

@@ -16,9 +16,9 @@ from penstock.gateway import outgoing
 from penstock.gateway.call import Call
 from penstock.gateway.dialects.dialect import CallInfo, Translated
 from penstock.gateway.errors import draining
-from penstock.gateway.relay import Collected, Relay, Told, is_stream, relay_for
+from penstock.gateway.relay import EVENTS, Collected, Relay, Told, relay_for
 from penstock.gateway.state import State
-from penstock.gateway.usage import Usage, told_in
+from penstock.gateway.usage import Usage
 from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
 from penstock.gateway.wire.message import Answer
 from penstock.gateway.wire.tunnel import Tunnel
@@ -78,7 +78,7 @@ class Delivery:
 
     def _choose(self) -> Route | None:
         ends = self._state.endpoints
-        if ends.are_well:
+        if not ends.circuits:
             return route(self._service, self._call.id, ends.in_flight, exclude=self._tried)
         return route(
             self._service,
@@ -123,7 +123,7 @@ class Delivery:
         """What can be passed on as it is goes in one step; all else is taken as if it came in pieces."""
         call, state, answer = self._call, self._state, upstream.answer
         assert answer is not None, "an upstream calls this with one"
-        if call.asked is not None or answer.status in RETRIABLE_STATUS or is_stream(answer):
+        if call.asked is not None or answer.status in RETRIABLE_STATUS or answer.media == EVENTS:
             self.on_answer(upstream)
             if body and self._upstream is upstream:
                 self.on_data(body)
@@ -133,7 +133,11 @@ class Delivery:
         state.endpoints.answered(call.endpoint)
         now = call.first_byte_at = state.clock.monotonic()
         call.chunks = 1
-        self._usage = told_in(body, ollama=call.target.protocol == "ollama")
+        usage = self._usage = Usage()
+        if call.target.protocol == "ollama":
+            usage.read_eval(body)
+        else:
+            usage.read(body)
         start = outgoing.answer_start(answer, call) + state.quota.lines(call)
         self._release()
         call.respond.whole(answer.status, start, body)

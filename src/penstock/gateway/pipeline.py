@@ -72,7 +72,7 @@ class Pipeline:
     def _read(self, head: Head) -> Reading:
         state, reading = self._state, head.memo
         if (
-            not isinstance(reading, Reading)
+            type(reading) is not Reading
             or reading.names is not state.names
             or (reading.expires_at and reading.expires_at <= state.clock.now())
         ):

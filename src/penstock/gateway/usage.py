@@ -101,16 +101,6 @@ class Usage:
             self.cached_tokens = cached
 
 
-def told_in(body: bytes, *, ollama: bool) -> Usage:
-    """What a whole answer tells. `ollama`: as in WholeUsage."""
-    usage = Usage()
-    if ollama:
-        usage.read_eval(body)
-    else:
-        usage.read(body)
-    return usage
-
-
 class WholeUsage(Usage):
     """Reads an answer that is one JSON document, or Ollama's lines of them, while its pieces pass."""
 

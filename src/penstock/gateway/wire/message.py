@@ -107,11 +107,17 @@ class Request(Struct):
 
 @dataclass(slots=True)
 class Answer:
-    """The head of an engine's answer. `memo` is as in Head."""
+    """The head of an engine's answer. `media` is the type of its body, in lower case and without parameters. `memo` is as in Head."""
 
     status: int
     headers: Headers
     memo: object = None
+    media: bytes = b""
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers:
+            if name == b"content-type":
+                self.media = value.partition(b";")[0].strip().lower()
 
 
 def named_by_connection(headers: Headers) -> frozenset[bytes]:

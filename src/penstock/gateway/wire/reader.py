@@ -75,7 +75,7 @@ class Reader:
 
     def known(self, data: bytes) -> tuple[Request, bytes] | None:
         """The whole request that `data` begins with, and what follows it, if its head came before; else `feed` has to read it."""
-        if self.is_open or self._line or not data[:1].isupper():
+        if self.is_open or self._line:
             return None
         shared, limits = self._shared, self._limits
         key, head, start, end = shared.known.find(data)
