@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -548,14 +547,3 @@ async def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
         async with Gateway(tmp_path, grpc=("127.0.0.1", taken.getsockname()[1])):
             pass
     assert (caught.value.code, "PENSTOCK_GRPC_ADDR" in caught.value.hint) == ("port_taken", True)
-
-
-async def test_without_grpcio_it_is_said_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "penstock.gateway.grpc.listener")
-    monkeypatch.setitem(sys.modules, "grpc", None)
-    with pytest.raises(Unavailable) as caught:
-        async with Gateway(tmp_path, grpc=("127.0.0.1", free_port())):
-            pass
-    assert (caught.value.code, "penstock[grpc]" in caught.value.hint) == ("no_grpcio", True)

@@ -27,7 +27,6 @@ from penstock.gateway.wire.message import Limits
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock, SteadyClock
-from penstock.kit.errors import Unavailable
 from penstock.kit.tasks import end, supervise
 
 if TYPE_CHECKING:
@@ -207,17 +206,11 @@ def _spans(settings: GatewaySettings, name: str) -> Spans | None:
 
 
 def _grpc(settings: GatewaySettings, state: State) -> GrpcListener | None:
-    """The port for gRPC, if there shall be one. Raises Unavailable where grpcio is not installed."""
+    """The port for gRPC, if there shall be one."""
     if settings.grpc is None:
         return None
-    try:
-        from penstock.gateway.grpc.listener import GrpcListener  # noqa: PLC0415  only who asks for it has grpcio
-    except ModuleNotFoundError as error:
-        raise Unavailable(
-            f"grpcAddr is set, but {error.name} is not installed",
-            code="no_grpcio",
-            hint="pip install 'penstock[grpc]'",
-        ) from None
+    from penstock.gateway.grpc.listener import GrpcListener  # noqa: PLC0415  grpcio is large, and most do without
+
     certificate, key = settings.tls_certificate, settings.tls_key
     tls = (certificate, key) if certificate is not None and key is not None else None
     return GrpcListener(state, settings.limits, *settings.grpc, tls=tls)
