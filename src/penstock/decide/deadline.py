@@ -17,7 +17,7 @@ UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e
 MAX_DIGITS = 8
 
 
-class Deadline(Struct, frozen=True):
+class Deadline(Struct, frozen=True, gc=False):
     """`timeout_s` from the request's start; `header` is the one in which the caller gave a time, b"" where none did.
 
     `is_callers` says that it is shorter than the service's own: to miss it says nothing about the engine.

@@ -74,7 +74,7 @@ class Refusal(NamedTuple):
         return f"{rate}{asked} the limit is used up for {self.retry_after_s:.3f} s"
 
 
-class Reservation(Struct, frozen=True):
+class Reservation(Struct, frozen=True, gc=False):
     """What a call holds until it is settled: `tokens` is the whole estimate, `prompt` the part of it that is sure.
 
     `is_shared` says that it was taken from buckets outside of this process.
@@ -86,7 +86,7 @@ class Reservation(Struct, frozen=True):
     is_shared: bool = False
 
 
-class Standing(Struct, frozen=True):
+class Standing(Struct, frozen=True, gc=False):
     """How one unit of the tightest limit stands: `reset_s` until its bucket would be full."""
 
     limit: int

@@ -21,7 +21,7 @@ _FULL = 1 << 32
 _DRAWS = float(1 << 64)
 
 
-class Route(Struct, frozen=True):
+class Route(Struct, frozen=True, gc=False):
     """The choice, what it rests on, and what would have been chosen instead ("" if nothing)."""
 
     endpoint: Endpoint

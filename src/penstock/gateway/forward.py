@@ -51,7 +51,7 @@ class Delivery:
             else Deadline(call.service.timeout_s)
         )
         self._content = b""
-        self._tried: set[str] = set()
+        self._tried: frozenset[str] = frozenset()
         self._fresh = self._is_over = self._is_paused = False
         self._chosen: Route | None = None
         self._upstream: Upstream | None = None
@@ -227,7 +227,7 @@ class Delivery:
         assert chosen is not None
         now = state.clock.monotonic()
         before = self._tried
-        self._tried = {*before, call.endpoint}
+        self._tried = before | {call.endpoint}
         self._service = state.names.present(self._service)
         other = self._choose()
         decided = retry(

@@ -112,7 +112,7 @@ def answer_start(answer: Answer, call: Call) -> bytes:
     if type(answer.memo) is not bytes:
         kept = answer_headers(answer, told_anew=False)
         answer.memo = status_line(answer.status) + b"".join(b"%b: %b\r\n" % item for item in kept)
-    own = b"x-request-id: %b\r\nx-penstock-endpoint: %b\r\n" % (call.id.encode(), call.endpoint.encode())
+    own = f"x-request-id: {call.id}\r\nx-penstock-endpoint: {call.endpoint}\r\n".encode()
     if call.target.protocol == "anthropic":
         own += b"request-id: %b\r\n" % call.id.encode()
     return answer.memo + own

@@ -24,7 +24,7 @@ _STATE = re.compile(rb"[ -~\t]*")
 _LOW = 2**64 - 1
 
 
-class Trace(Struct):
+class Trace(Struct, gc=False):
     """The part of a trace that is this gateway's. Ids are lower-case hex; `parent` is the caller's span, b"" where the trace begins here.
 
     `traceparent` is for the engine: our span is its parent. `tracestate` is passed on as it came.

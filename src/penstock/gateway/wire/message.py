@@ -96,7 +96,7 @@ class Head:
         return b""
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """One request, whole. `peer` is the client's address."""
 
     head: Head

@@ -137,9 +137,10 @@ class Responder:
         """A piece of the body, passed on at once and as it is."""
         if self._no_body or not data or self._transport.is_closing():
             return
-        self.sent_bytes += len(data)
+        size = len(data)
+        self.sent_bytes += size
         if self._chunked:
-            data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
+            data = b"%b%x\r\n%b\r\n" % (self._head, size, data)
         elif self._head:
             data = self._head + data
         self._head = b""
