@@ -110,8 +110,11 @@ async def test_what_an_engine_says_of_the_request_is_passed_on_and_never_asked_t
 ) -> None:
     engines = await started(says(status), says(status))
     async with Gateway(tmp_path, service(*engines)) as gateway:
-        for _ in range(FAILURES_IN_A_ROW + 2):
-            received = await gateway.raw(ASK)
+        for number in range(FAILURES_IN_A_ROW + 2):
+            drawn = post(
+                b'{"model":"m"}', b"/v1/completions", b"Connection: close\r\nX-Request-Id: %d" % number
+            )
+            received = await gateway.raw(drawn)
             assert received.split()[1] == b"%d" % status
             assert received.endswith(b"busy")
     assert sum(len(e.requests) for e in engines) == FAILURES_IN_A_ROW + 2
