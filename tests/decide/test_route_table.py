@@ -250,6 +250,14 @@ def test_the_name_of_a_port_says_whether_it_speaks_grpc(
 
 
 @pytest.mark.parametrize(
+    ("name", "is_tls"), [("https", True), ("https-api", True), ("http1", False), ("", False)]
+)
+def test_the_name_of_a_port_says_whether_it_speaks_https(name: str, is_tls: bool) -> None:
+    [endpoint] = only(iris(), pod("p", ports=((name, 8443),))).revisions[0].endpoints
+    assert (endpoint.port, endpoint.tls) == (8443, is_tls)
+
+
+@pytest.mark.parametrize(
     ("runtime", "protocols"),
     [
         ("penstock-vllm", ("openai", "anthropic")),

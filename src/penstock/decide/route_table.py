@@ -22,7 +22,7 @@ from penstock.contracts.exchange import (
 from penstock.decide.key_tokens import holding
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.rollout import REVISION_LABEL, is_stopped
-from penstock.decide.workload import grpc_port, served_name, serving_port
+from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
@@ -113,6 +113,7 @@ def _endpoint(pod: Pod, slots: int) -> Endpoint:
         address=pod.status.pod_ip,
         port=serving_port(pod.spec),
         grpc_port=grpc_port(pod.spec),
+        tls=speaks_https(pod.spec),
         node=pod.spec.node_name,
         slots=slots,
     )

@@ -120,9 +120,20 @@ def main_container(pod: PodSpec) -> Container:
 
 def serving_port(pod: PodSpec) -> int:
     """The HTTP port of the main container, its first; KServe's default without one."""
+    port = _http_port(pod)
+    return port.container_port if port is not None else DEFAULT_PORT
+
+
+def speaks_https(pod: PodSpec) -> bool:
+    """Whether the HTTP port's name begins with `https`, as Istio's rules have it."""
+    port = _http_port(pod)
+    return port is not None and port.name.partition("-")[0] == "https"
+
+
+def _http_port(pod: PodSpec) -> ContainerPort | None:
     ports = main_container(pod).ports
     http = [port for port in ports if not speaks_grpc(port)] or ports
-    return http[0].container_port if http else DEFAULT_PORT
+    return http[0] if http else None
 
 
 def grpc_port(pod: PodSpec) -> int:
