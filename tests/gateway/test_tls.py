@@ -78,17 +78,19 @@ async def test_a_changed_certificate_is_shown_to_new_connections_while_old_ones_
     authority, engine = Authority(tmp_path / "tls"), Engine("e")
     certificate, key = authority.issue("gateway")
     await engine.start()
-    async with Gateway(tmp_path, service(engine), tls_certificate=certificate, tls_key=key) as gateway:
-        async with httpx.AsyncClient(verify=trusting(authority)) as client:
-            url = f"https://127.0.0.1:{gateway.port}/healthz"
-            assert (await client.get(url)).status_code == 200
-            before = await serial(gateway, authority)
-            authority.issue("gateway")
-            os.utime(certificate, (1, 1))
-            async with asyncio.timeout(10):
-                while await serial(gateway, authority) == before:
-                    await asyncio.sleep(0.05)
-            assert (await client.get(url)).status_code == 200
+    async with (
+        Gateway(tmp_path, service(engine), tls_certificate=certificate, tls_key=key) as gateway,
+        httpx.AsyncClient(verify=trusting(authority)) as client,
+    ):
+        url = f"https://127.0.0.1:{gateway.port}/healthz"
+        assert (await client.get(url)).status_code == 200
+        before = await serial(gateway, authority)
+        authority.issue("gateway")
+        os.utime(certificate, (1, 1))
+        async with asyncio.timeout(10):
+            while await serial(gateway, authority) == before:
+                await asyncio.sleep(0.05)
+        assert (await client.get(url)).status_code == 200
 
 
 def test_a_changed_certificate_that_cannot_be_used_leaves_the_present_one_in_place(

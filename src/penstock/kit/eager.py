@@ -8,7 +8,9 @@ from types import coroutine
 from typing import Any
 
 
-def run_eagerly(body: Coroutine[Any, None, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None] | None:
+def run_eagerly(
+    body: Coroutine[Any, None, None], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[None] | None:
     """Run `body` up to its end, and return None; or up to where it first waits, and return the task that does the rest.
 
     What it raises before it waits is raised here. Before what needs a task (timeouts, `current_task`), await `in_a_task()`.
