@@ -405,8 +405,10 @@ async def test_another_endpoint_answers_for_one_that_dies_of_the_call(tmp_path: 
         engines(V2Engine()) as there,
         gateway(tmp_path, service(bad, *there)) as (_, client),
     ):
-        for _ in range(6):
+        for _ in range(100):  # which of two equals is asked first is drawn for each call
             assert (await client.infer("iris", tensor(1.0))).as_numpy("y")[0] == 2.0
+            if crashing.calls:
+                break
     assert crashing.calls, "it was asked at least once"
 
 
