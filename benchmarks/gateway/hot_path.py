@@ -1,7 +1,7 @@
 """What one request, and one chunk of a stream, cost in Python: a worker between transports that are not there.
 
-`python -m benchmarks.gateway.hot_path [SECONDS]` prints, without keys and with one that has limits: calls of functions, which are
-the same on every machine and at every time, and the time against that of a fixed loop, so that runs on a busy machine can be compared.
+`python -m benchmarks.gateway.hot_path [SECONDS]` prints, with each step of policy added to those before it: calls of functions, which
+are the same on every machine and at every time, and the time against that of a fixed loop, so that runs on a busy machine can be compared.
 No sockets are involved: what the kernel and the event loop add, `make bench-gateway` measures.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import logging
 import pstats
 import sys
 import tempfile
@@ -17,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import uvloop
 from benchmarks.gateway.keys import KEY
 from benchmarks.gateway.our_gateway import PEPPER, table
 
+from penstock.contracts.exchange import RouteTable
 from penstock.gateway.server import GatewaySettings, Worker
 from penstock.gateway.wire.client import Upstream
 from penstock.gateway.wire.connection import Connection
@@ -96,8 +99,28 @@ class Cost(NamedTuple):
     relative: float
 
 
-def wires(folder: Path, *, is_bare: bool) -> Wires:
+class Policy(NamedTuple):
+    """What a worker is asked to do beside passing on."""
+
+    has_key: bool = False
+    has_limits: bool = False
+    is_logged: bool = False
+    traced: float = 0.0
+
+
+POLICIES = {
+    "bare": Policy(),
+    "+ API key": Policy(has_key=True),
+    "+ limits of key and tenant": Policy(has_key=True, has_limits=True),
+    "+ access log": Policy(has_key=True, has_limits=True, is_logged=True),
+    "+ every request traced": Policy(has_key=True, has_limits=True, is_logged=True, traced=1.0),
+}
+"""Each with all of those before it."""
+
+
+def wires(folder: Path, policy: Policy) -> Wires:
     """A worker with a connection on either side."""
+    is_bare = not policy.has_key
     settings = GatewaySettings(
         host="127.0.0.1",
         port=0,
@@ -105,9 +128,12 @@ def wires(folder: Path, *, is_bare: bool) -> Wires:
         state_file=folder / "route-table.json",
         pepper=PEPPER,
         require_keys=not is_bare,
+        access_log=folder / "access.log" if policy.is_logged else None,
+        trace_sample=policy.traced,
+        otlp_endpoint="http://127.0.0.1:1/v1/traces" if policy.traced else "",
     )
     worker = Worker(settings, SteadyClock())
-    worker.state.apply(table(ENGINE_PORT, is_bare))
+    worker.state.apply(_limited(table(ENGINE_PORT, is_bare), policy))
     upstream = Upstream(("127.0.0.1", ENGINE_PORT), worker.state.pool.known)
     engine = Engine(upstream)
     upstream.connection_made(engine)
@@ -122,6 +148,17 @@ def wires(folder: Path, *, is_bare: bool) -> Wires:
         % key
     )
     return Wires(connection, upstream, engine, head)
+
+
+def _limited(whole: RouteTable, policy: Policy) -> RouteTable:
+    if policy.has_limits:
+        return whole
+    replace = msgspec.structs.replace
+    return replace(
+        whole,
+        keys=tuple(replace(key, limits=()) for key in whole.keys),
+        tenants=tuple(replace(tenant, limits=()) for tenant in whole.tenants),
+    )
 
 
 def ask(made: Wires, *, streams: bool) -> bytes:
@@ -171,13 +208,17 @@ def chunk(made: Wires, limit_s: float) -> Cost:
 
 async def main(limit_s: float) -> None:
     """Print a line for each."""
+    logging.disable()  # there is no collector of traces
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{'':24}{'calls':>8}{'us':>8}{'loops':>8}")
-        for name, is_bare in (("bare", True), ("keys and limits", False)):
-            made = wires(Path(folder), is_bare=is_bare)
+        print(f"{'':38}{'calls':>8}{'us':>8}{'loops':>8}")
+        for name, policy in POLICIES.items():
+            made = wires(Path(folder), policy)
             for what, measure in (("request", whole), ("chunk", chunk)):
                 found = measure(made, limit_s)
-                print(f"{what + ', ' + name:24}{found.calls:8.1f}{found.us:8.1f}{found.relative:8.3f}")
+                print(
+                    f"{what + ', ' + name:38}{found.calls:8.1f}{found.us:8.1f}{found.relative:8.3f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
