@@ -155,6 +155,7 @@ async def test_an_outage_is_not_multiplied_and_the_spent_budget_is_counted(tmp_p
         "without a budget it would be three times as many"
     )
     assert b"budget_exhausted" in metrics
+    assert b"penstock_gateway_circuit_openings_total{endpoint=" in metrics
 
 
 @pytest.mark.parametrize("header", [b"x-request-timeout-ms: 300", b"grpc-timeout: 300m"])

@@ -189,6 +189,7 @@ async def test_while_redis_hangs_the_gateway_keeps_to_its_own_buckets_and_says_s
     assert admitted_before == 10
     assert 48 <= sum(admitted) <= 52, "what was taken before is not forgotten"
     assert a.quota.fallbacks == judged_here + 101
+    assert a.quota.faults["judged_alone"] == a.quota.fallbacks
     server.signal(signal.SIGCONT)
     await a.until(away=False)
     await a.admits()

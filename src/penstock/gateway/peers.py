@@ -53,6 +53,11 @@ class Peers:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
+    @property
+    def faults(self) -> dict[str, int]:
+        """What was not heard, by cause."""
+        return {"worker_unheard": self.unheard, "worker_malformed": self.malformed}
+
     async def open(self) -> None:
         """Be heard from now on. Raises InvalidInput if the folder's path is too long for a socket."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -57,6 +57,11 @@ class Quota:
         self.buckets: dict[str, Bucket] = {}
         self.spent: Spent | None = None
 
+    @property
+    def faults(self) -> dict[str, int]:
+        """What kept limits from being exact, by cause."""
+        return {}
+
     def apply(self, table: RouteTable) -> None:
         """Limits as in `table` from now on. A limit that stays keeps its levels; a changed one starts full."""
         if table.keys == self._keys and table.tenants == self._tenants:

@@ -74,6 +74,11 @@ class RedisQuota(Quota):
         self._redis = redis
         self.fallbacks = 0
 
+    @property
+    def faults(self) -> dict[str, int]:
+        """Calls that were judged by this gateway alone, and settlements that Redis did not get."""
+        return {"judged_alone": self.fallbacks, "settlement_lost": self._redis.lost}
+
     async def reserve_async(self, call: Call) -> None:
         """As `reserve`, from the buckets that all gateways share; from this one's own while Redis is away."""
         buckets = self.buckets_of(call)

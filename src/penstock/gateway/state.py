@@ -176,6 +176,8 @@ class State:
                 endpoint_states=self._endpoint_states(),
                 log_lines_dropped=self.records.lines_dropped,
                 spans_dropped=self.records.spans_dropped,
+                openings=self.endpoints.openings,
+                limit_faults={**self.quota.faults, **(self._peers.faults if self._peers is not None else {})},
             )
         )
 

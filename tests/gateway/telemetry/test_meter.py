@@ -144,7 +144,12 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     for telemetry in (one, two, newer):
         Meter(telemetry).finished(stream(), 12.0)
     readings = Readings(
-        in_flight={("default", "qwen"): 2}, connections=3, table_version=4, refused={"bad": 1}
+        in_flight={("default", "qwen"): 2},
+        connections=3,
+        table_version=4,
+        refused={"bad": 1},
+        openings={"qwen-1-0": 1},
+        limit_faults={"judged_alone": 5},
     )
     others = [two.snapshot(readings), newer.snapshot(readings), b"\x01broken"]
     found = {
@@ -156,6 +161,8 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     assert found["penstock_gateway_requests_in_flight", "default", "qwen"] == 4
     assert found["penstock_gateway_connections",] == 6
     assert found["penstock_gateway_refused_total", "bad"] == 2
+    assert found["penstock_gateway_circuit_openings_total", "qwen-1-0"] == 2
+    assert found["penstock_gateway_limit_faults_total", "judged_alone"] == 10
     assert found["penstock_gateway_route_table_version",] == 4
     assert found["penstock_gateway_workers",] == 2
     assert found["penstock_gateway_workers_unread",] == 2

@@ -30,7 +30,8 @@ GAUGES: dict[str, tuple[str, Labels]] = {
 class Readings(Struct, frozen=True, kw_only=True):
     """What a worker does not count here but knows when it is asked.
 
-    `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is.
+    `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is;
+    `openings` are those of circuits, by endpoint. `limit_faults` are by cause.
     """
 
     in_flight: Mapping[Id, int] = {}
@@ -41,6 +42,8 @@ class Readings(Struct, frozen=True, kw_only=True):
     log_lines_dropped: Mapping[str, int] = {}
     spans_dropped: Mapping[str, int] = {}
     endpoint_states: Mapping[tuple[str, str, str, str], int] = {}
+    openings: Mapping[str, int] = {}
+    limit_faults: Mapping[str, int] = {}
 
 
 class Telemetry:
@@ -88,6 +91,17 @@ class Telemetry:
             "Sampled spans that were not exported, by cause: buffer_full or export_failed",
             ("cause",),
         )
+        self.openings = Counter(
+            "penstock_gateway_circuit_openings_total",
+            "Times that an endpoint's circuit was opened, after which it got no requests for a while",
+            ("endpoint",),
+        )
+        self.limit_faults = Counter(
+            "penstock_gateway_limit_faults_total",
+            "What keeps limits from being exact, by cause: judged_alone (a request, while Redis was away), settlement_lost, "
+            "worker_unheard or worker_malformed (what workers tell each other)",
+            ("cause",),
+        )
         generation = "latest" if latest_names else "stable"
         metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
         self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
@@ -107,6 +121,8 @@ class Telemetry:
             self.refused.name: readings.refused,
             self.log_lines_dropped.name: readings.log_lines_dropped,
             self.spans_dropped.name: readings.spans_dropped,
+            self.openings.name: readings.openings,
+            self.limit_faults.name: readings.limit_faults,
         }
         families = []
         for found in self.series:
