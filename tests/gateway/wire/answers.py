@@ -15,6 +15,8 @@ from penstock.gateway.wire.message import Known
 
 _ODD_REASON = re.compile(r"illegal status line: bytearray\(b['\"]HTTP/1\.[01] [1-9][0-9]{2} ")
 
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
+
 
 @dataclass(slots=True)
 class Answer:
@@ -89,7 +91,7 @@ def h11s(data: bytes, *, is_head: bool = False) -> Answer:
     parser.send(h11.Request(method="HEAD" if is_head else "GET", target="/", headers=[("host", "x")]))
     parser.send(h11.EndOfMessage())
     try:
-        if plain := data.lstrip(b"\r\n"):  # empty lines before a status line move no boundary
+        if plain := _without_empty_lines(data):
             parser.receive_data(plain)
         parser.receive_data(b"")
         while not isinstance(event := parser.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
@@ -104,6 +106,14 @@ def h11s(data: bytes, *, is_head: bool = False) -> Answer:
     except h11.RemoteProtocolError as error:
         answer.broken = str(error)
     return answer
+
+
+def _without_empty_lines(data: bytes) -> bytes:
+    """Empty lines before a status line, also that behind an interim answer, move no boundary; llhttp takes them, h11 does not."""
+    interim, rest = b"", data.lstrip(b"\r\n")
+    while found := _INTERIM.match(rest):
+        interim, rest = interim + found[0], rest[found.end() :].lstrip(b"\r\n")
+    return interim + rest
 
 
 def difference(mine: Answer, other: Answer) -> str:
