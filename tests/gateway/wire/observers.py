@@ -170,6 +170,9 @@ def _lives_on(other: Sight, data: bytes) -> bool:
     return other.closed and b"HTTP/1.0" in data and b"keep-alive" in data.lower()
 
 
+_LINE_REFUSED = "the request line is not that of HTTP/1.1"
+
+
 def depends_on_packets(data: bytes) -> bool:
     """Whether a request line is one that is refused by our own check, which sees first lines of packets only.
 
@@ -177,6 +180,16 @@ def depends_on_packets(data: bytes) -> bool:
     moves no boundary.
     """
     return _LAX.search(data) is not None
+
+
+def agree(mine: Sight, again: Sight) -> bool:
+    """Whether the same requests were seen of the same bytes. Our own check of request lines sees the first line of a packet, or of what
+    was held: where one of the two was stopped by it, it has seen the beginning of what the other has.
+    """
+    shorter, longer = sorted((mine, again), key=lambda sight: len(sight.requests))
+    if shorter.refused and _LINE_REFUSED in shorter.reason:
+        return shorter.requests == longer.requests[: len(shorter.requests)]
+    return mine.requests == again.requests
 
 
 def difference(mine: Sight, other: Sight, data: bytes) -> str:

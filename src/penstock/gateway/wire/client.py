@@ -199,7 +199,13 @@ class Upstream(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")
-        (self.trailers if self.status else self.headers).append((name.lower(), value))
+        name = name.lower()
+        if not self.status:
+            self.headers.append((name, value))
+        elif name in _SIZES:
+            raise ValueError(f"{name.decode()} is no trailer")
+        else:
+            self.trailers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
