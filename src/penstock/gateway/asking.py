@@ -9,9 +9,8 @@ from penstock.gateway import body, multipart
 from penstock.gateway.body import ModelRequest
 from penstock.gateway.call import Call
 from penstock.gateway.names import Names
+from penstock.gateway.wire.message import WITH_BODY
 from penstock.kit.errors import InvalidInput, NotFound
-
-WITH_BODY = (b"POST", b"PUT", b"PATCH")
 
 
 def is_large(call: Call) -> bool:

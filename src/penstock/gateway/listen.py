@@ -25,7 +25,7 @@ class Certificate:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
-        self._stamp = self._stamped()
+        self._stamp = stamped(certificate, key)
         try:
             self._load(self.context)
         except (OSError, ssl.SSLError) as error:
@@ -37,7 +37,7 @@ class Certificate:
 
     def refresh(self) -> None:
         """Load the files again if they have changed; what cannot be used is said, and the present one stays."""
-        stamp = self._stamped()
+        stamp = stamped(self._certificate, self._key)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -52,11 +52,13 @@ class Certificate:
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(self._certificate, self._key)
 
-    def _stamped(self) -> tuple[float, ...]:
-        try:
-            return tuple(path.stat().st_mtime for path in (self._certificate, self._key))
-        except OSError:
-            return ()
+
+def stamped(*files: Path) -> tuple[float, ...]:
+    """Changes when one of them does."""
+    try:
+        return tuple(path.stat().st_mtime for path in files)
+    except OSError:
+        return ()
 
 
 def upstream_context(authorities: Path | None) -> ssl.SSLContext | None:

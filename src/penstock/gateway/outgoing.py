@@ -8,9 +8,11 @@ from penstock.gateway.call import Call
 from penstock.gateway.reading import REQUEST_ID
 from penstock.gateway.wire.message import (
     HOP_BY_HOP,
+    WITH_BODY,
     Answer,
     Headers,
     Request,
+    lines,
     named_by_connection,
     status_line,
 )
@@ -50,7 +52,7 @@ def message(
     further = b"%b: %b\r\n" % told if told is not None else b""
     if request.head.upgrade:
         further += b"connection: upgrade\r\nupgrade: %b\r\n" % request.head.upgrade
-    elif data or request.head.method in (b"POST", b"PUT", b"PATCH"):
+    elif data or request.head.method in WITH_BODY:
         further += b"content-length: %d\r\n" % len(data)
     if call.trace.tracestate:
         further += b"tracestate: %b\r\n" % call.trace.tracestate
@@ -111,7 +113,7 @@ def answer_start(answer: Answer, call: Call) -> bytes:
     """Status line and header lines of an engine's answer that is passed on, without its length and end."""
     if type(answer.memo) is not bytes:
         kept = answer_headers(answer, told_anew=False)
-        answer.memo = status_line(answer.status) + b"".join(b"%b: %b\r\n" % item for item in kept)
+        answer.memo = status_line(answer.status) + lines(kept)
     own = f"x-request-id: {call.id}\r\nx-penstock-endpoint: {call.endpoint}\r\n".encode()
     if call.target.protocol == "anthropic":
         own += b"request-id: %b\r\n" % call.id.encode()

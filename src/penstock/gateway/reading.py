@@ -17,7 +17,7 @@ from penstock.gateway.dialects.known import DIALECTS
 from penstock.gateway.names import Names
 from penstock.gateway.paths import Target
 from penstock.gateway.trace import TRACEPARENT, TRACESTATE
-from penstock.gateway.wire.message import HOP_BY_HOP, Head, named_by_connection
+from penstock.gateway.wire.message import HOP_BY_HOP, Head, lines, named_by_connection
 from penstock.kit.errors import NotFound
 
 REQUEST_ID = b"x-request-id"
@@ -86,10 +86,12 @@ def read(head: Head, names: Names, gate: Access) -> Reading:
 def _lines(head: Head, dropped: frozenset[bytes]) -> bytes:
     """Headers that go on to the engine: neither those of this connection, nor ours, nor a key of ours."""
     dropped |= named_by_connection(head.headers)
-    return b"".join(
-        b"%b: %b\r\n" % (name, value)
-        for name, value in head.headers
-        if name not in dropped and not (name in access.CREDENTIALS and access.carries_key(name, value))
+    return lines(
+        [
+            (name, value)
+            for name, value in head.headers
+            if name not in dropped and not (name in access.CREDENTIALS and access.carries_key(name, value))
+        ]
     )
 
 

@@ -15,6 +15,7 @@ from grpc import aio
 
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.grpc.passage import Context, Passage, Room
+from penstock.gateway.listen import stamped
 from penstock.gateway.state import State
 from penstock.gateway.wire.message import Limits
 from penstock.kit.errors import InvalidInput, Unavailable
@@ -25,7 +26,6 @@ MAX_STREAMS = 1000
 """Calls at once on one connection."""
 SPARE = 1000
 """Calls beyond those in flight that may be about to be read or refused."""
-Stamp = tuple[float, ...]
 
 
 class GrpcListener:
@@ -107,11 +107,11 @@ class _Every(grpc.GenericRpcHandler):
 
 def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
     """Read anew for a new connection when the files have changed; what cannot be used leaves the present one in force."""
-    stamp = _stamped(certificate, key)
+    stamp = stamped(certificate, key)
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal stamp
-        present = _stamped(certificate, key)
+        present = stamped(certificate, key)
         if present == stamp:
             return None
         stamp = present
@@ -133,10 +133,3 @@ def _pair(certificate: Path, key: Path) -> grpc.ServerCertificateConfiguration:
     """Raises OSError if the files cannot be read, or do not belong together."""
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())])
-
-
-def _stamped(*files: Path) -> Stamp:
-    try:
-        return tuple(file.stat().st_mtime for file in files)
-    except OSError:
-        return ()

@@ -11,6 +11,8 @@ from msgspec import Struct
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case, in order of arrival."""
 
+WITH_BODY = (b"POST", b"PUT", b"PATCH")
+"""Methods whose requests have a body, if only an empty one."""
 HOP_BY_HOP = frozenset(
     (
         b"connection",
