@@ -27,6 +27,7 @@ from penstock.resources.graph import InferenceGraph, TrainedModel
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment, Job, ReplicaSet
@@ -147,6 +148,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind(PENSTOCK, ApiKey, "ak", subresources=STATUS),
     _kind(PENSTOCK, Tenant, namespaced=False),
+    _kind(PENSTOCK, PodAutoscaler, "pa", "kpa", subresources=STATUS, categories=ALL),
 )
 
 _BY_TYPE = MappingProxyType({kind.type: kind for kind in KINDS})

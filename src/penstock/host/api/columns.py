@@ -308,6 +308,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Admin", path("spec", "admin", default=False), "boolean", wide=True),
     ),
     "Tenant": (NAME, Column("Display-Name", path("spec", "displayName")), AGE),
+    "PodAutoscaler": (
+        NAME,
+        Column("DesiredScale", path("status", "desiredScale"), "integer"),
+        Column("ActualScale", path("status", "actualScale"), "integer"),
+        Column("Ready", condition("Ready")),
+        Column("Reason", condition("Ready", "reason")),
+        Column("Mode", path("status", "mode"), wide=True),
+        Column("Sleep", path("status", "sleep", "depth"), wide=True),
+        AGE,
+    ),
     "LLMInferenceService": (
         NAME,
         Column("URL", path("status", "url")),
