@@ -1,0 +1,50 @@
+"""How many of these pods can be had?
+
+No more replicas are asked for than nodes have room for: pods that wait for ever help nobody, and hide why. One pod is always asked for
+where nothing runs: it holds the place in the queue, says what is missing, and is what a node autoscaler looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.decide.placement import place
+from penstock.decide.replica_set import is_active
+from penstock.resources.core import Node
+from penstock.resources.pod import Pod
+
+MAX_TRIED = 64
+"""Pods that are tried on the nodes in one decision; what is beyond is tried in the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """`size` is what may be asked for; `refusal` says why it is not what was wanted, "" where it is."""
+
+    size: int
+    refusal: str = ""
+
+
+def capped(
+    wanted: int, template: Pod, own: Iterable[Pod], nodes: tuple[Node, ...], pods: Iterable[Pod]
+) -> Room:
+    """`own` are the revision's pods, `pods` those of the whole cluster, `template` one that would be created."""
+    placed = [pod for pod in own if pod.spec.node_name and is_active(pod)]
+    if wanted <= len(placed) or not nodes:
+        return Room(wanted)
+    bound = [pod for pod in pods if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed")]
+    size = len(placed)
+    while size < wanted:
+        if size - len(placed) >= MAX_TRIED:
+            return Room(size, f"{wanted} are wanted; {MAX_TRIED} more are asked for at a time")
+        placement = place(template, nodes, tuple(bound))
+        if not placement.node:
+            why = f"{placement.message} {placement.hint}".strip()
+            return Room(max(1, size), f"{wanted} are wanted, {size} can be placed: {why}")
+        spec = msgspec.structs.replace(template.spec, node_name=placement.node)
+        bound.append(msgspec.structs.replace(template, spec=spec))
+        size += 1
+    return Room(size)
