@@ -13,12 +13,16 @@ from typing import Literal
 from msgspec import Struct
 
 ServicePhase = Literal["Ready", "Starting", "Sleeping", "Failed"]
+StartPhase = Literal["", "placing", "downloading", "loading", "warming"]
+LATENCY_BOUNDS_S: tuple[float, ...] = tuple(0.001 * 2.0 ** (k / 2) for k in range(40))
+"""Upper bounds of latency buckets, 1 ms to 741 s; counts by bucket have one entry more, for what took longer."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A ready pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none).
+    """A pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none).
 
-    `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS.
+    `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS. `probe_path` is
+    where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so.
     """
 
     name: str
@@ -28,14 +32,20 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 0
     grpc_port: int = 0
     tls: bool = False
+    probe_path: str = ""
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One revision of a service: its share of traffic in percent, and its ready endpoints."""
+    """One revision of a service: its share of traffic in percent, and its ready endpoints.
+
+    `starting` are pods with an address whose processes run, but which are not ready. A revision with a `tag` can be asked for by it.
+    """
 
     name: str
     weight_percent: int
     endpoints: tuple[Endpoint, ...] = ()
+    starting: tuple[Endpoint, ...] = ()
+    tag: str = ""
 
 
 class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,8 +53,11 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `aliases` are further model names that callers may use (adapters, served names); `engine_model` is the name that the
     engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
-    are no endpoints, in words for the caller. `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is
-    where the engine answers OpenAI's API. `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2.
+    are no endpoints, in words for the caller; one that is Sleeping starts when it is asked for, unless it `wakes` only by hand.
+    `start_phase` is where its start is, "" if none is under way, and `start_expected_s` what starts take, 0 where that is unknown.
+    `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is where the engine answers OpenAI's API.
+    `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2. `split_by` says whose requests stay
+    with one revision: "" nobody's, "key" those of an API key, else those with one value of the header of that name (lower case).
     """
 
     namespace: str
@@ -62,6 +75,10 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hold_s: float = 120.0
     metrics_dialect: str = ""
     openai_prefix: str = "/v1"
+    start_phase: StartPhase = ""
+    start_expected_s: float = 0.0
+    wakes: bool = True
+    split_by: str = ""
 
 
 class RateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,8 +129,38 @@ class RouteTable(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tenants: tuple[TenantRoute, ...] = ()
 
 
+class EndpointDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one endpoint does now (`streams`: requests under way) and has saved since the last report (`cached_tokens` of prompts)."""
+
+    name: str
+    streams: int = 0
+    cached_tokens: int = 0
+
+
+class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Demand on one revision since the last report: averages over `DemandReport.window_s`, counts within it.
+
+    `tokens_in_flight` are those of prompts under way, estimated, and what has been generated for them so far. `ttft` and `itl` count
+    times to the first byte and between pieces of streams by LATENCY_BOUNDS_S; () where there were none. `wanted`: it has a share of
+    the traffic, and no endpoint for it.
+    """
+
+    name: str
+    in_flight: float = 0.0
+    tokens_in_flight: float = 0.0
+    requests: int = 0
+    failures: int = 0
+    ttft: tuple[int, ...] = ()
+    itl: tuple[int, ...] = ()
+    endpoints: tuple[EndpointDemand, ...] = ()
+    wanted: bool = False
+
+
 class ServiceDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Demand on one service since the last report: averages over `DemandReport.window_s`, counts within it."""
+    """Demand on one service since the last report: averages over `DemandReport.window_s`, counts within it.
+
+    `in_flight` holds those that wait too; `queue_wait_s` is how long the first of them has waited by now.
+    """
 
     namespace: str
     name: str
@@ -122,6 +169,8 @@ class ServiceDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: int = 0
     failures: int = 0
     wake: bool = False
+    queue_wait_s: float = 0.0
+    revisions: tuple[RevisionDemand, ...] = ()
 
 
 class DemandReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
