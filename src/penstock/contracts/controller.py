@@ -39,8 +39,10 @@ class Cache(Protocol):
         """The object, or None."""
         ...
 
-    def list(self, kind: type[R], namespace: str | None = None, *, labels: str = "") -> tuple[R, ...]:
-        """All that match, ordered by namespace and name; namespace None means all of them."""
+    def list(
+        self, kind: type[R], namespace: str | None = None, *, labels: str = "", owner: str = ""
+    ) -> tuple[R, ...]:
+        """All that match, ordered by namespace and name; namespace None means all, `owner` is the controlling owner's uid."""
         ...
 
 

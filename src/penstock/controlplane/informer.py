@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from penstock.contracts.cluster import Change, Cluster
+from penstock.controlplane.index import Index
 from penstock.kit.backoff import delay_s
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Expired, PlatformError
 from penstock.kit.tasks import supervise
 from penstock.resources.meta import Resource
-from penstock.resources.selectors import matches, parse_labels
+from penstock.resources.selectors import parse_labels
 
 R = TypeVar("R", bound=Resource)
 Listener = Callable[[Resource | None, Resource | None], None]
@@ -53,15 +54,11 @@ class InformerCache:
         """The object, or None."""
         return self._informers[kind].objects.get((namespace, name))
 
-    def list(self, kind: type[R], namespace: str | None = None, *, labels: str = "") -> tuple[R, ...]:
+    def list(
+        self, kind: type[R], namespace: str | None = None, *, labels: str = "", owner: str = ""
+    ) -> tuple[R, ...]:
         """All that match, ordered by namespace and name."""
-        terms = parse_labels(labels)
-        objects = self._informers[kind].objects
-        return tuple(
-            objects[key]
-            for key in sorted(objects)
-            if (namespace is None or key[0] == namespace) and matches(terms, objects[key].metadata.labels)
-        )
+        return self._informers[kind].objects.find(namespace, parse_labels(labels), owner)
 
 
 class _Informer:
@@ -70,7 +67,7 @@ class _Informer:
     def __init__(self, kind: type[Resource], cluster: Cluster, clock: Clock) -> None:
         self.kind = kind
         self.listeners: list[Listener] = []
-        self.objects: dict[tuple[str, str], Any] = {}
+        self.objects = Index()
         self.synced = asyncio.Event()
         self._cluster = cluster
         self._clock = clock
@@ -110,9 +107,7 @@ class _Informer:
             self._put(_place(change.object), None if change.type == "DELETED" else change.object)
 
     def _put(self, place: tuple[str, str], obj: Any | None) -> None:
-        before = self.objects.pop(place, None)
-        if obj is not None:
-            self.objects[place] = obj
+        before = self.objects.put(place, obj)
         for listener in self.listeners:
             listener(before, obj)
 

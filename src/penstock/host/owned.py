@@ -12,7 +12,7 @@ R = TypeVar("R", bound=Resource)
 
 def owned(cache: Cache, kind: type[R], owner: Resource) -> tuple[R, ...]:
     """The objects of `kind` in the owner's namespace whose controller it is."""
-    return tuple(obj for obj in cache.list(kind, owner.metadata.namespace) if is_owned(obj, owner))
+    return cache.list(kind, owner.metadata.namespace, owner=owner.metadata.uid)
 
 
 def is_owned(obj: Resource, owner: Resource) -> bool:
