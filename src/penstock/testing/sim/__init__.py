@@ -1,0 +1,1 @@
+"""The simulator: request traces against the real decisions, under virtual time, with simulated engines."""
