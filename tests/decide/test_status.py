@@ -390,3 +390,19 @@ def test_times_change_only_with_what_they_are_the_time_of() -> None:
     assert {c.last_transition_time for c in worse.conditions} == {AT}
     serves = status_of(observed(pod(**READY)), known=known, now=NOW + 60)
     assert {c.last_transition_time for c in serves.conditions} == {rfc3339(NOW + 60)}
+
+
+def sleeping(*pods: Pod) -> Observed:
+    part = observed(*pods, ready=False)
+    return Observed(part.name, part.rollout, part.deployments, part.pods, standby=frozenset({FIRST}))
+
+
+def test_a_service_that_sleeps_until_it_is_asked_for_is_ready_and_stands_by() -> None:
+    status = status_of(sleeping())
+    assert conditions(status)["Ready"] == "True"
+    assert model_of(status).states == ModelStates(active_model_state="Standby", target_model_state="Standby")
+
+
+def test_a_service_that_cannot_wake_says_why() -> None:
+    stuck = pod(**serving(waiting={"reason": "CrashLoopBackOff", "message": "back-off"}))
+    assert conditions(status_of(sleeping(stuck)))["Ready"] == "False"

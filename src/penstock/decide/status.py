@@ -45,7 +45,10 @@ STUCK_REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One component: its new rollout status, revisions, pods, and why its pods cannot be made ("" if they can)."""
+    """One component: its new rollout status, revisions, pods, and why its pods cannot be made ("" if they can).
+
+    `standby` names the revisions that were ready once and get pods when they are asked for: without any they are ready still.
+    """
 
     name: ComponentName
     rollout: ComponentStatus
@@ -53,6 +56,7 @@ class Observed:
     pods: tuple[Pod, ...]
     failure_reason: str = ""
     failure: str = ""
+    standby: frozenset[str] = frozenset()
 
 
 def service_status(
@@ -113,6 +117,8 @@ def _component_condition(component: Observed, stopped: bool) -> Condition:
     if any(d.metadata.name in serving and d.status.available_replicas for d in component.deployments):
         return Condition(type=kind, status="True")
     reason, message = _why_not_ready(component)
+    if not reason and serving & component.standby:
+        return Condition(type=kind, status="True")
     return Condition(type=kind, status="False" if reason else "Unknown", reason=reason, message=message)
 
 
@@ -179,12 +185,12 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
         any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions) for pod in predictor.pods
     )
     copies = ModelCopies(failed_copies=len(failed), total_copies=ready_pods)
-    active = "Loaded" if predictor.rollout.latest_ready_revision and ready_pods else ""
+    active = _active_state(predictor, ready_pods)
     if predictor.failure:
         info = _info(known, predictor.failure_reason, predictor.failure, "", now)
         return _model("InvalidSpec", active, "Pending" if active else "", copies, info)
     if ready and current:
-        return _model("UpToDate", "Loaded", "Loaded", copies, None)
+        return _model("UpToDate", active or "Loaded", active or "Loaded", copies, None)
     if failed:
         pod, (status, said) = failed[0]
         reason = "ModelLoadFailed"
@@ -199,6 +205,14 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
         for status in pod.status.init_container_statuses
     )
     return _model("InProgress", active, "Loading" if loading else "Pending", copies, None)
+
+
+def _active_state(predictor: Observed, ready_pods: int) -> str:
+    """Of the model that serves: Standby is KServe's word for one that could, and is not loaded."""
+    latest = predictor.rollout.latest_ready_revision
+    if latest and ready_pods:
+        return "Loaded"
+    return "Standby" if latest in predictor.standby else ""
 
 
 def _model(
