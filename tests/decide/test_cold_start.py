@@ -65,7 +65,13 @@ def test_one_slow_start_of_sixteen_is_not_what_is_expected() -> None:
     assert known.expected_s == 5.0
 
 
-@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=40))
+def test_a_download_that_was_needed_once_is_not_expected_again() -> None:
+    first = after_start(None, "p-1", {"downloading": 90.0, "loading": 5.0})
+    second = after_start(first, "p-2", {"downloading": 0.2, "loading": 4.0})
+    assert (first.expected_s, second.expected_s) == (95.0, 5.2)
+
+
+@given(st.lists(st.floats(0, 1e4).map(lambda value: round(value, 3)), min_size=1, max_size=40))
 def test_the_expectation_is_one_of_the_last_starts_and_their_number_is_bounded(seconds: list[float]) -> None:
     known: ColdStart | None = None
     for value in seconds:

@@ -28,7 +28,7 @@ class PodAutoscalerSpec(Model, frozen=True):
 class ColdStart(Model, frozen=True):
     """How long the revision's pods take from being asked for to being ready, in seconds: the last start, and what to expect.
 
-    `expected_s` is a high quantile over the last starts (`samples` of them, at most 16 kept in `totals_s`).
+    `expected_s` is the last download and a high quantile over the rest of the last starts (at most 16, in `totals_s`).
     """
 
     placing_s: float = 0.0
