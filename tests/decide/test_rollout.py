@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from worlds import NOW, offers, runtime, service, stored
 
 from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
-from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS, STOP, is_ready
+from penstock.decide.revision import is_ready
+from penstock.decide.rollout import DRAIN_S, KEPT_REVISIONS, STOP
 from penstock.resources.serving import ComponentStatus, InferenceService, InferenceServiceStatus
 from penstock.resources.workload import Deployment
 

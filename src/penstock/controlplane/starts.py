@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from penstock.contracts.controller import Key
 from penstock.decide.cold_start import StartPhase, after_start, phase_of
 from penstock.decide.replica_set import ready_since
-from penstock.decide.rollout import REVISION_LABEL
+from penstock.decide.revision import REVISION_LABEL
 from penstock.kit.clock import Clock
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod

@@ -21,7 +21,8 @@ from penstock.contracts.exchange import (
 )
 from penstock.decide.key_tokens import holding
 from penstock.decide.replica_set import is_active, ready_since
-from penstock.decide.rollout import REVISION_LABEL, is_stopped
+from penstock.decide.revision import REVISION_LABEL
+from penstock.decide.rollout import is_stopped
 from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant

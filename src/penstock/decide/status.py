@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.decide.rollout import REVISION_LABEL, is_stopped
+from penstock.decide.revision import REVISION_LABEL
+from penstock.decide.rollout import is_stopped
 from penstock.decide.storage import INITIALIZER
 from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.timestamps import rfc3339

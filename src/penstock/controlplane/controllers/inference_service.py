@@ -16,7 +16,7 @@ from penstock.decide.plan import (
     plan_service,
     service_url,
 )
-from penstock.decide.rollout import IDLE_SINCE
+from penstock.decide.revision import IDLE_SINCE
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
