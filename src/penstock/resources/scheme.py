@@ -30,6 +30,7 @@ from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService
+from penstock.resources.vpa import VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint
 from penstock.resources.workload import Deployment, Job, ReplicaSet
 
 
@@ -71,6 +72,7 @@ ALL = ("all",)
 CORE, APPS, BATCH = "v1", "apps/v1", "batch/v1"
 KSERVE, KSERVE_ALPHA, KSERVE_LLM = (f"serving.kserve.io/{v}" for v in ("v1beta1", "v1alpha1", "v1alpha2"))
 PENSTOCK = "penstock.dev/v1alpha1"
+VPA = "autoscaling.k8s.io/v1"
 
 
 def _kind(
@@ -120,6 +122,8 @@ KINDS: tuple[Kind, ...] = (
         categories=ALL,
         acted_upon=False,
     ),
+    _kind(VPA, VerticalPodAutoscaler, "vpa", subresources=STATUS),
+    _kind(VPA, VerticalPodAutoscalerCheckpoint, "vpacheckpoint"),
     _kind("scheduling.k8s.io/v1", PriorityClass, "pc", plural="priorityclasses", namespaced=False),
     _kind(KSERVE, InferenceService, "isvc", subresources=STATUS, categories=ALL),
     _kind(KSERVE_ALPHA, ServingRuntime),

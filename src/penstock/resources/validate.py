@@ -31,6 +31,7 @@ from penstock.resources.validate_graph import ROUTER_TYPES, deny_graph
 from penstock.resources.validate_inference_service import advise_service, deny_service, validate_service
 from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_runtime import deny_runtime
+from penstock.resources.validate_vpa import advise_vpa, validate_vpa
 from penstock.resources.validate_workload import (
     validate_autoscaler,
     validate_deployment,
@@ -38,6 +39,7 @@ from penstock.resources.validate_workload import (
     validate_replica_set,
 )
 from penstock.resources.validation import Causes, Denial, forbidden, metadata, one_of
+from penstock.resources.vpa import VerticalPodAutoscaler
 from penstock.resources.workload import Deployment, Job, ReplicaSet
 
 
@@ -61,6 +63,8 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_job(obj, old)
         case HorizontalPodAutoscaler():
             yield from validate_autoscaler(obj)
+        case VerticalPodAutoscaler():
+            yield from validate_vpa(obj)
         case ConfigMap():
             yield from validate_config_map(obj, old)
         case Secret():
@@ -103,6 +107,8 @@ def advise(obj: Resource) -> Iterator[str]:
     """Warnings about what is accepted."""
     if isinstance(obj, InferenceService):
         yield from advise_service(obj)
+    elif isinstance(obj, VerticalPodAutoscaler):
+        yield from advise_vpa(obj)
 
 
 def _validate_llm(obj: LLMInferenceService | LLMInferenceServiceConfig) -> Causes:

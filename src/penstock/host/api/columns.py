@@ -79,6 +79,16 @@ def _joined(*parts: str, of: str) -> Cell:
     return lambda document, now_s: ",".join(str(entry.get(of, "")) for entry in read(document, now_s))
 
 
+def _recommended(resource: str) -> Cell:
+    """What the first container should request."""
+
+    def cell(document: Document, now_s: float) -> Any:
+        containers = path("status", "recommendation", "containerRecommendations", default=())(document, now_s)
+        return containers[0].get("target", {}).get(resource, "") if containers else ""
+
+    return cell
+
+
 def _labels(*parts: str) -> Cell:
     read = path(*parts, default={})
     return lambda document, now_s: (
@@ -295,6 +305,15 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("MaxPods", path("spec", "maxReplicas", default=0), "integer"),
         Column("Replicas", path("status", "currentReplicas", default=0), "integer"),
         AGE,
+    ),
+    "VerticalPodAutoscaler": (
+        NAME,
+        Column("Mode", path("spec", "updatePolicy", "updateMode", default="Auto")),
+        Column("CPU", _recommended("cpu")),
+        Column("Mem", _recommended("memory")),
+        Column("Provided", condition("RecommendationProvided")),
+        AGE,
+        Column("MinReplicas", path("spec", "updatePolicy", "minReplicas", default=2), "integer", wide=True),
     ),
     "InferenceGraph": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
     "TrainedModel": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
