@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ SETTINGS = HpaSettings()
 TOLERANCES = Tolerances()
 
 
-def pod(name: str, request_milli: int = 1000, **fields: object) -> PodState:
+def pod(name: str, request_milli: int = 1000, **fields: Any) -> PodState:
     made = PodState(name, started_at=NOW - 3600, requests_milli={"main": {"cpu": request_milli}})
     return replace(made, **fields)
 
@@ -41,7 +42,7 @@ def seen(
     return Pods(tuple(pods), samples, resource, container)
 
 
-def pods(count: int, **fields: object) -> list[PodState]:
+def pods(count: int, **fields: Any) -> list[PodState]:
     return [pod(f"p{i}", **fields) for i in range(count)]
 
 

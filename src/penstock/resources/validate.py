@@ -20,6 +20,7 @@ from penstock.resources.pod import Pod
 from penstock.resources.runtime import ClusterServingRuntime, ServingRuntime
 from penstock.resources.serving import InferenceService
 from penstock.resources.validate_access import validate_api_key, validate_tenant
+from penstock.resources.validate_autoscaler import validate_autoscaler
 from penstock.resources.validate_cache import deny_cache, validate_cache, validate_node_group
 from penstock.resources.validate_core import (
     validate_claim,
@@ -33,7 +34,6 @@ from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_runtime import deny_runtime
 from penstock.resources.validate_vpa import advise_vpa, validate_vpa
 from penstock.resources.validate_workload import (
-    validate_autoscaler,
     validate_deployment,
     validate_job,
     validate_replica_set,

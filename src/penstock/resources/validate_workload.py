@@ -1,8 +1,7 @@
-"""Do deployments, replica sets, jobs and autoscalers keep Kubernetes' rules?"""
+"""Do deployments, replica sets and jobs keep Kubernetes' rules?"""
 
 from __future__ import annotations
 
-from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.meta import IntOrString, LabelSelector
 from penstock.resources.pod import PodTemplateSpec
 from penstock.resources.selectors import matches_label_selector
@@ -72,33 +71,6 @@ def validate_job(new: Job, old: Job | None) -> Causes:
         yield from immutable("spec.completions", old.spec.completions, spec.completions)
         yield from immutable("spec.selector", old.spec.selector, spec.selector)
         yield from immutable("spec.template", old.spec.template, spec.template)
-
-
-def validate_autoscaler(new: HorizontalPodAutoscaler) -> Causes:
-    """Causes in a horizontal pod autoscaler."""
-    spec = new.spec
-    yield from at_least("spec.minReplicas", spec.min_replicas)
-    yield from at_least("spec.maxReplicas", spec.max_replicas, 1)
-    if spec.max_replicas < (1 if spec.min_replicas is None else spec.min_replicas):
-        yield wrong("spec.maxReplicas", spec.max_replicas, "must be greater than or equal to `minReplicas`")
-    for name in ("kind", "name"):
-        if not getattr(spec.scale_target_ref, name):
-            yield required(f"spec.scaleTargetRef.{name}")
-    kinds = {
-        "Resource": "resource",
-        "ContainerResource": "container_resource",
-        "Pods": "pods",
-        "Object": "object",
-        "External": "external",
-    }
-    for i, metric in enumerate(spec.metrics):
-        if metric.type not in kinds:
-            yield unsupported(f"spec.metrics[{i}].type", metric.type, tuple(kinds))
-        elif getattr(metric, kinds[metric.type]) is None:
-            field = metric.type[0].lower() + metric.type[1:]
-            yield required(
-                f"spec.metrics[{i}].{field}", "must populate information for the given metric source"
-            )
 
 
 def _selected(wanted: LabelSelector, template: PodTemplateSpec) -> Causes:
