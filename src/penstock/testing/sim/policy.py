@@ -156,3 +156,17 @@ def check_options(law: str, options: Mapping[str, str], known: Sequence[str]) ->
                 f"--policy {law}: found option {key!r}, expected one of {', '.join(known) or 'none'}",
                 hint=f"did you mean {near[0]}?" if near else "",
             )
+
+
+def number(law: str, options: Mapping[str, str], key: str, default: float) -> float:
+    """An option that is a number, 0 or more. Raises InvalidInput."""
+    text = options.get(key)
+    if text is None:
+        return default
+    try:
+        value = float(text.removesuffix("s"))
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise InvalidInput(f"--policy {law}: {key}: found {text!r}, expected a number, 0 or more")
+    return value
