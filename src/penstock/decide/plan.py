@@ -5,22 +5,36 @@ Ties the decisions for one service together, so that the controller, `penstock r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import msgspec
+
+from penstock.decide.canaries import (
+    CANARY_LABEL,
+    Canaries,
+    canary_service,
+    lowered,
+    plan_canaries,
+    with_shares,
+)
 from penstock.decide.rollout import Rollout, plan_removal, plan_rollout
 from penstock.decide.runtime import Choice, choose_runtime
+from penstock.decide.traffic import Known
 from penstock.decide.workload import ComponentName, Workload, build_workload, component_labels, component_of
 from penstock.resources.pod import EnvVar
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService
-from penstock.resources.workload import Deployment
+from penstock.resources.workload import Deployment, DeploymentStatus
 
 COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models."""
+    """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models.
+
+    `initialized` and `sized_elsewhere` name revisions that were ready once, and those whose size an autoscaler owns.
+    """
 
     gateway_addr: str
     runtimes: tuple[ServingRuntime, ...] = ()
@@ -28,6 +42,8 @@ class Surroundings:
     storage_containers: tuple[ClusterStorageContainer, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     secret_env: tuple[EnvVar, ...] = ()
+    initialized: frozenset[str] = frozenset()
+    sized_elsewhere: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,7 @@ class ComponentPlan:
     workload: Workload
     rollout: Rollout
     deployments: tuple[Deployment, ...]
+    canaries: Canaries = field(default_factory=Canaries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +87,48 @@ def _component(
     own = tuple(d for d in known.deployments if _is_part(d, service, name))
     if component is not None:
         workload = _workload(service, name, choice, known)
-        rollout = plan_rollout(service, name, component, workload.template, own, now)
-        return ComponentPlan(name, workload, rollout, own)
+        canaries = _canaries(service, workload, own, known, now) if name == "predictor" else Canaries()
+        rollout = plan_rollout(
+            service,
+            name,
+            lowered(component, canaries.ready_replicas),
+            workload.template,
+            _revisions(own, canaries),
+            now,
+            Known(initialized=known.initialized, sized_elsewhere=known.sized_elsewhere),
+        )
+        status = with_shares(rollout.status, canaries.shares)
+        return ComponentPlan(name, workload, replace(rollout, status=status), own, canaries)
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
     return None
+
+
+def _canaries(
+    service: InferenceService,
+    stable: Workload,
+    own: tuple[Deployment, ...],
+    known: Surroundings,
+    now: float,
+) -> Canaries:
+    """Those of `spec.canary`, each with the runtime that suits it."""
+    workloads: dict[str, Workload] = {}
+    for canary in service.spec.canary:
+        changed = canary_service(service, canary)
+        choice = choose_runtime(changed, known.runtimes, known.cluster_runtimes)
+        workloads[canary.predictor.name or ""] = _workload(changed, "predictor", choice, known)
+    return plan_canaries(service, workloads, stable.template, own, now)
+
+
+def _revisions(own: tuple[Deployment, ...], canaries: Canaries) -> tuple[Deployment, ...]:
+    """Those of the stable predictor. A canary that is promoted takes over once it has grown to the stable one's size."""
+    return tuple(
+        msgspec.structs.replace(deployment, status=DeploymentStatus())
+        if deployment.metadata.name in canaries.adopt
+        else deployment
+        for deployment in own
+        if CANARY_LABEL not in deployment.metadata.labels or deployment.metadata.name in canaries.adopt
+    )
 
 
 def _workload(

@@ -19,6 +19,7 @@ from penstock.resources.meta import Condition
 from penstock.resources.pod import ContainerStatus, Pod
 from penstock.resources.serving import (
     Addressable,
+    CanaryStatus,
     ComponentStatus,
     FailureInfo,
     InferenceService,
@@ -68,6 +69,7 @@ def service_status(
     runtime_name: str,
     cluster_runtime_name: str,
     now: float,
+    canaries: tuple[CanaryStatus, ...] = (),
 ) -> InferenceServiceStatus:
     """The whole status; times of conditions change only when their status does. A component that was removed only keeps its entry.
 
@@ -83,6 +85,7 @@ def service_status(
         Condition(type="IngressReady", status=worst.status, reason=worst.reason),
         Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message),
         *((Condition(type="Stopped", status="True"),) if stopped else ()),
+        *_canary_condition(canaries),
     ]
     components: dict[str, ComponentStatus] = {
         component.name: msgspec.structs.replace(component.rollout, url=url if component in present else None)
@@ -101,7 +104,23 @@ def service_status(
         deployment_mode=mode_of(service),
         serving_runtime_name=runtime_name,
         cluster_serving_runtime_name=cluster_runtime_name,
+        canary_statuses=canaries,
     )
+
+
+def _canary_condition(canaries: tuple[CanaryStatus, ...]) -> tuple[Condition, ...]:
+    """Whether all canaries of `spec.canary` are ready; the service's own readiness does not hang on it (KServe)."""
+    if not canaries:
+        return ()
+    late = ", ".join(canary.name for canary in canaries if not canary.ready)
+    if late:
+        message = f"not ready: {late}"
+        return (
+            Condition(
+                type="CanaryPredictorReady", status="False", reason="CanariesNotReady", message=message
+            ),
+        )
+    return (Condition(type="CanaryPredictorReady", status="True", reason="AllCanariesReady"),)
 
 
 def _component_condition(component: Observed, stopped: bool) -> Condition:

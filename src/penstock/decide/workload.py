@@ -46,9 +46,14 @@ _UNCOPIED = (
     "kubectl.kubernetes.io/last-applied-configuration",
     "autoscaling.knative.dev/min-scale",
     "autoscaling.knative.dev/max-scale",
+    "serving.kserve.io/enable-tag-routing",
+    "serving.kserve.io/stop",
+    "serving.knative.dev/rollout-duration",
+    "kubernetes.io/change-cause",
     LOCAL_COMMAND,
     INSTALL_HINT,
 )
+_UNCOPIED_PREFIXES = ("penstock.dev/rollout-", "penstock.dev/handover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +285,11 @@ def _annotations(service: InferenceService, component: Component, runtime: Runti
         **service.metadata.annotations,
         **component.annotations,
     }
-    return {key: value for key, value in merged.items() if key not in _UNCOPIED}
+    return {
+        key: value
+        for key, value in merged.items()
+        if key not in _UNCOPIED and not key.startswith(_UNCOPIED_PREFIXES)
+    }
 
 
 def _host_annotations(runtime: Runtime | None, pod: PodSpec, main: str) -> Labels:

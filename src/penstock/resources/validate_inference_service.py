@@ -104,8 +104,17 @@ def advise_service(service: InferenceService) -> Iterator[str]:
             "spec.predictor.containers: kserve-container stands beside model; it is laid over the runtime's container,"
             " and KServe itself refuses this"
         )
-    if mode == STANDARD and predictor.canary_traffic_percent is not None:
-        yield "spec.predictor.canaryTrafficPercent is ignored in Standard deployment mode; use spec.canary"
+    for name, part in (
+        ("predictor", predictor),
+        ("transformer", service.spec.transformer),
+        ("explainer", service.spec.explainer),
+    ):
+        if mode == STANDARD and part is not None and part.canary_traffic_percent is not None:
+            instead = "use spec.canary, or" if name == "predictor" else "use"
+            yield (
+                f"spec.{name}.canaryTrafficPercent is ignored in Standard deployment mode; {instead} a rollout policy"
+                " (annotation penstock.dev/rollout-policy)"
+            )
 
 
 def _deny_name(service: InferenceService) -> Denial | None:

@@ -9,6 +9,7 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.controlplane.controllers.credentials import credentials
+from penstock.controlplane.controllers.revisions import RevisionWriter
 from penstock.decide.plan import (
     ComponentPlan,
     ServicePlan,
@@ -16,11 +17,9 @@ from penstock.decide.plan import (
     plan_service,
     service_url,
 )
-from penstock.decide.revision import IDLE_SINCE
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
-from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
@@ -40,6 +39,7 @@ class InferenceServiceController:
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
+        self._revisions = RevisionWriter(cluster, recorder)
         self._clock = clock
         self._gateway_addr = gateway_addr
 
@@ -61,10 +61,13 @@ class InferenceServiceController:
             return None
         plan = plan_service(service, await self._observe(service), self._clock.now())
         for part in plan.components:
-            await self._apply(service, part)
+            await self._revisions.apply_rollout(service, part.rollout)
+            await self._revisions.apply_canaries(service, part.canaries)
         await self._write_status(service, plan)
-        waits = [part.rollout.again_s for part in plan.components if part.rollout.again_s is not None]
-        return min(waits, default=None)
+        waits = [
+            again_s for part in plan.components for again_s in (part.rollout.again_s, part.canaries.again_s)
+        ]
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
 
     async def _observe(self, service: InferenceService) -> Surroundings:
         namespace = service.metadata.namespace
@@ -79,32 +82,6 @@ class InferenceServiceController:
             secret_env=await credentials(self._cluster, service),
         )
 
-    async def _apply(self, service: InferenceService, plan: ComponentPlan) -> None:
-        namespace, rollout = service.metadata.namespace, plan.rollout
-        if rollout.create is not None:
-            try:
-                await self._cluster.create(rollout.create)
-            except AlreadyExists:
-                pass  # made a moment ago; the cache brings it
-            else:
-                self._recorder.event(service, "Normal", "RevisionCreated", "; ".join(rollout.reasons))
-        for name, size in rollout.scale:
-            await self._cluster.patch(Deployment, name, namespace, {"spec": {"replicas": size}})
-            self._recorder.event(service, "Normal", "RevisionScaled", f"{name} to {size} pods")
-        for name, since in rollout.mark_idle:
-            await self._cluster.patch(
-                Deployment, name, namespace, {"metadata": {"annotations": {IDLE_SINCE: since}}}
-            )
-        for name in rollout.delete:
-            await self._delete(namespace, name)
-            self._recorder.event(service, "Normal", "RevisionDeleted", name)
-
-    async def _delete(self, namespace: str, name: str) -> None:
-        try:
-            await self._cluster.delete(Deployment, name, namespace)
-        except NotFound:
-            return
-
     async def _write_status(self, service: InferenceService, plan: ServicePlan) -> None:
         runtime = plan.choice.runtime
         scoped = isinstance(runtime, ServingRuntime)
@@ -115,6 +92,7 @@ class InferenceServiceController:
             url=service_url(service, self._gateway_addr),
             runtime_name=runtime.metadata.name if runtime and scoped else "",
             cluster_runtime_name=runtime.metadata.name if runtime and not scoped else "",
+            canaries=tuple(status for part in plan.components for status in part.canaries.statuses),
             now=self._clock.now(),
         )
         if status == service.status:
