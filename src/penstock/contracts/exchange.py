@@ -137,6 +137,14 @@ class EndpointDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cached_tokens: int = 0
 
 
+class SignalDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named judgement of answers (output drift, say) since the last report: of `total`, `exceeded` were beyond what it allows."""
+
+    name: str
+    exceeded: int = 0
+    total: int = 0
+
+
 class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Demand on one revision since the last report: averages over `DemandReport.window_s`, counts within it.
 
@@ -154,6 +162,7 @@ class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     itl: tuple[int, ...] = ()
     endpoints: tuple[EndpointDemand, ...] = ()
     wanted: bool = False
+    signals: tuple[SignalDemand, ...] = ()
 
 
 class ServiceDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
