@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil, floor, trunc
 
+from penstock.resources.autoscaler_settings import AutoscalerSettings
+
 UNLIMITED = -1
 """A target burst capacity that keeps the activator in the path for ever."""
 TARGET_FLOOR = 0.01
@@ -71,6 +73,26 @@ class Decision:
     state: State
     reasons: tuple[str, ...] = ()
     runner_up: str = ""
+
+
+def spec_of(settings: AutoscalerSettings, *, reachable: bool = True, cold_start_s: float = 0.0) -> Spec:
+    """The law's part of a revision's settings. `cold_start_s` counts where the settings ask to be aware of starts."""
+    return Spec(
+        target=settings.target,
+        total=settings.total,
+        target_burst_capacity=settings.target_burst_capacity,
+        max_scale_up_rate=settings.max_scale_up_rate,
+        max_scale_down_rate=settings.max_scale_down_rate,
+        panic_threshold=settings.panic_threshold,
+        stable_window_s=settings.stable_window_s,
+        panic_window_s=settings.panic_window_s,
+        activation_scale=settings.activation_scale,
+        scale_down_delay_s=settings.scale_down_delay_s,
+        initial_scale=settings.initial_scale,
+        reachable=reachable,
+        tick_s=settings.tick_s,
+        cold_start_s=cold_start_s if settings.starts_aware else 0.0,
+    )
 
 
 def first_state(spec: Spec, ready: int, now: float) -> State:
