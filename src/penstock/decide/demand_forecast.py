@@ -1,0 +1,151 @@
+"""How much work a second may come until replicas that are asked for now have done their part?
+
+Several simple forecasts run side by side: averages over different times, a trend, and the same time on earlier days. Each learns from the
+past by how much the peak within one horizon went beyond it; it forecasts its level plus a high quantile of these excesses. The one with
+the least loss so far is believed (pinball loss, the proper score of a quantile; prediction with expert advice). Thus a calm service is
+covered closely, and one of sudden bursts up to the bursts that it is known for, though it may be idle now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+AVERAGES_S = (20.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
+NAMES = (*(f"average of {tau_s:g} s" for tau_s in AVERAGES_S), "trend", "time of day")
+TREND_FROM, TREND_TO = 1, 3
+"""The trend is what lies between these two averages."""
+DAY_S = 86400.0
+BINS = 144
+"""Parts of a day whose demand is remembered."""
+KEPT = 240
+"""Excesses that each forecast remembers."""
+EVERY = 3
+"""An excess is recorded after so many steps."""
+NEEDED = 8
+"""Excesses without which a forecast is not believed."""
+LOSS_KEPT = 0.99
+
+
+class Forecaster(Struct, frozen=True, kw_only=True):
+    """One forecast's record: past excesses, oldest first, the margin that follows from them, and its average loss."""
+
+    excesses: tuple[float, ...] = ()
+    margin: float = 0.0
+    loss: float = 0.0
+    weight: float = 0.0
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """What is remembered; `steps` counts those that were taken, `pending` are levels whose horizon is not over, with their step."""
+
+    steps: int = 0
+    averages: tuple[float, ...] = (0.0,) * len(AVERAGES_S)
+    day: tuple[float, ...] = ()
+    peaks: tuple[float, ...] = ()
+    pending: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    forecasters: tuple[Forecaster, ...] = (Forecaster(),) * len(NAMES)
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """`demand` may come; `name` is the forecast that says so, `second` the next best and what it says."""
+
+    demand: float
+    name: str
+    second: str = ""
+    second_demand: float = 0.0
+
+
+def observe(
+    known: History, *, work: float, peak: float, now: float, step_s: float, horizon: int, quantile: float
+) -> History:
+    """After a step with `work` a second on average and a `peak` of what had to be borne; `horizon` counts steps."""
+    steps = known.steps + 1
+    averages = tuple(
+        old + (work - old) * max(min(1.0, step_s / tau_s), 1.0 / steps)
+        for old, tau_s in zip(known.averages, AVERAGES_S, strict=True)
+    )
+    peaks = (*known.peaks, peak)[-horizon:]
+    history = replace(
+        known, steps=steps, averages=averages, peaks=peaks, day=_with_day(known.day, work, now, step_s)
+    )
+    if known.pending and known.pending[0][0] + horizon <= steps:
+        levels = known.pending[0][1]
+        windows = min(steps, KEPT * EVERY) / horizon
+        scored = tuple(
+            _scored(one, max(peaks) - level, quantile, windows)
+            for one, level in zip(known.forecasters, levels, strict=True)
+        )
+        history = replace(history, pending=known.pending[1:], forecasters=scored)
+    if steps % EVERY == 0:
+        levels = _levels(history, now, horizon * step_s)
+        history = replace(history, pending=(*history.pending, (steps, levels)))
+    return history
+
+
+def forecast(history: History, now: float, horizon_s: float) -> Forecast | None:
+    """None while too little has been seen."""
+    levels = _levels(history, now, horizon_s)
+    told = sorted(
+        (one.loss / one.weight, name, max(0.0, level + one.margin))
+        for one, name, level in zip(history.forecasters, NAMES, levels, strict=True)
+        if len(one.excesses) >= NEEDED and (name != NAMES[-1] or _day_is_known(history.day))
+    )
+    if not told:
+        return None
+    _, name, demand = told[0]
+    second = told[1] if len(told) > 1 else (0.0, "", 0.0)
+    return Forecast(demand=demand, name=name, second=second[1], second_demand=second[2])
+
+
+def _levels(history: History, now: float, horizon_s: float) -> tuple[float, ...]:
+    averages = history.averages
+    apart_s = AVERAGES_S[TREND_TO] - AVERAGES_S[TREND_FROM]
+    slope = (averages[TREND_FROM] - averages[TREND_TO]) / apart_s
+    trend = averages[TREND_FROM] + slope * (AVERAGES_S[TREND_FROM] + horizon_s)
+    seasonal = averages[TREND_TO]
+    if _day_is_known(history.day):
+        here, there = history.day[_bin(now)], history.day[_bin(now + horizon_s)]
+        seasonal *= there / here if here > 0.0 else 1.0
+    return (*averages, max(0.0, trend), seasonal)
+
+
+def _bin(now: float) -> int:
+    return int(now % DAY_S / DAY_S * BINS)
+
+
+def _day_is_known(day: Sequence[float]) -> bool:
+    return bool(day) and min(day) >= 0.0
+
+
+def _with_day(day: tuple[float, ...], work: float, now: float, step_s: float) -> tuple[float, ...]:
+    """Averages by time of day, half from the last day; -1 where no day has been seen."""
+    known = list(day or (-1.0,) * BINS)
+    at = _bin(now)
+    share = min(1.0, step_s / (DAY_S / BINS))
+    known[at] = work if known[at] < 0.0 else known[at] + (work - known[at]) * share
+    return tuple(known)
+
+
+def _scored(one: Forecaster, excess: float, quantile: float, windows: float) -> Forecaster:
+    loss, weight = one.loss, one.weight
+    if one.excesses:
+        beyond = excess - one.margin
+        loss = loss * LOSS_KEPT + (quantile * beyond if beyond > 0.0 else (quantile - 1.0) * beyond)
+        weight = weight * LOSS_KEPT + 1.0
+    excesses = (*one.excesses, excess)[-KEPT:]
+    return Forecaster(
+        excesses=excesses, margin=_margin(excesses, quantile, windows), loss=loss, weight=weight
+    )
+
+
+def _margin(excesses: Sequence[float], quantile: float, windows: float) -> float:
+    """The quantile of the excesses; where so few independent windows cannot show it, an exponential tail is drawn to it."""
+    ordered = sorted(excesses)
+    if windows * (1.0 - quantile) >= 1.0:
+        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
+    middle, largest = ordered[len(ordered) // 2], ordered[-1]
+    return middle + (largest - middle) * log(0.5 / (1.0 - quantile)) / log(0.5 * (windows + 2.0))

@@ -1,0 +1,278 @@
+"""How many replicas now, so that a forecast of the demand is covered at the promised time to a first token?
+
+The only promise that a user makes known is the objective: this share of first tokens within that time. From it follows the rest. What is
+asked for now is ready after a cold start, so the demand that counts is the peak until then (`demand_forecast.py`); what a replica bears
+within the promise is measured (`capacity.py`); and the share of misses that the objective allows is spent on purpose: as long as fewer
+requests miss it, replicas are loaded more, else less. A replica that would be asked for again within a cold start is kept, as it costs
+the same to start it. Demand is counted in tokens where they are known: requests times the tokens of those in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, exp, isfinite
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from penstock.decide.capacity import Capacity, first_tokens, learn, replicas_for
+from penstock.decide.demand_forecast import Forecast, History, forecast, observe
+
+STEP_S = 5.0
+"""Demand is remembered in steps of this length; between them the last answer holds."""
+GAP_S = 60.0
+"""After longer than this without a tick (a restart, a clock that was set) the step is left out."""
+BURST_STEPS = 12
+"""Bursts of up to so many steps are told from the average."""
+WORK_AVERAGE_S = 60.0
+SPENDING = 10.0
+"""How much the load of a replica answers to the budget: e-fold for a tenth of BUDGET_REQUESTS missed too many or too few."""
+BUDGET_REQUESTS = 20_000.0
+AIMED_MISSES = 0.5
+"""Share of the allowed misses that is aimed at; the rest is for what no forecast knows."""
+LEAST_LOAD, MOST_LOAD = 0.5, 1.2
+FIRST_GUESS = 1.2
+"""Times the last peak is covered while too little was seen for a forecast."""
+START_S = 60.0
+"""A cold start, where none was measured."""
+
+
+class Spec(Struct, frozen=True, kw_only=True):
+    """`objective` is the share of first tokens that come within `ttft_s`; `quantile` that of peaks which are covered.
+
+    `target` is the requests in flight per replica until its capacity is measured. `max_replicas` 0 is no limit. Scaling to zero needs
+    `min_replicas` 0; then a service sleeps once it was idle for `idle_starts` cold starts, but no less than `retention_s`.
+    """
+
+    ttft_s: float = 2.0
+    objective: float = 0.99
+    quantile: float = 0.95
+    target: float = 70.0
+    min_replicas: int = 0
+    max_replicas: int = 0
+    retention_s: float = 60.0
+    idle_starts: float = 3.0
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What happened since the last tick, `window_s` long: averages over it, counts in it; `ttft` counts by LATENCY_BOUNDS_S.
+
+    `in_flight` holds what waits too. `tokens_in_flight` is 0 where nobody counts them. `cold_start_s` is the measured expectation of a
+    start, 0 unknown.
+    """
+
+    window_s: float
+    requests: int
+    in_flight: float
+    ready: int
+    starting: int
+    tokens_in_flight: float = 0.0
+    ttft: Sequence[int] = ()
+    cold_start_s: float = 0.0
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What a decision leaves behind: plain values, bounded in size, so that it may be kept and a decision run again.
+
+    `work` is that of one request, `load` how much of the measured capacity is used on purpose. `step_*` add up the step under way,
+    `recent` is the work of the last steps, `wanted` what was wanted in the last ones.
+    """
+
+    capacity: Capacity = Capacity()
+    history: History = History()
+    work: float = 0.0
+    load: float = 1.0
+    step_began: float = -1.0
+    step_requests: int = 0
+    step_answers: int = 0
+    step_time_s: float = 0.0
+    recent: tuple[float, ...] = ()
+    wanted: tuple[int, ...] = ()
+    desired: int = -1
+    busy_at: float = -1.0
+    answered: float = 0.0
+    missed: float = 0.0
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """`desired` replicas, `state` for the next tick, why, and what else was close."""
+
+    desired: int
+    state: State
+    reasons: tuple[str, ...] = ()
+    runner_up: str = ""
+
+
+def decide(spec: Spec, state: State, seen: Seen, now: float) -> Decision:
+    """One tick at `now` (Unix seconds). Input that cannot be is refused: the last answer stays, and the reason says why."""
+    present = seen.ready + seen.starting
+    refused = _refusal(seen, now)
+    if refused:
+        return Decision(
+            desired=state.desired if state.desired >= 0 else present, state=state, reasons=(refused,)
+        )
+    state = _counted(spec, state, seen, now)
+    passed_s = now - state.step_began
+    if passed_s < 0.0 or passed_s > GAP_S:
+        return _answer(
+            _new_step(state, now), state.desired if state.desired >= 0 else present, ("a new start",)
+        )
+    if passed_s < STEP_S and state.desired >= 0:
+        return Decision(desired=state.desired, state=state, reasons=("within a step, the last answer holds",))
+    return _step(spec, state, seen, now, max(passed_s, 1.0))
+
+
+def _refusal(seen: Seen, now: float) -> str:
+    figures = {"now": now, "window_s": seen.window_s, "requests": seen.requests, "in_flight": seen.in_flight}
+    figures |= {"tokens_in_flight": seen.tokens_in_flight, "cold_start_s": seen.cold_start_s}
+    figures |= {"ready": seen.ready, "starting": seen.starting, "ttft": min(seen.ttft, default=0)}
+    for name, value in figures.items():
+        if not isfinite(value) or value < 0:
+            return f"{name} is {value}: nothing is concluded from that"
+    return ""
+
+
+def _counted(spec: Spec, state: State, seen: Seen, now: float) -> State:
+    """Adds this tick to the step under way, and to what is known of work and of the budget."""
+    work = state.work
+    if seen.in_flight > 0.0:
+        found = seen.tokens_in_flight / seen.in_flight or 1.0
+        share = min(1.0, seen.window_s / WORK_AVERAGE_S) * min(1.0, max(0.1, seen.in_flight / 10.0))
+        work = found if work <= 0.0 else work + (found - work) * share
+    answers, time_s, late = first_tokens(seen.ttft, spec.ttft_s)
+    over = (late - (1.0 - spec.objective) * AIMED_MISSES * answers) / BUDGET_REQUESTS
+    load = min(MOST_LOAD, max(LEAST_LOAD, state.load * exp(-SPENDING * over)))
+    fade = exp(-answers / BUDGET_REQUESTS)
+    busy = seen.requests > 0 or seen.in_flight > 0.0 or state.busy_at < 0.0
+    return replace(
+        state,
+        work=work,
+        load=load,
+        step_began=state.step_began if state.step_began >= 0.0 else now - min(seen.window_s, STEP_S),
+        step_requests=state.step_requests + seen.requests,
+        step_answers=state.step_answers + answers,
+        step_time_s=state.step_time_s + time_s * answers,
+        busy_at=now if busy else min(state.busy_at, now),
+        answered=state.answered * fade + answers,
+        missed=state.missed * fade + late,
+    )
+
+
+def _new_step(state: State, now: float) -> State:
+    return replace(state, step_began=now, step_requests=0, step_answers=0, step_time_s=0.0)
+
+
+def _answer(state: State, desired: int, reasons: tuple[str, ...], runner_up: str = "") -> Decision:
+    return Decision(
+        desired=desired, state=replace(state, desired=desired), reasons=reasons, runner_up=runner_up
+    )
+
+
+def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> Decision:
+    """A step is over: learns from it, and decides anew."""
+    cold_s = seen.cold_start_s or START_S
+    horizon = max(1, ceil(cold_s / STEP_S) + 2)
+    if state.step_answers:
+        throughput = state.step_answers * state.work / step_s / max(1, seen.ready)
+        ttft_s = state.step_time_s / state.step_answers
+        capacity = learn(
+            state.capacity,
+            answers=state.step_answers,
+            ttft_s=ttft_s,
+            throughput=throughput,
+            work=state.work,
+            ready=seen.ready,
+        )
+        state = replace(state, capacity=capacity)
+    arriving = state.step_requests * state.work / step_s
+    recent = (*state.recent, arriving)[-BURST_STEPS:]
+    used = state.capacity.per_replica * state.load
+    peak = _to_bear(recent, max(0.0, spec.ttft_s - 2.0 * state.work / used) if used else 0.0)
+    history = observe(
+        state.history,
+        work=arriving,
+        peak=peak,
+        now=now,
+        step_s=STEP_S,
+        horizon=horizon,
+        quantile=spec.quantile,
+    )
+    told = forecast(history, now, horizon * STEP_S)
+    state = replace(_new_step(state, now), recent=recent, history=history)
+    if not used:
+        return _unmeasured(spec, state, seen)
+    return _covered(spec, state, seen, now, told, peak, horizon, cold_s)
+
+
+def _to_bear(recent: Sequence[float], slack_s: float) -> float:
+    """The rate at which what came lately would have been served in time: each burst may take as long as it lasted, and the slack."""
+    work, largest = 0.0, 0.0
+    for steps, rate in enumerate(reversed(recent), 1):
+        work += rate * STEP_S
+        largest = max(largest, work / (steps * STEP_S + slack_s))
+    return largest
+
+
+def _unmeasured(spec: Spec, state: State, seen: Seen) -> Decision:
+    wanted = max(seen.ready + seen.starting, ceil(seen.in_flight / spec.target))
+    reason = f"no first token was measured yet: {seen.in_flight:.1f} requests in flight, {spec.target:g} for a replica"
+    return _answer(state, _within(spec, max(1, wanted) if seen.in_flight else wanted), (reason,))
+
+
+def _within(spec: Spec, replicas: int) -> int:
+    bounded = min(replicas, spec.max_replicas) if spec.max_replicas else replicas
+    return max(bounded, spec.min_replicas)
+
+
+def _covered(
+    spec: Spec,
+    state: State,
+    seen: Seen,
+    now: float,
+    told: Forecast | None,
+    peak: float,
+    horizon: int,
+    cold_s: float,
+) -> Decision:
+    idle_s = now - state.busy_at
+    if spec.min_replicas == 0 and idle_s >= max(spec.retention_s, spec.idle_starts * cold_s):
+        reason = (
+            f"idle for {idle_s:.0f} s, longer than keeping a replica is worth at {cold_s:.0f} s to start one"
+        )
+        return _answer(replace(state, wanted=()), 0, (reason,))
+    used = state.capacity.per_replica * state.load
+    last_peak = max(state.history.peaks)
+    demand = max(peak, told.demand if told else last_peak * FIRST_GUESS)
+    allowed = (1.0 - spec.objective) * AIMED_MISSES
+    needed = replicas_for(demand, used, state.work, spec.ttft_s, allowed)
+    if told is None:
+        needed = max(needed, seen.ready + seen.starting)
+    wanted = (*state.wanted, needed)[-max(1, horizon - 2) :]
+    desired = _within(spec, max(wanted))
+    source = told.name if told else f"{FIRST_GUESS:g} times the last peak, as little was seen so far"
+    reasons = [
+        f"up to {demand:.0f} tokens a second may come within {horizon * STEP_S:.0f} s ({source}); {state.recent[-1]:.0f} come now",
+        f"a replica bears {used:.0f} within {spec.ttft_s:g} s ({state.load:.0%} of the measured {state.capacity.per_replica:.0f}):"
+        f" {needed} are needed",
+    ]
+    if state.answered:
+        reasons.append(
+            f"{state.missed / state.answered:.2%} missed the promise, {1.0 - spec.objective:.2%} may"
+        )
+    if max(wanted) > needed:
+        reasons.append(
+            f"{max(wanted)} are kept: they were needed within the last {cold_s:.0f} s, a cold start"
+        )
+    if desired != max(wanted):
+        reasons.append(f"bounded to {desired} by minReplicas and maxReplicas")
+    return _answer(replace(state, wanted=wanted), desired, tuple(reasons), _runner_up(spec, state, told))
+
+
+def _runner_up(spec: Spec, state: State, told: Forecast | None) -> str:
+    if told is None or not told.second:
+        return ""
+    used = state.capacity.per_replica * state.load
+    count = replicas_for(
+        told.second_demand, used, state.work, spec.ttft_s, (1.0 - spec.objective) * AIMED_MISSES
+    )
+    return f"{told.second}: {told.second_demand:.0f} tokens a second, {count} replicas"
