@@ -15,6 +15,7 @@ from penstock.decide.workload import component_labels
 from penstock.kit.durations import parse_duration_s
 from penstock.kit.errors import InvalidInput
 from penstock.kit.hashing import short_hash
+from penstock.resources.annotations import PROGRESS_DEADLINE
 from penstock.resources.meta import IntOrString, Labels, LabelSelector, ObjectMeta, OwnerReference
 from penstock.resources.pod import PodTemplateSpec
 from penstock.resources.serving import Component, ComponentStatus, InferenceService
@@ -25,7 +26,6 @@ TEMPLATE_HASH = "penstock.dev/template-hash"
 COMPONENT_SPEC = "penstock.dev/component-spec"
 IDLE_SINCE = "penstock.dev/idle-since"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
-PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 PROGRESS_DEADLINE_S = 600
 OF_THE_SERVICE = (
     "canary_traffic_percent",

@@ -15,6 +15,7 @@ AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 GPU_RESOURCE_TYPES = "serving.kserve.io/gpu-resource-types"
 MODEL_FORMAT = "modelFormat"
 KNATIVE_CLASS = "autoscaling.knative.dev/class"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 KNATIVE_HPA = "hpa.autoscaling.knative.dev"
 
 STANDARD, KNATIVE, MODEL_MESH = "Standard", "Knative", "ModelMesh"

@@ -152,6 +152,8 @@ class _Fitting:
             return value
         if isinstance(value, float) and int in shape.scalars and value.is_integer() and int(value) in INT64:
             return int(value)
+        if type(value) is int and float in shape.scalars and value in INT64:
+            return float(value)
         self.causes.append(_wrong_type(path, value, shape, self.secret))
         return value
 

@@ -17,6 +17,7 @@ from penstock.resources.graph import InferenceGraph
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
+from penstock.resources.rollout import Rollout, RolloutPolicy
 from penstock.resources.runtime import ClusterServingRuntime, ServingRuntime
 from penstock.resources.serving import InferenceService
 from penstock.resources.validate_access import validate_api_key, validate_tenant
@@ -31,6 +32,7 @@ from penstock.resources.validate_core import (
 from penstock.resources.validate_graph import ROUTER_TYPES, deny_graph
 from penstock.resources.validate_inference_service import advise_service, deny_service, validate_service
 from penstock.resources.validate_pod import validate_pod
+from penstock.resources.validate_rollout import validate_policy, validate_rollout
 from penstock.resources.validate_runtime import deny_runtime
 from penstock.resources.validate_vpa import advise_vpa, validate_vpa
 from penstock.resources.validate_workload import (
@@ -86,6 +88,10 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_api_key(obj)
         case Tenant():
             yield from validate_tenant(obj)
+        case RolloutPolicy():
+            yield from validate_policy(obj)
+        case Rollout():
+            yield from validate_rollout(obj)
 
 
 def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] = ()) -> Denial | None:
