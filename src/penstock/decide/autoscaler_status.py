@@ -1,0 +1,82 @@
+"""What do we tell the user about this PodAutoscaler?
+
+Source: Knative's PodAutoscaler reconciler (computeActiveCondition): which wish and which pods make it active, activating or inactive.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.autoscaler_settings import AutoscalerSettings
+from penstock.resources.meta import Condition
+
+Activity = Literal["active", "activating", "inactive"]
+QUEUED = "Requests to the target are being buffered as resources are provisioned."
+NO_TRAFFIC = "The target is not receiving traffic."
+TIMED_OUT = "The target could not be activated."
+
+
+def threshold(settings: AutoscalerSettings, *, initialized: bool) -> int:
+    """How many pods must be ready for the revision to be active."""
+    return max(settings.min_scale, 1) if initialized else max(settings.min_scale, settings.initial_scale)
+
+
+def activity(wanted: int, ready: int, least: int, was: Activity) -> tuple[Activity, str]:
+    """What it becomes, and the reason of its condition; `wanted` is -1 while nothing is decided."""
+    if wanted == 0:
+        timed_out = least > 0 and was == "activating"
+        return "inactive", "TimedOut" if timed_out else "NoTraffic"
+    if least == 0:
+        return "inactive", "NoTraffic"
+    if wanted < 0 and was == "inactive":
+        return "inactive", "NoTraffic"
+    return ("active", "") if ready >= least else ("activating", "Queued")
+
+
+def was(conditions: tuple[Condition, ...]) -> Activity:
+    """What the condition Active said last; a new one is activating."""
+    known = next((c for c in conditions if c.type == "Active"), None)
+    if known is None or known.status == "Unknown":
+        return "activating"
+    return "active" if known.status == "True" else "inactive"
+
+
+def conditions_of(
+    before: tuple[Condition, ...],
+    now_is: tuple[Activity, str],
+    *,
+    ready: int,
+    least: int,
+    refusal: str,
+    now: float,
+) -> tuple[Condition, ...]:
+    """All conditions; `refusal` says why fewer pods are asked for than are wanted, "" where they are not."""
+    state, reason = now_is
+    active = Condition(
+        type="Active",
+        status={"active": "True", "activating": "Unknown", "inactive": "False"}[state],
+        reason=reason,
+        message={"Queued": QUEUED, "NoTraffic": NO_TRAFFIC, "TimedOut": TIMED_OUT}.get(reason, ""),
+    )
+    initialized = ready >= least or any(
+        c.type == "ScaleTargetInitialized" and c.status == "True" for c in before
+    )
+    target = Condition(type="ScaleTargetInitialized", status="True" if initialized else "Unknown")
+    room = Condition(
+        type="Schedulable",
+        status="False" if refusal else "True",
+        reason="InsufficientRoom" if refusal else "",
+        message=refusal,
+    )
+    worst = active if active.status != "True" else target
+    whole = Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message)
+    return tuple(_dated(each, before, now) for each in (active, whole, target, room))
+
+
+def _dated(fresh: Condition, before: tuple[Condition, ...], now: float) -> Condition:
+    known = next((c for c in before if c.type == fresh.type), None)
+    since = known.last_transition_time if known and known.status == fresh.status else rfc3339(now)
+    return msgspec.structs.replace(fresh, last_transition_time=since)
