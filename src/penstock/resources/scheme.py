@@ -24,6 +24,7 @@ from penstock.resources.core import (
     ServiceAccount,
 )
 from penstock.resources.graph import InferenceGraph, TrainedModel
+from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -73,6 +74,7 @@ ALL = ("all",)
 CORE, APPS, BATCH = "v1", "apps/v1", "batch/v1"
 KSERVE, KSERVE_ALPHA, KSERVE_LLM = (f"serving.kserve.io/{v}" for v in ("v1beta1", "v1alpha1", "v1alpha2"))
 PENSTOCK = "penstock.dev/v1alpha1"
+KEDA = "keda.sh/v1alpha1"
 VPA = "autoscaling.k8s.io/v1"
 
 
@@ -143,6 +145,11 @@ KINDS: tuple[Kind, ...] = (
         subresources=STATUS,
         acted_upon=False,
         older_versions=(KSERVE_ALPHA,),
+    ),
+    _kind(KEDA, ScaledObject, "so", subresources=STATUS, categories=ALL),
+    _kind(KEDA, TriggerAuthentication, "ta", "triggerauth", subresources=STATUS),
+    _kind(
+        KEDA, ClusterTriggerAuthentication, "cta", "clustertriggerauth", namespaced=False, subresources=STATUS
     ),
     _kind(PENSTOCK, ApiKey, "ak", subresources=STATUS),
     _kind(PENSTOCK, Tenant, namespaced=False),

@@ -14,6 +14,7 @@ from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.caching import LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup
 from penstock.resources.core import ConfigMap, Namespace, PersistentVolumeClaim, PriorityClass, Secret
 from penstock.resources.graph import InferenceGraph
+from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -34,6 +35,11 @@ from penstock.resources.validate_inference_service import advise_service, deny_s
 from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_rollout import validate_policy, validate_rollout
 from penstock.resources.validate_runtime import deny_runtime
+from penstock.resources.validate_scaled_object import (
+    deny_scaled_object,
+    validate_authentication,
+    validate_scaled_object,
+)
 from penstock.resources.validate_vpa import advise_vpa, validate_vpa
 from penstock.resources.validate_workload import (
     validate_deployment,
@@ -67,6 +73,10 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_autoscaler(obj)
         case VerticalPodAutoscaler():
             yield from validate_vpa(obj)
+        case ScaledObject():
+            yield from validate_scaled_object(obj)
+        case TriggerAuthentication() | ClusterTriggerAuthentication():
+            yield from validate_authentication(obj.spec)
         case ConfigMap():
             yield from validate_config_map(obj, old)
         case Secret():
@@ -104,6 +114,8 @@ def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] =
             return deny_runtime(obj, cast("Any", old), runtimes)
         case LocalModelCache():
             return deny_cache(obj, [peer for peer in peers if isinstance(peer, LocalModelCache)])
+        case ScaledObject():
+            return deny_scaled_object(obj, [peer for peer in peers if isinstance(peer, ScaledObject)])
         case InferenceGraph():
             return deny_graph(obj)
     return None
