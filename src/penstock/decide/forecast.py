@@ -20,6 +20,8 @@ from penstock.decide.demand_forecast import Forecast, History, forecast, observe
 
 STEP_S = 5.0
 """Demand is remembered in steps of this length; between them the last answer holds."""
+EARLY_S = 0.1
+"""Ticks come a little early or late."""
 GAP_S = 60.0
 """After longer than this without a tick (a restart, a clock that was set) the step is left out."""
 BURST_STEPS = 12
@@ -117,7 +119,7 @@ def decide(spec: Spec, state: State, seen: Seen, now: float) -> Decision:
         return _answer(
             _new_step(state, now), state.desired if state.desired >= 0 else present, ("a new start",)
         )
-    if passed_s < STEP_S and state.desired >= 0:
+    if passed_s < STEP_S - EARLY_S and state.desired >= 0:
         return Decision(desired=state.desired, state=state, reasons=("within a step, the last answer holds",))
     return _step(spec, state, seen, now, max(passed_s, 1.0))
 
