@@ -10,9 +10,11 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from penstock.decide.cold_start import QUANTILE
 from penstock.kit.errors import InvalidInput
 
 POLICIES = Path(__file__).parent / "policies"
@@ -73,6 +75,12 @@ class Observation:
     cold_starts_s: Sequence[float]
     poked: bool = False
     room: int | None = None
+
+    @property
+    def expected_start_s(self) -> float:
+        """What the platform expects of the next start; 0 while none was measured."""
+        ordered = sorted(self.cold_starts_s)
+        return ordered[ceil(QUANTILE * len(ordered)) - 1] if ordered else 0.0
 
 
 class Wish(NamedTuple):
