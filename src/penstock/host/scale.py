@@ -21,7 +21,7 @@ def scale_of(workload: Document) -> Document:
         "spec": {"replicas": spec.get("replicas", 1)},
         "status": {
             "replicas": status.get("replicas", 0),
-            "selector": _selector_text(spec.get("selector") or {}),
+            "selector": selector_text(spec.get("selector") or {}),
         },
     }
 
@@ -48,7 +48,7 @@ def scaled(workload: Document, scale: Document) -> Document:
     return {**workload, "metadata": meta, "spec": {**(workload.get("spec") or {}), "replicas": replicas}}
 
 
-def _selector_text(selector: dict[str, Any]) -> str:
+def selector_text(selector: dict[str, Any]) -> str:
     """A label selector in kubectl's notation."""
     terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
     for term in selector.get("matchExpressions") or ():

@@ -94,6 +94,7 @@ class PretendedKubelet:
         status = PodStatus(
             phase=phase,
             pod_ip="127.0.0.9",
+            start_time=pod.metadata.creation_timestamp,
             conditions=(
                 Condition(type="Ready", status="True" if ready else "False", last_transition_time=moment),
             ),
