@@ -93,6 +93,7 @@ class GateEvidence(Model, frozen=True):
     """What speaks against the canary at one gate: `log_e` is the natural logarithm of the evidence, which closes the gate at `alarm_at`.
 
     Rates are of what the gate counts as not wished, over `requests` (stable, canary); `limit` says what is allowed, in words.
+    `closed` stays once it was reached.
     """
 
     gate: str
@@ -101,7 +102,8 @@ class GateEvidence(Model, frozen=True):
     alarm_at: float = 0.0
     stable_rate: float = 0.0
     canary_rate: float = 0.0
-    requests: tuple[int, int] = (0, 0)
+    requests: tuple[int, ...] = ()
+    closed: bool = False
 
 
 class RolloutDecision(Model, frozen=True):
