@@ -63,7 +63,7 @@ class ScaleTrigger(Model, frozen=True):
     name: str = ""
     metric_type: str = ""
     authentication_ref: AuthenticationReference | None = None
-    use_cached_metrics: bool = False
+    use_cached_metrics: bool | None = None
 
 
 class Fallback(Model, frozen=True):
@@ -93,7 +93,7 @@ class ScalingModifiers(Model, frozen=True):
 class Advanced(Model, frozen=True):
     """What few need."""
 
-    restore_to_original_replica_count: bool = False
+    restore_to_original_replica_count: bool | None = None
     horizontal_pod_autoscaler_config: HorizontalPodAutoscalerConfig | None = None
     scaling_modifiers: ScalingModifiers | None = None
 
