@@ -17,13 +17,21 @@ from penstock.decide.canaries import (
     plan_canaries,
     with_shares,
 )
+from penstock.decide.pod_autoscaler import pod_autoscalers, scales_by_requests, scaling_annotations
+from penstock.decide.progression import rollout_name, shares_of
 from penstock.decide.rollout import Rollout, plan_removal, plan_rollout
+from penstock.decide.rollout_policy import follows_policy
 from penstock.decide.runtime import Choice, choose_runtime
-from penstock.decide.traffic import Known
+from penstock.decide.traffic import Known, asked_percent
 from penstock.decide.workload import ComponentName, Workload, build_workload, component_labels, component_of
+from penstock.resources.autoscaler_config import DEFAULTS, AutoscalerConfig
+from penstock.resources.autoscaler_settings import settings_of
+from penstock.resources.meta import Resource
 from penstock.resources.pod import EnvVar
+from penstock.resources.rollout import Rollout as RolloutObject
+from penstock.resources.rollout import RolloutStatus
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
-from penstock.resources.serving import InferenceService
+from penstock.resources.serving import Component, InferenceService
 from penstock.resources.workload import Deployment, DeploymentStatus
 
 COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
@@ -33,7 +41,8 @@ COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer"
 class Surroundings:
     """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models.
 
-    `initialized` and `sized_elsewhere` name revisions that were ready once, and those whose size an autoscaler owns.
+    `initialized` and `sized_elsewhere` name revisions that were ready once, and those whose size an autoscaler owns. `autoscaler` is the
+    cluster's configuration of scaling by requests.
     """
 
     gateway_addr: str
@@ -42,8 +51,10 @@ class Surroundings:
     storage_containers: tuple[ClusterStorageContainer, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     secret_env: tuple[EnvVar, ...] = ()
+    rollouts: tuple[RolloutObject, ...] = ()
     initialized: frozenset[str] = frozenset()
     sized_elsewhere: frozenset[str] = frozenset()
+    autoscaler: AutoscalerConfig = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class ComponentPlan:
     rollout: Rollout
     deployments: tuple[Deployment, ...]
     canaries: Canaries = field(default_factory=Canaries)
+    autoscalers: tuple[Resource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +107,39 @@ def _component(
             workload.template,
             _revisions(own, canaries),
             now,
-            Known(initialized=known.initialized, sized_elsewhere=known.sized_elsewhere),
+            _known(service, name, component, known),
         )
         status = with_shares(rollout.status, canaries.shares)
-        return ComponentPlan(name, workload, replace(rollout, status=status), own, canaries)
+        autoscalers = pod_autoscalers(service, name, component, own)
+        return ComponentPlan(name, workload, replace(rollout, status=status), own, canaries, autoscalers)
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
     return None
+
+
+def _known(
+    service: InferenceService, name: ComponentName, component: Component, known: Surroundings
+) -> Known:
+    """What the automatic rollout says, where there is one: the user's own percent holds instead of it."""
+    shares: dict[str, int] | None = None
+    failed: frozenset[str] = frozenset()
+    if follows_policy(service):
+        own = rollout_name(service.metadata.name, name)
+        status = next((r.status for r in known.rollouts if r.metadata.name == own), RolloutStatus())
+        shares, failed = shares_of(status)
+    if asked_percent(service, component) is not None:
+        failed = frozenset()
+    initial_scale = _initial_scale(service, component, known)
+    return Known(known.initialized, known.sized_elsewhere, failed, shares, initial_scale)
+
+
+def _initial_scale(service: InferenceService, component: Component, known: Surroundings) -> int:
+    """How many pods a new revision starts with; 0 only for one that may sleep from the beginning."""
+    if not scales_by_requests(service, component):
+        return 1
+    annotations = scaling_annotations(service, component)
+    settings = settings_of(annotations, component.container_concurrency or 0, known.autoscaler)
+    return max(settings.initial_scale, settings.min_scale)
 
 
 def _canaries(

@@ -104,6 +104,11 @@ def advance(chosen: Chosen, status: RolloutStatus, now_is: Situation, now: float
     return Advance(after, event=(kind, answer.event, answer.message), again_s=answer.again_s)
 
 
+def rollout_name(service: str, component: str) -> str:
+    """The Rollout of a service's component."""
+    return f"{service}-{component}"
+
+
 def shares_of(status: RolloutStatus) -> tuple[dict[str, int], frozenset[str]]:
     """The percent of each revision that the rollout speaks of, and those that failed."""
     if status.phase == ROLLED_BACK:

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
+from penstock.controlplane.controllers.children import keep_children
 from penstock.controlplane.controllers.credentials import credentials
 from penstock.controlplane.controllers.revisions import RevisionWriter
 from penstock.decide.plan import (
@@ -20,11 +21,23 @@ from penstock.decide.plan import (
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
+from penstock.resources.autoscaler_config import (
+    CONFIG_NAME,
+    CONFIG_NAMESPACE,
+    DEFAULTS,
+    AutoscalerConfig,
+    parse_config,
+)
+from penstock.resources.core import ConfigMap
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import INITIALIZED, PodAutoscaler
+from penstock.resources.rollout import Rollout
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService, ModelStatus
 from penstock.resources.workload import Deployment
+
+AUTOSCALERS: tuple[type[Resource], ...] = (PodAutoscaler,)
 
 
 class InferenceServiceController:
@@ -49,6 +62,9 @@ class InferenceServiceController:
             Watch(InferenceService, own_key),
             Watch(Deployment, owner_keys("InferenceService")),
             Watch(Pod, _service_of_pod),
+            Watch(PodAutoscaler, owner_keys("InferenceService")),
+            Watch(ConfigMap, self._every_service_by_config),
+            Watch(Rollout, owner_keys("InferenceService")),
             Watch(ServingRuntime, self._every_service),
             Watch(ClusterServingRuntime, self._every_service),
             Watch(ClusterStorageContainer, self._every_service),
@@ -63,6 +79,8 @@ class InferenceServiceController:
         for part in plan.components:
             await self._revisions.apply_rollout(service, part.rollout)
             await self._revisions.apply_canaries(service, part.canaries)
+        wished = [scaler for part in plan.components for scaler in part.autoscalers]
+        await keep_children(self._cluster, self._cache, service, AUTOSCALERS, wished)
         await self._write_status(service, plan)
         waits = [
             again_s for part in plan.components for again_s in (part.rollout.again_s, part.canaries.again_s)
@@ -80,7 +98,26 @@ class InferenceServiceController:
                 Deployment, namespace, labels=f"{SERVICE_LABEL}={service.metadata.name}"
             ),
             secret_env=await credentials(self._cluster, service),
+            rollouts=self._cache.list(Rollout, namespace, owner=service.metadata.uid),
+            initialized=self._initialized(service),
+            sized_elsewhere=frozenset(scaler.metadata.name for scaler in self._scalers(service)),
+            autoscaler=self._config(),
         )
+
+    def _scalers(self, service: InferenceService) -> tuple[PodAutoscaler, ...]:
+        return self._cache.list(PodAutoscaler, service.metadata.namespace, owner=service.metadata.uid)
+
+    def _initialized(self, service: InferenceService) -> frozenset[str]:
+        """The revisions that were ready once."""
+        return frozenset(
+            scaler.metadata.name
+            for scaler in self._scalers(service)
+            if any(c.type == INITIALIZED and c.status == "True" for c in scaler.status.conditions)
+        )
+
+    def _config(self) -> AutoscalerConfig:
+        given = self._cache.get(ConfigMap, CONFIG_NAME, CONFIG_NAMESPACE)
+        return parse_config(given.data)[0] if given is not None else DEFAULTS
 
     async def _write_status(self, service: InferenceService, plan: ServicePlan) -> None:
         runtime = plan.choice.runtime
@@ -109,6 +146,7 @@ class InferenceServiceController:
             pods=self._cache.list(Pod, service.metadata.namespace, labels=labels),
             failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
             failure=part.workload.failure,
+            standby=self._initialized(service),
         )
 
     def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
@@ -121,6 +159,10 @@ class InferenceServiceController:
         ready = after is not None and after.transition_status == "UpToDate"
         if ready and (before is None or before.transition_status != "UpToDate"):
             self._recorder.event(service, "Normal", "InferenceServiceReady", "the latest revision serves")
+
+    def _every_service_by_config(self, config: Resource) -> Iterable[Key]:
+        named = (config.metadata.namespace, config.metadata.name)
+        return self._every_service(ConfigMap()) if named == (CONFIG_NAMESPACE, CONFIG_NAME) else ()
 
     def _every_service(self, runtime: Resource) -> Iterable[Key]:
         namespace = runtime.metadata.namespace or None
