@@ -1,6 +1,7 @@
 """Run by tests: the API over a store in memory, on a free loopback port, until standard input closes.
 
-Writes a kubeconfig into the folder given as argument, then prints the port. Pods' logs are three lines of their own.
+Writes a kubeconfig into the folder given as argument, then prints the port. Pods' logs are three lines of their own,
+and they all use the same.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contracts.controller import Key
+from penstock.decide.usage import Usage
 from penstock.host.api.app import build_api
 from penstock.host.api.certificate import ensure_certificate
 from penstock.host.api.kubeconfig import ensure_token, write_kubeconfig
@@ -23,6 +25,14 @@ from penstock.resources.core import Namespace
 from penstock.resources.pod import Pod
 from penstock.resources.scheme import KINDS
 from penstock.testing.factories import disk_cluster
+
+
+class Idle:
+    """Every container uses a quarter of a core and 100 MiB."""
+
+    def of(self, pod: Pod) -> dict[str, Usage]:
+        amounts = {"cpu": 0.25, "memory": float(100 << 20)}
+        return {container.name: Usage(time.time(), 15, amounts) for container in pod.spec.containers}
 
 
 class ThreeLines:
@@ -46,7 +56,9 @@ async def main() -> None:
     certificate = ensure_certificate(home, now_s=time.time())
     server_url = f"https://127.0.0.1:{port}"
     write_kubeconfig(home / "kubeconfig", server=server_url, token=token, certificate=certificate.certificate)
-    app = build_api(cluster.objects, token=token, pepper=bytes(32), version="0", logs=ThreeLines())
+    app = build_api(
+        cluster.objects, token=token, pepper=bytes(32), version="0", logs=ThreeLines(), usages=Idle()
+    )
     stop = asyncio.Event()
     serving = asyncio.create_task(serve_api(app, listener, stop, certificate=certificate))
     collecting = asyncio.create_task(collect(cluster))

@@ -118,6 +118,49 @@ def test_get_shows_kserves_columns(kubectl: Kubectl) -> None:
     assert kubectl("get", "isvc", "-A", "-o", "name").strip() == "inferenceservice.serving.kserve.io/tiny"
 
 
+def test_top_shows_what_pods_and_nodes_use(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", given=POD)
+    header, row = kubectl("top", "pods").splitlines()
+    assert header.split() == ["NAME", "CPU(cores)", "MEMORY(bytes)"]
+    assert row.split() == ["talker", "250m", "100Mi"]
+    assert kubectl("top", "pod", "talker", "--containers").splitlines()[1].split() == [
+        "talker", "main", "250m", "100Mi",
+    ]  # fmt: skip
+    assert "not found" in kubectl("top", "pod", "nobody", code=1)
+    node = """
+apiVersion: v1
+kind: Node
+metadata: {name: here}
+status: {capacity: {cpu: "2", memory: 1Gi}, allocatable: {cpu: "2", memory: 1Gi}}
+"""
+    kubectl("create", "-f", "-", given=node)
+    assert kubectl("top", "nodes").splitlines()[1].split()[:2] == ["here", "0m"]
+    kubectl("delete", "node", "here")
+
+
+HPA = """
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  maxReplicas: 5
+  metrics:
+  - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}
+"""
+
+
+def test_autoscalers_are_listed_described_and_checked(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", given=HPA)
+    header, row = kubectl("get", "hpa").splitlines()
+    assert header.split() == ["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"]
+    assert row.split()[:5] == ["web", "Deployment/web", "cpu:", "<unknown>/60%", "1"]
+    assert "resource cpu on pods" in kubectl("describe", "hpa", "web")
+    refused = kubectl("patch", "hpa", "web", "-p", '{"spec":{"minReplicas":9}}', code=1)
+    assert "spec.maxReplicas: Invalid value: 5: must be greater than or equal to `minReplicas`" in refused
+    kubectl("delete", "hpa", "web")
+
+
 def test_describe_shows_the_object_and_its_events(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", given=SERVICE)
     uid = kubectl("get", "isvc", "tiny", "-o", "jsonpath={.metadata.uid}")

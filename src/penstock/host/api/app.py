@@ -21,6 +21,8 @@ from penstock.host.api.status import error_response, json_response
 from penstock.host.api.streams import MAX_STREAMS, Streams
 from penstock.host.api.target import Target, no_such_path, parse_target
 from penstock.host.api.tokens import TokenApi
+from penstock.host.api.usage import NoUsages, UsageApi
+from penstock.host.metrics.readings import Usages
 from penstock.host.objects import ObjectStore
 from penstock.kit.errors import Internal, PlatformError
 
@@ -35,13 +37,14 @@ def build_api(
     pepper: bytes,
     version: str,
     logs: PodLogs | None = None,
+    usages: Usages | None = None,
     hosts: tuple[str, ...] = (),
     max_streams: int = MAX_STREAMS,
 ) -> Starlette:
     """An ASGI application over `objects`.
 
     `token` is the bearer token that every request but health and version must carry; `hosts` are names besides the loopback
-    ones under which it may be addressed; `pepper` keys the hashes of API keys; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
+    ones under which it may be addressed; `usages` is what `kubectl top` shows; `pepper` keys the hashes of API keys; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
     which ends watches and followed logs, so that it need not wait for them.
     """
     streams = Streams(max_streams)
@@ -66,6 +69,7 @@ def build_api(
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
             Route("/apis/{group}", _reads(discovery.api_group)),
             Route("/apis/{group}/{version}", _reads(discovery.resource_list)),
+            *UsageApi(objects, usages or NoUsages()).routes(),
             Route("/openapi/v2", _openapi_v2),
             Route("/openapi/v3", _reads(openapi.index)),
             Route("/openapi/v3/{path:path}", _reads(openapi.document_of)),

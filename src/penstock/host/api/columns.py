@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.host.api.durations import human_duration
+from penstock.host.api.hpa_cells import hpa_targets
 from penstock.host.api.pod_cells import pod_age_of_restart, pod_ready, pod_status
 from penstock.host.metadata import Document
 from penstock.kit.timestamps import parse_rfc3339
@@ -301,6 +302,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
                 path("spec", "scaleTargetRef", part)(d, now_s) for part in ("kind", "name")
             ),
         ),
+        Column("Targets", hpa_targets),
         Column("MinPods", path("spec", "minReplicas", default=1), "integer"),
         Column("MaxPods", path("spec", "maxReplicas", default=0), "integer"),
         Column("Replicas", path("status", "currentReplicas", default=0), "integer"),

@@ -15,6 +15,9 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 SUBRESOURCE_VERBS = ("get", "patch", "update")
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 ACCESS_GROUP = "authorization.k8s.io"
+METRICS_GROUP, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
+MEASURED = (("nodes", "node", "NodeMetrics", False), ("pods", "pod", "PodMetrics", True))
+"""What the metrics group measures: plural, singular, kind, and whether it has a namespace."""
 KUBERNETES_MINOR = 32
 """The Kubernetes release whose behaviour is followed; clients compare their own with it."""
 
@@ -80,7 +83,9 @@ def resource_list(group: str, version: str) -> Document:
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": group_version,
-        "resources": [entry for kind in _kinds(group, version) for entry in _entries(kind)] + _access(group),
+        "resources": [entry for kind in _kinds(group, version) for entry in _entries(kind)]
+        + _access(group)
+        + _measured(group),
     }
 
 
@@ -99,7 +104,8 @@ def aggregated(core: bool) -> Document:
                 "versions": [
                     {
                         "version": version,
-                        "resources": [_aggregated_entry(kind) for kind in _kinds(group, version)],
+                        "resources": [_aggregated_entry(kind) for kind in _kinds(group, version)]
+                        + _aggregated_measured(group),
                         "freshness": "Current",
                     }
                     for version in versions
@@ -137,6 +143,7 @@ def _groups() -> dict[str, tuple[str, ...]]:
         if kind.version not in versions:
             versions.append(kind.version)
     found.setdefault(ACCESS_GROUP, ["v1"])
+    found.setdefault(METRICS_GROUP, [METRICS_VERSION])
     return {group: tuple(sorted(versions, key=_preference)) for group, versions in found.items()}
 
 
@@ -188,6 +195,36 @@ def _access(group: str) -> list[Document]:
             "kind": "SelfSubjectAccessReview",
             "verbs": ["create"],
         }
+    ]
+
+
+def _measured(group: str) -> list[Document]:
+    if group != METRICS_GROUP:
+        return []
+    return [
+        {
+            "name": plural,
+            "singularName": singular,
+            "namespaced": namespaced,
+            "kind": kind,
+            "verbs": ["get", "list"],
+        }
+        for plural, singular, kind, namespaced in MEASURED
+    ]
+
+
+def _aggregated_measured(group: str) -> list[Document]:
+    if group != METRICS_GROUP:
+        return []
+    return [
+        {
+            "resource": plural,
+            "responseKind": {"group": group, "version": METRICS_VERSION, "kind": kind},
+            "scope": "Namespaced" if namespaced else "Cluster",
+            "singularResource": singular,
+            "verbs": ["get", "list"],
+        }
+        for plural, singular, kind, namespaced in MEASURED
     ]
 
 
