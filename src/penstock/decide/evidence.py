@@ -44,13 +44,13 @@ def observe(
     policy: RolloutPolicySpec, status: RolloutStatus, stable: RevisionCounts, canary: RevisionCounts
 ) -> RolloutStatus:
     """The status after these further requests; `policy` has its defaults."""
-    pending = (_sum(_pair(status.pending)[0], stable), _sum(_pair(status.pending)[1], canary))
+    pending = (total(_pair(status.pending)[0], stable), total(_pair(status.pending)[1], canary))
     counted = msgspec.structs.replace(status, step_requests=status.step_requests + canary.requests)
     compares = any(_bounds(gate).ratio > 0 for gate in policy.gates)
     if pending[1].requests < MIN_BLOCK or (compares and pending[0].requests < MIN_BLOCK):
         return msgspec.structs.replace(counted, pending=pending)
     seen = _pair(status.seen)
-    after = (_sum(seen[0], pending[0]), _sum(seen[1], pending[1]))
+    after = (total(seen[0], pending[0]), total(seen[1], pending[1]))
     known = {evidence.gate: evidence for evidence in status.evidence}
     needed = alarm_at(policy.false_alarm_rate or 1.0, len(policy.gates))
     evidence = tuple(
@@ -147,7 +147,8 @@ def _pair(counts: tuple[RevisionCounts, ...]) -> Pair:
     return (counts[0], counts[1]) if len(counts) == 2 else (NOTHING, NOTHING)
 
 
-def _sum(one: RevisionCounts, other: RevisionCounts) -> RevisionCounts:
+def total(one: RevisionCounts, other: RevisionCounts) -> RevisionCounts:
+    """Both together."""
     signals = {signal.name: signal for signal in one.signals}
     for signal in other.signals:
         known = signals.get(signal.name, SignalCounts(name=signal.name))
