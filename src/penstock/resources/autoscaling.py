@@ -187,3 +187,83 @@ class HorizontalPodAutoscaler(Resource, frozen=True, kw_only=True):
     kind: str = field(default_factory=lambda: "HorizontalPodAutoscaler")
     spec: HorizontalPodAutoscalerSpec
     status: HorizontalPodAutoscalerStatus = field(default_factory=HorizontalPodAutoscalerStatus)
+
+
+FIELDS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "spec.scaleTargetRef",
+        "required",
+        "Deployment, ReplicaSet (apps/v1)",
+        "its scale is read and written; anything else is FailedGetScale",
+    ),
+    (
+        "spec.minReplicas",
+        "1",
+        "0 … maxReplicas",
+        "0 needs an Object or External metric; a target at 0 is left alone unless this is 0",
+    ),
+    ("spec.maxReplicas", "required", "≥ 1", "the greatest number, whatever metrics ask for"),
+    (
+        "spec.metrics[]",
+        "cpu, 80 % of requests",
+        "Resource, ContainerResource, Pods, Object, External",
+        "the greatest proposal counts; one that fails forbids to shrink, all that fail forbid any change",
+    ),
+    (
+        "….resource.name, ….containerResource.name",
+        "required",
+        "cpu, memory, nvidia.com/gpu",
+        "measured from the processes every 15 s (the first time after 5 s); GPUs as NVML's utilisation of the devices in use",
+    ),
+    (
+        "….target.averageUtilization",
+        "none",
+        "≥ 1",
+        "whole percent of the requests, cut and not rounded; a limit without a request counts as one",
+    ),
+    (
+        "….pods.metric",
+        "required",
+        "a Prometheus series",
+        "scraped from the pod (prometheus.kserve.io/port, …/path), summed over the series that the selector takes",
+    ),
+    (
+        "….object.describedObject",
+        "required",
+        "InferenceService, Pod",
+        "a service's concurrency, rps or waiting as gateways report them; a pod's own series",
+    ),
+    (
+        "….external.metric",
+        "required",
+        "a trigger's name",
+        "read from the triggers of ScaledObjects; series are added up",
+    ),
+    ("….target.value, ….target.averageValue", "one of them", "> 0", "of all pods together, or per pod"),
+    (
+        "spec.behavior.….stabilizationWindowSeconds",
+        "0 up, 300 down",
+        "0 … 3600",
+        "only as far as every recommendation of the window agrees",
+    ),
+    (
+        "spec.behavior.….policies[]",
+        "up: 4 Pods or 100 Percent, down: 100 Percent, in 15 s",
+        "value ≥ 1, periodSeconds 1 … 1800",
+        "the most that may change within the period",
+    ),
+    (
+        "spec.behavior.….selectPolicy",
+        "Max",
+        "Max, Min, Disabled",
+        "which policy holds where there are several; Disabled: not at all in this direction",
+    ),
+    ("spec.behavior.….tolerance", "0.1", "≥ 0", "how far usage may be from its target, as a share"),
+    (
+        "spec.behavior",
+        "none",
+        "",
+        "without it: at most double or 4 at a time up, down to the highest recommendation of 5 min",
+    ),
+)
+"""For the reference: field, default, range, and what Penstock does with it."""
