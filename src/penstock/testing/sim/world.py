@@ -27,6 +27,8 @@ from penstock.testing.sim.service import Service
 
 _ENGINE, _READY, _TICK, _SCALE_IN, _HOLD = range(5)
 Event = tuple[float, int, int, Any, int]
+FIRST_TICK_S = 1.0
+"""By then there is something to see: a trace begins with its first request, in the middle of life."""
 DRAIN_LIMIT_S = 3600.0
 """Longer than any answer takes: no stream is cut in a simulation."""
 
@@ -55,6 +57,7 @@ class World:
         self.recorder = Recorder(max(settings.measure_from_s, settings.setup.start_s))
         self.now = settings.setup.start_s
         self.ticks = self.events = 0
+        self._first_tick_at = self.now + FIRST_TICK_S
         self._in_flight = 0
         self._queue: list[Event] = []
         self._order = 0
@@ -70,7 +73,7 @@ class World:
             for _ in range(settings.setup.initial):
                 self._start_warm(service)
             service.refresh_routes()
-            self._push(self.now, _TICK, service)
+            self._push(self._first_tick_at, _TICK, service)
 
     def run(self, requests: Iterable[Request], progress: Callable[[float], None] | None = None) -> Recorder:
         """Plays the whole trace. `progress` is told the virtual time of each arrival."""
@@ -123,7 +126,7 @@ class World:
             return
         if service.asleep:
             service.wake(self.now)
-            tick_s, since = service.policy.tick_s, self.settings.setup.start_s
+            tick_s, since = service.policy.tick_s, self._first_tick_at
             self._push(
                 since + ceil((self.now - since) / tick_s) * tick_s, _TICK, service, service.next_turn()
             )

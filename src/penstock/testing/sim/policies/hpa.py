@@ -55,7 +55,7 @@ class Hpa:
             spec=self._spec,
             wanted=seen.replicas,
             existing=seen.ready + seen.starting,
-            pods=_pods(seen.ready, seen.starting),
+            pods=pods(seen.ready, seen.starting),
             readings=(PodReadings({f"ready-{n}": sample for n in range(seen.ready)}),),
             status=self._status,
         )
@@ -66,7 +66,8 @@ class Hpa:
 
 
 @lru_cache(maxsize=256)
-def _pods(ready: int, starting: int) -> tuple[PodState, ...]:
+def pods(ready: int, starting: int) -> tuple[PodState, ...]:
+    """As the autoscaler sees them."""
     return (
         *(PodState(f"ready-{n}") for n in range(ready)),
         *(PodState(f"starting-{n}", ready=False) for n in range(starting)),
