@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -40,7 +40,18 @@ class Feed:
         self._changed = asyncio.Condition()
         self._listening = False
         self._connected: set[asyncio.Task[None]] = set()
-        self._demand: dict[asyncio.StreamReader, DemandReport] = {}
+        self._demand: dict[object, DemandReport] = {}
+        self._hearers: list[Callable[[DemandReport], None]] = []
+
+    def subscribe(self, hear: Callable[[DemandReport], None]) -> None:
+        """Call `hear` with each report, from now on and for good; it must not wait or fail."""
+        self._hearers.append(hear)
+
+    def take(self, source: object, report: DemandReport) -> None:
+        """A gateway has reported; `source` is its connection."""
+        self._demand[source] = report
+        for hear in self._hearers:
+            hear(report)
 
     def latest_demand(self) -> tuple[DemandReport, ...]:
         """The last report of each gateway that is connected."""
@@ -113,7 +124,7 @@ class Feed:
         decoder = msgspec.json.Decoder(DemandReport)
         try:
             while line := await reader.readline():
-                self._demand[reader] = decoder.decode(line)
+                self.take(reader, decoder.decode(line))
         except (OSError, ValueError, msgspec.DecodeError) as error:
             return f"its line broke: {error}"
         finally:

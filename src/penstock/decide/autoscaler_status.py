@@ -12,6 +12,7 @@ import msgspec
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.autoscaler_settings import AutoscalerSettings
 from penstock.resources.meta import Condition
+from penstock.resources.pod_autoscaler import INITIALIZED
 
 Activity = Literal["active", "activating", "inactive"]
 QUEUED = "Requests to the target are being buffered as resources are provisioned."
@@ -61,10 +62,8 @@ def conditions_of(
         reason=reason,
         message={"Queued": QUEUED, "NoTraffic": NO_TRAFFIC, "TimedOut": TIMED_OUT}.get(reason, ""),
     )
-    initialized = ready >= least or any(
-        c.type == "ScaleTargetInitialized" and c.status == "True" for c in before
-    )
-    target = Condition(type="ScaleTargetInitialized", status="True" if initialized else "Unknown")
+    initialized = ready >= least or any(c.type == INITIALIZED and c.status == "True" for c in before)
+    target = Condition(type=INITIALIZED, status="True" if initialized else "Unknown")
     room = Condition(
         type="Schedulable",
         status="False" if refusal else "True",

@@ -51,7 +51,7 @@ def plan_rollout(
     before = service.status.components.get(name, ComponentStatus())
     if is_stopped(service):
         return _withdrawn(ordered, before, "the service is stopped")
-    create, current = _current(service, name, component, template, ordered, before)
+    create, current = _current(service, name, component, template, ordered, before, known)
     status = share_traffic(service, component, before, current, ordered, known)
     used = {target.revision_name for target in status.traffic} | ({current} - known.failed)
     if takes_back(service, component, status):
@@ -102,6 +102,7 @@ def _current(
     template: PodTemplateSpec | None,
     ordered: list[Deployment],
     before: ComponentStatus,
+    known: Known,
 ) -> tuple[Deployment | None, str]:
     """The revision of the present template: one to create, or None, and its name."""
     if template is None:
@@ -110,7 +111,8 @@ def _current(
     for deployment in reversed(ordered):
         if deployment.metadata.labels.get(TEMPLATE_HASH) == wanted:
             return None, deployment.metadata.name
-    size = _bounded(component, _serving_size(ordered, before))
+    serving = _serving_size(ordered, before)
+    size = _bounded(component, max(serving, known.initial_scale)) if serving or known.initial_scale else 0
     revision = next_name(service, name, ordered, before)
     return new_revision(service, name, component, template, revision, size), revision
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+DRAINING = "penstock.dev/draining"
+"""Annotation of a pod that is set aside: since when (RFC 3339)."""
 SETTLE_S = 2.0
 """From when a replica is set aside until its stream count can be trusted: every gateway has the table, and has reported since."""
 

@@ -28,13 +28,14 @@ class Known:
 
     `initialized` were ready once, so that at zero pods they only sleep. `sized_elsewhere` have an autoscaler, which owns their
     size while they have traffic. `failed` get neither traffic nor pods. `shares` is None without a rollout policy; with one, a new
-    revision gets the percent that is given for it, and none while none is given.
+    revision gets the percent that is given for it, and none while none is given. `initial_scale` is how many pods a new one starts with.
     """
 
     initialized: frozenset[str] = frozenset()
     sized_elsewhere: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     shares: Mapping[str, int] | None = None
+    initial_scale: int = 1
 
 
 NOTHING = Known(shares=None)

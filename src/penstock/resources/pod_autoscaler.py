@@ -11,6 +11,8 @@ from penstock.resources.autoscaling import CrossVersionObjectReference
 from penstock.resources.meta import Condition, Json, Model, Resource
 
 REACHABLE, UNREACHABLE = "Reachable", "Unreachable"
+INITIALIZED = "ScaleTargetInitialized"
+"""Condition: enough of the revision's pods were ready once."""
 
 
 class PodAutoscalerSpec(Model, frozen=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from msgspec import structs
@@ -130,7 +130,11 @@ class World:
             self.kubelet,
             *(one(self) for one in make),
         ]
-        self._manager = Manager(controllers, cache=self.cache, recorder=self.recorder)
+        self._manager = Manager(controllers, cache=self.cache, recorder=self.recorder, beside=self.beside())
+
+    def beside(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Further loops, by name; for worlds that have more than controllers."""
+        return {}
 
     async def __aenter__(self) -> World:
         self._task = asyncio.ensure_future(self._manager.run(self._stop))

@@ -1,0 +1,244 @@
+"""Scales revisions by their requests: hears gateways, ticks the law of each revision, applies what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
+
+from penstock.contracts.controller import Cache, Key
+from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
+from penstock.controlplane.autoscaling.applying import Applier
+from penstock.controlplane.autoscaling.demand import Held
+from penstock.controlplane.autoscaling.revision import Revision
+from penstock.controlplane.engine_metrics import EngineMetrics
+from penstock.controlplane.feed import Feed
+from penstock.controlplane.informer import InformerCache
+from penstock.controlplane.starts import Starts
+from penstock.decide.replica_set import is_active, ready_since
+from penstock.decide.revision import REVISION_LABEL
+from penstock.kit.clock import Clock
+from penstock.kit.errors import PlatformError
+from penstock.resources.autoscaler_config import (
+    CONFIG_NAME,
+    CONFIG_NAMESPACE,
+    DEFAULTS,
+    AutoscalerConfig,
+    parse_config,
+)
+from penstock.resources.core import ConfigMap
+from penstock.resources.meta import Resource
+from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.serving import InferenceService
+
+ROUND_S = 1.0
+"""How often it is looked for revisions whose tick is due; ticks themselves are 2 s apart by default."""
+SLICE = 256
+"""Ticks between two moments for others."""
+AT_ONCE = 16
+"""Revisions that are applied at the same time."""
+NO_DEMAND = RevisionDemand(name="")
+logger = logging.getLogger(__name__)
+
+
+class Autoscaler:
+    """One for all PodAutoscalers; a request for a sleeping revision does not wait for the next round."""
+
+    def __init__(
+        self, cache: InformerCache, feed: Feed, applier: Applier, starts: Starts, clock: Clock
+    ) -> None:
+        """Subscribes; nothing is decided before `run`."""
+        self._cache: Cache = cache
+        self._feed = feed
+        self._applier = applier
+        self._starts = starts
+        self._clock = clock
+        self._metrics = EngineMetrics()
+        self._config = DEFAULTS
+        self._revisions: dict[Key, Revision] = {}
+        self._of_service: dict[Key, dict[str, Revision]] = {}
+        self._gateways: set[str] = set()
+        self._asked = asyncio.Event()
+        self._kinds = (PodAutoscaler, Pod, ConfigMap, InferenceService)
+        cache.watch(PodAutoscaler, self._scaler_changed)
+        cache.watch(Pod, self._pod_changed)
+        cache.watch(Pod, starts.pod_changed)
+        cache.watch(ConfigMap, self._config_changed)
+        cache.watch(InferenceService, lambda before, after: None)
+        feed.subscribe(self.report)
+        self._synced = cache.wait_synced
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._synced(self._kinds)
+        while True:
+            began = self._clock.monotonic()
+            self._asked.clear()
+            await self._round(began)
+            left_s = ROUND_S - (self._clock.monotonic() - began)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, left_s)):
+                    await self._asked.wait()
+
+    def report(self, report: DemandReport) -> None:
+        """From a gateway, each second or at once."""
+        now = self._clock.monotonic()
+        named = {Key(demand.namespace, demand.name): demand for demand in report.services}
+        for service, demand in named.items():
+            revisions = self._of_service.get(service)
+            if revisions:
+                self._take(report, demand, revisions, now)
+        for service, revisions in self._of_service.items():
+            if service not in named:
+                for revision in revisions.values():
+                    revision.demand.quiet(report.gateway)
+
+    def _take(
+        self, report: DemandReport, demand: ServiceDemand, revisions: Mapping[str, Revision], now: float
+    ) -> None:
+        """One service's part of a report; those that wait are shared out as the traffic is."""
+        seen = {each.name: each for each in demand.revisions}
+        waiting = max(0.0, demand.in_flight - sum(each.in_flight for each in demand.revisions))
+        shares = self._shares(demand.namespace, demand.name, revisions)
+        for name, revision in revisions.items():
+            share = shares.get(name, 0.0)
+            held = Held(waiting * share, demand.queue_wait_s if share else 0.0, self._ready(revision))
+            revision.demand.report(report.gateway, seen.get(name, NO_DEMAND), held, report.window_s, now)
+            wanted = share and (demand.wake or demand.waiting or (name in seen and seen[name].wanted))
+            if wanted and revision.desired <= 0:
+                revision.demand.poke(report.gateway, now)
+                revision.next_tick = now
+                self._asked.set()
+
+    def _shares(self, namespace: str, name: str, revisions: Iterable[str]) -> dict[str, float]:
+        """Of the service's traffic, by revision, from 0 to 1; all of it where it has but one revision."""
+        service = self._cache.get(InferenceService, name, namespace)
+        targets = [t for part in service.status.components.values() for t in part.traffic] if service else []
+        shares = {target.revision_name: (target.percent or 0) / 100 for target in targets}
+        return shares or dict.fromkeys(revisions, 1.0)
+
+    async def _round(self, now: float) -> None:
+        """Tick what is due, then apply what has changed."""
+        self._forget_gateways()
+        alive = bool(self._gateways)
+        due = [revision for revision in self._revisions.values() if revision.next_tick <= now]
+        for number, revision in enumerate(due):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            await self._tick(revision, alive, now)
+        dirty = [revision for revision in self._revisions.values() if revision.dirty]
+        for start in range(0, len(dirty), AT_ONCE):
+            await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
+
+    async def _tick(self, revision: Revision, alive: bool, now: float) -> None:
+        share = self._shares(*revision.service, (revision.key.name,)).get(revision.key.name, 0.0)
+        if share > revision.share:
+            revision.share_grows(self._ready(revision), now)
+        revision.share = share
+        if alive:
+            revision.demand.silence(now)
+        if revision.settings.metric == "kv-cache-use":
+            uses = await self._metrics.read(filter(_is_ready, self._pods(revision)))
+            revision.demand.fill(100 * sum(uses.values()), now)
+        known = self._starts.of(revision.key)
+        revision.tick(self._ready(revision), known.expected_s if known else 0.0, now, self._clock.now())
+        revision.next_tick = now + revision.settings.tick_s
+
+    async def _apply(self, revision: Revision) -> None:
+        revision.dirty = False
+        try:
+            again_s = await self._applier.apply(revision)
+        except PlatformError as error:
+            revision.dirty = True
+            logger.warning("%s/%s is not scaled now: %s", *revision.key, error)
+            return
+        if again_s is not None:
+            asyncio.get_running_loop().call_later(again_s, self._again, revision)
+
+    def _again(self, revision: Revision) -> None:
+        revision.dirty = True
+        self._asked.set()
+
+    def _pods(self, revision: Revision) -> tuple[Pod, ...]:
+        labels = f"{REVISION_LABEL}={revision.key.name}"
+        return self._cache.list(Pod, revision.key.namespace, labels=labels)
+
+    def _ready(self, revision: Revision) -> int:
+        return sum(map(_is_ready, self._pods(revision)))
+
+    def _forget_gateways(self) -> None:
+        there = {report.gateway for report in self._feed.latest_demand()}
+        for gateway in self._gateways - there:
+            for revision in self._revisions.values():
+                revision.demand.gone(gateway)
+        self._gateways = there
+
+    def _scaler_changed(self, before: Resource | None, after: Resource | None) -> None:
+        if not isinstance(after, PodAutoscaler):
+            if before is not None:
+                self._drop(Key(before.metadata.namespace, before.metadata.name))
+            return
+        key, now = Key(after.metadata.namespace, after.metadata.name), self._clock.monotonic()
+        known = self._revisions.get(key)
+        if known is None:
+            revision = Revision(after, self._config, now, self._clock.now())
+            self._revisions[key] = revision
+            self._of_service.setdefault(revision.service, {})[key.name] = revision
+            self._starts.follow(key, after.status.cold_start)
+            self._asked.set()
+        elif isinstance(before, PodAutoscaler) and _asks(before) != _asks(after):
+            known.adapt(after, self._config, now)
+            self._asked.set()
+
+    def _drop(self, key: Key) -> None:
+        revision = self._revisions.pop(key, None)
+        self._starts.forget(key)
+        if revision is not None:
+            siblings = self._of_service[revision.service]
+            siblings.pop(key.name, None)
+            if not siblings:
+                del self._of_service[revision.service]
+
+    def _pod_changed(self, before: Resource | None, after: Resource | None) -> None:
+        pod = after if after is not None else before
+        assert pod is not None
+        revision = self._revisions.get(
+            Key(pod.metadata.namespace, pod.metadata.labels.get(REVISION_LABEL, ""))
+        )
+        if revision is not None:
+            revision.dirty = True
+            self._asked.set()
+
+    def _config_changed(self, before: Resource | None, after: Resource | None) -> None:
+        changed = after if after is not None else before
+        assert isinstance(changed, ConfigMap)
+        if (changed.metadata.namespace, changed.metadata.name) != (CONFIG_NAMESPACE, CONFIG_NAME):
+            return
+        self._config = _read(after if isinstance(after, ConfigMap) else None)
+        for scaler in self._cache.list(PodAutoscaler):
+            known = self._revisions.get(Key(scaler.metadata.namespace, scaler.metadata.name))
+            if known is not None:
+                known.adapt(scaler, self._config, self._clock.monotonic())
+        self._asked.set()
+
+
+def _read(config: ConfigMap | None) -> AutoscalerConfig:
+    if config is None:
+        return DEFAULTS
+    read, problems = parse_config(config.data)
+    for key, message in problems:
+        logger.warning(
+            "ConfigMap %s/%s, %s: %s; the default holds", CONFIG_NAMESPACE, CONFIG_NAME, key, message
+        )
+    return read
+
+
+def _asks(scaler: PodAutoscaler) -> tuple[object, object]:
+    """What a user says, without what we write."""
+    return scaler.spec, scaler.metadata.annotations
+
+
+def _is_ready(pod: Pod) -> bool:
+    return is_active(pod) and ready_since(pod) is not None
