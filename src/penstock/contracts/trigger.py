@@ -7,12 +7,15 @@ words are in `resources/triggers.py`, where admission sees them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from penstock.kit.errors import InvalidInput, Unavailable
 from penstock.resources.meta import LabelSelector
+from penstock.resources.triggers import as_number, default_of
 
 DemandMetric = Literal["concurrency", "rps", "waiting"]
 Demand = Callable[[str, str, DemandMetric], float]
@@ -28,12 +31,13 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """What a trigger may know. `metadata` has its defaults; `secrets` are what `authenticationRef` resolved to, by parameter.
+    """What a trigger may know. `secrets` are what its authentication resolved to, by parameter.
 
     `environment` are the plain variables of the scaled container, for KEDA's `…FromEnv`. One read takes at most `timeout_s`;
     `now` is Unix time in seconds.
     """
 
+    type: str
     namespace: str
     metadata: Mapping[str, str]
     now: Callable[[], float]
@@ -41,6 +45,42 @@ class Opening(Struct, frozen=True, kw_only=True):
     secrets: Mapping[str, str] = {}
     environment: Mapping[str, str] = {}
     timeout_s: float = 3.0
+
+    def get(self, name: str) -> str:
+        """A word's value: from the metadata, else the secrets, else the variable that `NAMEFromEnv` names, else its default."""
+        variable = self.metadata.get(f"{name}FromEnv", "")
+        given = self.metadata.get(name) or self.secrets.get(name) or self.environment.get(variable, "")
+        return given or default_of(self.type, name)
+
+    def need(self, name: str) -> str:
+        """The same, of a word without which nothing can be done. Raises InvalidInput."""
+        if value := self.get(name):
+            return value
+        raise InvalidInput(
+            f"{self.type}: {name} is not given, neither in the trigger's metadata nor by its authentication",
+            hint=f"set metadata.{name}, or give a parameter {name} in the TriggerAuthentication",
+        )
+
+    def number(self, name: str) -> float:
+        """A word that is a number ≥ 0. Raises InvalidInput, without the value, which may be a secret."""
+        number = as_number(self.need(name))
+        if number is None or number < 0:
+            raise InvalidInput(f"{self.type}: {name} is no number ≥ 0")
+        return number
+
+    def flag(self, name: str) -> bool:
+        """A word that is true or false."""
+        return self.get(name).lower() == "true"
+
+    def reading(self, value: float, activation: str, *, active: bool | None = None) -> Reading:
+        """The answer. Raises Unavailable for what cannot be a measurement: NaN, negative, infinite.
+
+        It is active above the threshold that the word `activation` names, unless `active` says otherwise.
+        """
+        if not (math.isfinite(value) and value >= 0):
+            raise Unavailable(f"{self.type}: the server says {value:g}, which is no measurement")
+        threshold = self.number(activation) if active is None else 0.0
+        return Reading(value=value, active=value > threshold if active is None else active)
 
 
 class Trigger(Protocol):

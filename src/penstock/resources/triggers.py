@@ -127,9 +127,9 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What a trigger's authentication may hold besides its words."""
 
 
-def with_defaults(type_: str, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata of a known type, with what was not given."""
-    return {**{word.name: word.default for word in WORDS[type_] if word.default}, **metadata}
+def default_of(type_: str, name: str) -> str:
+    """A word's default, "" where it has none."""
+    return next((word.default for word in WORDS[type_] if word.name == name), "")
 
 
 def check_metadata(where: str, type_: str, metadata: Mapping[str, str], *, authenticated: bool) -> Causes:
