@@ -238,7 +238,7 @@ def test_a_selector_that_cannot_be_used_is_told_and_nothing_changes() -> None:
         "AmbiguousSelector",
         "pods by selector app=web are controlled by multiple HPAs: [default/a default/b]",
     )
-    plan = sync(spec(), 3, each(3, 900), selector_fault=fault)
+    plan = sync(spec(), 3, each(3, 900), forbidden=fault)
     assert not plan.rescale
     assert conditions(plan)["ScalingActive"] == ("False", "AmbiguousSelector")
 

@@ -16,6 +16,7 @@ from penstock.kit.errors import Conflict
 from penstock.resources.autoscaling import HorizontalPodAutoscaler, MetricSpec
 from penstock.resources.meta import Condition
 from penstock.resources.pod import Container, Pod, ResourceRequirements
+from penstock.resources.vpa import VerticalPodAutoscaler
 from penstock.resources.workload import Deployment
 from penstock.testing.factories import deployment, template
 from penstock.testing.world import World, condition
@@ -243,6 +244,23 @@ async def test_two_autoscalers_of_the_same_pods_stop_each_other() -> None:
                 active.message
                 == "pods by selector app=web are controlled by multiple HPAs: [default/other default/web]"
             )
+
+
+async def test_an_autoscaler_gives_way_to_one_of_another_kind_that_came_first() -> None:
+    async with Scaled() as world:
+        document = {
+            "metadata": {"name": "size", "namespace": "default"},
+            "spec": {"targetRef": {"kind": "Deployment", "name": "web", "apiVersion": "apps/v1"}},
+        }
+        await world.cluster.create(convert(document, VerticalPodAutoscaler))
+        await asyncio.sleep(2)
+        world.meters.cpu_milli = 900
+        await world.serve(2)
+        await asyncio.sleep(16)
+        assert await world.replicas() == 2
+        active = await world.says("ScalingActive")
+        assert (active.status, active.reason) == ("False", "ConflictingAutoscaler")
+        assert "VerticalPodAutoscaler size already sizes the pods of Deployment web by cpu" in active.message
 
 
 async def test_a_number_that_somebody_else_just_wrote_is_not_overwritten(

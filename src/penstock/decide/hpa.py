@@ -51,8 +51,8 @@ DISABLED = ("ScalingDisabled", "scaling is disabled since the replica count of t
 class HpaInput:
     """All that a sync looks at. `readings` are one per metric of the spec, in its order.
 
-    `wanted` and `existing` are the target's `spec.replicas` and `status.replicas`. `selector_fault` is reason and message of a
-    selector that cannot be used (InvalidSelector, AmbiguousSelector), or None.
+    `wanted` and `existing` are the target's `spec.replicas` and `status.replicas`. `forbidden` is reason and message of
+    what lets nobody scale by metrics (InvalidSelector, AmbiguousSelector, ConflictingAutoscaler), or None.
     """
 
     spec: HorizontalPodAutoscalerSpec
@@ -62,7 +62,7 @@ class HpaInput:
     readings: tuple[Reading, ...] = ()
     status: HorizontalPodAutoscalerStatus = field(default_factory=HorizontalPodAutoscalerStatus)
     namespace: str = "default"
-    selector_fault: tuple[str, str] | None = None
+    forbidden: tuple[str, str] | None = None
     settings: HpaSettings = field(default_factory=HpaSettings)
 
 
@@ -99,8 +99,8 @@ def plan_hpa(seen: HpaInput, state: HpaState, now: float) -> HpaPlan:
         return draft.rescaled(spec.max_replicas, state, "Current number of replicas above Spec.MaxReplicas")
     if seen.wanted < least:
         return draft.rescaled(least, state, "Current number of replicas below Spec.MinReplicas")
-    if seen.selector_fault is not None:
-        reason, message = seen.selector_fault
+    if seen.forbidden is not None:
+        reason, message = seen.forbidden
         draft.say("ScalingActive", "False", reason, message).tell("Warning", reason, message)
         return draft.tell("Warning", "FailedComputeMetricsReplicas", message).stuck(state, message)
     return _by_metrics(draft, Bounds(seen.wanted, least, spec.max_replicas), state)

@@ -19,6 +19,7 @@ from penstock.decide.hpa_behavior import HpaState
 from penstock.decide.hpa_metric import Reading
 from penstock.decide.hpa_pods import pod_state
 from penstock.decide.hpa_replicas import HpaSettings
+from penstock.decide.scaling_conflict import REASON, conflicts
 from penstock.host.scale import selector_text
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound, PlatformError
@@ -28,8 +29,11 @@ from penstock.resources.autoscaling import (
     HorizontalPodAutoscalerStatus,
     MetricSpec,
 )
+from penstock.resources.keda import ScaledObject
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.selectors import matches_label_selector
+from penstock.resources.vpa import VerticalPodAutoscaler
 from penstock.resources.workload import Deployment, ReplicaSet
 
 SYNC_S = 15.0
@@ -37,6 +41,11 @@ TARGETS: dict[str, type[Deployment] | type[ReplicaSet]] = {
     "Deployment": Deployment,
     "ReplicaSet": ReplicaSet,
 }
+RIVALS: tuple[type[ScaledObject], type[PodAutoscaler], type[VerticalPodAutoscaler]] = (
+    ScaledObject,
+    PodAutoscaler,
+    VerticalPodAutoscaler,
+)
 Target: TypeAlias = Deployment | ReplicaSet
 
 
@@ -85,13 +94,9 @@ class HpaController:
         self._memory: dict[Key, _Memory] = {}
 
     def watches(self) -> tuple[Watch, ...]:
-        """Autoscalers; and pods and workloads only so that the cache knows them."""
-        return (
-            Watch(HorizontalPodAutoscaler, own_key),
-            Watch(Pod, lambda _: ()),
-            Watch(Deployment, lambda _: ()),
-            Watch(ReplicaSet, lambda _: ()),
-        )
+        """Autoscalers; and pods, workloads and other kinds of autoscalers only so that the cache knows them."""
+        known = (Pod, Deployment, ReplicaSet, *RIVALS)
+        return (Watch(HorizontalPodAutoscaler, own_key), *(Watch(kind, lambda _: ()) for kind in known))
 
     async def reconcile(self, key: Key) -> float | None:
         """One sync, if one is due."""
@@ -158,16 +163,22 @@ class HpaController:
             readings=readings,
             status=hpa.status,
             namespace=namespace,
-            selector_fault=self._selector_fault(hpa, selector, pods),
+            forbidden=self._forbidden(hpa, selector, pods),
             settings=self._settings,
         )
 
-    def _selector_fault(
+    def _forbidden(
         self, hpa: HorizontalPodAutoscaler, selector: str, pods: Sequence[Pod]
     ) -> tuple[str, str] | None:
-        """Reason and message, if the pods cannot be told, or another autoscaler has some of them."""
+        """Reason and message, if the pods cannot be told, or another autoscaler has some of them.
+
+        Two HPAs stop each other, as in Kubernetes; of different kinds, the first holds.
+        """
         if not selector:
             return "InvalidSelector", "the HPA target's scale is missing a selector"
+        rivals = [rival for kind in RIVALS for rival in self._cache.list(kind, hpa.metadata.namespace)]
+        if found := conflicts(hpa, rivals):
+            return REASON, found[0].message
         others = [
             f"{other.metadata.namespace}/{other.metadata.name}"
             for other in self._cache.list(HorizontalPodAutoscaler, hpa.metadata.namespace)
