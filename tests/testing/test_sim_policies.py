@@ -54,7 +54,7 @@ def test_every_law_answers_every_request(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", ["kpa:target=2", "hpa:target=2", "keda:target=2", "gpu:target=2", "kpa:metric=rps,target=1"])  # fmt: skip
 def test_a_law_grows_with_demand_and_shrinks_after_it(policy: str) -> None:
-    played, seen = run(policy, steady(3.0, 120.0), end_s=1200.0)
+    played, seen = run(policy, steady(3.0, 120.0), end_s=3000.0)
     assert max(event.after for event in seen.scale_events) >= 3
     assert len(played.services[0].replicas) <= 1
 
@@ -67,17 +67,17 @@ def test_knatives_law_reaches_what_little_arithmetic_says() -> None:
     assert simulated.services[0].desired == pytest.approx(in_flight / 1.4, abs=1.0)
 
 
-def test_knatives_law_sleeps_after_the_window_and_the_grace_period_and_wakes_at_once() -> None:
-    played, seen = run("kpa", [Request(1.0, 10, 10), Request(500.0, 10, 10)], end_s=800.0)
+def test_knatives_law_sleeps_after_its_window_and_wakes_at_once() -> None:
+    _, seen = run("kpa", [Request(1.0, 10, 10), Request(500.0, 10, 10)], end_s=800.0)
     asleep = next(event for event in seen.scale_events if event.after == 0)
-    assert 60.0 + 30.0 <= asleep.at <= 60.0 + 60.0 + 30.0 + 10.0
+    assert 60.0 < asleep.at < 60.0 + 30.0 + 10.0
     awake = next(event for event in seen.scale_events if event.before == 0)
     assert (awake.at, awake.after) == (500.0, 1)
     assert seen.held_s[1] == pytest.approx(10.0)
 
 
 def test_knatives_law_keeps_its_lower_bound() -> None:
-    played, seen = run("kpa:min-scale=2", [], end_s=600.0)
+    played, _ = run("kpa:min-scale=2", [], end_s=600.0)
     assert len(played.services[0].replicas) == 2
     assert played.ticks < 100, "and sleeps there"
 

@@ -134,10 +134,10 @@ class Kpa:
     def _is_settled(self, applied: Applied, seen: Observation, desired: int) -> bool:
         averages, now = self._averages, seen.now
         silent = averages.stable.average(now) == 0.0 and averages.panic.average(now) == 0.0
-        calm = self._state.panic_since is None and not any(
-            wish > desired for _, wish in self._state.delayed or ()
-        )
-        return silent and calm and not seen.in_flight and applied.again_s is None and desired == seen.replicas
+        wishes = [wish for _, wish in self._state.delayed or ()]
+        calm = self._state.panic_since is None and (not wishes or max(wishes) == wishes[-1])
+        steady = max(applied.wanted, 0) == desired == seen.replicas and applied.again_s is None
+        return silent and calm and steady and not seen.in_flight
 
 
 def _value(second: Second, metric: str) -> float:
