@@ -15,12 +15,16 @@ from penstock import __version__
 from penstock.app.home import Home
 from penstock.app.settings import DeclaredNode, Settings
 from penstock.contracts.controller import Controller
+from penstock.controlplane.autoscaling.applying import Applier
+from penstock.controlplane.autoscaling.loop import Autoscaler
 from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
+from penstock.controlplane.controllers.rollout import RolloutController
 from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.feed import Feed, RouteController
 from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.manager import Manager
+from penstock.controlplane.starts import Starts
 from penstock.host.api.app import build_api
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
@@ -29,7 +33,10 @@ from penstock.host.garbage import GarbageCollector
 from penstock.host.gpus import discover_gpus
 from penstock.host.jobs import JobController
 from penstock.host.kubelet.kubelet import Kubelet
+from penstock.host.kubelet.layout import Layout
 from penstock.host.kubelet.logs import PodLogs
+from penstock.host.metrics.gpus import Nvml
+from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.host.namespaces import NamespaceController
 from penstock.host.nodes import NodeController, NodeTemplate, this_machine
 from penstock.host.objects import ObjectStore
@@ -65,17 +72,27 @@ class ControlPlane:
             home=home.path,
             nodes=frozenset(template.name for template in templates),
         )
+        self.usages = UsageSampler(
+            self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())
+        )
         controllers = self._controllers(settings, clock, home.path / "volumes")
-        self.manager = Manager(controllers, cache=self.cache, recorder=self.recorder)
+        autoscaler = self._autoscaler(clock)
+        self.manager = Manager(
+            controllers, cache=self.cache, recorder=self.recorder, beside={"autoscaler": autoscaler.run}
+        )
         self.logs = PodLogs(home.path, clock)
 
     def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
+        rollouts = RolloutController(cluster, cache, named("rollout"), clock)
+        self.feed.subscribe(rollouts.hear)
         return [
             InferenceServiceController(
                 cluster, cache, named("inference-service"), clock, gateway_addr=settings.gateway_addr
             ),
             RouteController(cache, self.feed, clock),
+            rollouts,
+            self.usages,
             ApiKeyController(cluster, cache, named("api-keys"), clock),
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
@@ -88,9 +105,16 @@ class ControlPlane:
             self.kubelet,
         ]
 
+    def _autoscaler(self, clock: Clock) -> Autoscaler:
+        starts = Starts(clock)
+        applier = Applier(self.cluster, self.cache, self.recorder.named("autoscaler"), clock, starts)
+        return Autoscaler(self.cache, self.feed, applier, starts, clock)
+
     def api(self, token: str, pepper: bytes) -> Starlette:
         """The ASGI application that serves the objects; `pepper` keys the hashes of API keys."""
-        return build_api(self.objects, token=token, pepper=pepper, version=__version__, logs=self.logs)
+        return build_api(
+            self.objects, token=token, pepper=pepper, version=__version__, logs=self.logs, usages=self.usages
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`; nodes are there before the first pod asks for one."""
