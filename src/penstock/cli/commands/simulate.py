@@ -103,6 +103,10 @@ def run(
     for name, value in (("--scale", scale), ("--speed", speed)):
         if not 0 < value < float("inf"):
             raise InvalidInput(f"{name}: found {value:g}, expected more than 0")
+    if 0 < max_replicas < min_replicas:
+        raise InvalidInput(
+            f"--min-replicas: found {min_replicas}, expected at most --max-replicas {max_replicas}"
+        )
     scenario = Scenario(
         profile=load_profile(engine),
         slo_ttft_s=_seconds("--slo-ttft", slo_ttft),

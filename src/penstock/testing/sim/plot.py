@@ -9,8 +9,8 @@ from math import ceil, floor, log10
 from penstock.testing.sim.canvas import Canvas
 from penstock.testing.sim.report import Result
 
-WIDTH, HEIGHT = 960, 760
-LEFT, RIGHT = 70, 20
+WIDTH, HEIGHT = 980, 760
+LEFT, RIGHT = 70, 40
 GREY, FRAME, BACK = "#999999", "#cccccc", "#fafafa"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart."""
@@ -80,9 +80,10 @@ def _frame(canvas: Canvas, panel: Panel, title: str, span_s: float) -> None:
         canvas.line([(LEFT, y), (WIDTH - RIGHT, y)], FRAME, 0.5)
         canvas.text((LEFT - 8, y + 4), f"{value:g}", "end")
     unit, size_s = ("h", 3600.0) if span_s > 7200 else ("min", 60.0) if span_s > 120 else ("s", 1.0)
-    for part in range(7):
-        x = LEFT + (WIDTH - LEFT - RIGHT) * part / 6
-        canvas.text((x, panel.top + panel.height + 16), f"{span_s * part / 6 / size_s:.4g} {unit}", "middle")
+    every = _round_up(span_s / size_s / 8)
+    for number in range(int(span_s / size_s / every) + 1):
+        x = LEFT + (WIDTH - LEFT - RIGHT) * number * every * size_s / span_s
+        canvas.text((x, panel.top + panel.height + 16), f"{number * every:g} {unit}", "middle")
 
 
 def _curve(
@@ -116,8 +117,8 @@ def _marks(panel: Panel) -> list[float]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 8 or 10 times a power of ten."""
+    """The next of 1, 2, 4, 5, 8 or 10 times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** floor(log10(value))
-    return next(step * power for step in (1, 2, 4, 8, 10) if value <= step * power * 1.0001)
+    return next(step * power for step in (1, 2, 4, 5, 8, 10) if value <= step * power * 1.0001)

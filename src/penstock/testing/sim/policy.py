@@ -14,6 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from penstock.decide.cold_start import QUANTILE
 from penstock.kit.errors import InvalidInput
 
@@ -51,8 +53,7 @@ class Finished(NamedTuple):
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(Struct, frozen=True, kw_only=True, gc=False):
     """One service at `now`.
 
     `seconds` are the whole seconds since the last tick, oldest first; those missing (while the law slept) had nothing in flight.

@@ -47,7 +47,7 @@ def _seen(seen: Observation) -> Seen:
         window_s=float(max(1, len(seen.seconds))),
         requests=sum(second.requests for second in seen.seconds),
         in_flight=_mean([second.in_flight for second in seen.seconds]),
-        tokens_in_flight=_mean([second.tokens_in_flight for second in seen.seconds]),
+        prompt_tokens=float(sum(second.prompt_tokens for second in seen.seconds)),
         ready=seen.ready,
         starting=seen.starting,
         ttft=_counted(seen.finished),
