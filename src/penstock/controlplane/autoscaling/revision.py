@@ -95,7 +95,7 @@ class Revision:
         least = threshold(self.settings, initialized=self.initialized)
         after = activity(wanted, ready, least, self.active)
         if after[0] != self.active:
-            self.active, self.active_since = after[0], now
+            self.active, self.active_since, self.dirty = after[0], now, True
         self.initialized = self.initialized or ready >= least
         return after
 
