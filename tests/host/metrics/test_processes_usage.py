@@ -11,7 +11,7 @@ from penstock.contracts.controller import Key
 from penstock.host.kubelet.attempts import ProcessSpec, start
 from penstock.host.kubelet.layout import Layout, PodFolder
 from penstock.host.metrics.gpus import GpuLoad
-from penstock.host.metrics.processes import Consumption, consumption
+from penstock.host.metrics.processes import Consumption, Processes
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.resources.workload import Deployment
 from penstock.testing.factories import deployment
@@ -23,13 +23,13 @@ LOOK_S = 0.05
 
 @pytest.mark.e2e
 async def test_cpu_time_and_memory_of_all_processes_of_a_container_are_counted(tmp_path: Path) -> None:
-    folder = PodFolder(tmp_path / "pod")
+    folder, processes = PodFolder(tmp_path / "pod"), Processes()
     spec = ProcessSpec((sys.executable, "-S", "-c", BURN), {}, tmp_path)
     attempt = await start(folder.container("main"), 0, spec)
     try:
         async with asyncio.timeout(20):
             while True:
-                seen = await asyncio.to_thread(consumption, folder)
+                seen = await asyncio.to_thread(processes.consumption, folder)
                 if "main" in seen and seen["main"].cpu_s >= 0.8:
                     break
                 await asyncio.sleep(LOOK_S)
@@ -37,16 +37,16 @@ async def test_cpu_time_and_memory_of_all_processes_of_a_container_are_counted(t
         assert seen["main"].cpu_s < 3
         assert seen["main"].memory_bytes > 64 << 20
         assert len(seen["main"].pids) == 2
-        again = await asyncio.to_thread(consumption, folder)
+        again = await asyncio.to_thread(processes.consumption, folder)
         assert again["main"].run == seen["main"].run
         assert again["main"].cpu_s >= seen["main"].cpu_s
     finally:
         await attempt.kill()
-    assert consumption(folder) == {}
+    assert processes.consumption(folder) == {}
 
 
 def test_a_pod_without_a_folder_consumes_nothing(tmp_path: Path) -> None:
-    assert consumption(PodFolder(tmp_path / "absent")) == {}
+    assert Processes().consumption(PodFolder(tmp_path / "absent")) == {}
 
 
 class NoGpus:
@@ -80,11 +80,13 @@ async def test_a_running_pod_is_looked_at_again_and_again_until_it_is_gone(tmp_p
         (pod,) = await world.pods()
         assert looks == [pod.metadata.uid]
         assert made[0].of(pod) == {}
-        await asyncio.sleep(5)
-        assert made[0].of(pod)["main"].amounts == {"cpu": 0.5, "memory": float(5 << 20)}
-        await asyncio.sleep(15)
-        assert len(looks) == 3
-        assert made[0].of(pod)["main"].amounts["cpu"] == 0.5
+        await asyncio.sleep(3)
+        first = made[0].of(pod)["main"]
+        assert (first.window_s, first.amounts) == (5, {"cpu": 0.5, "memory": float(5 << 20)})
+        await asyncio.sleep(20)
+        second = made[0].of(pod)["main"]
+        assert second.at % 15 == 0
+        assert second.amounts["cpu"] == pytest.approx(7.5 / second.window_s)
         state["run"] = "1"
         await asyncio.sleep(15)
         assert made[0].of(pod) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,11 +11,12 @@ from penstock.contracts.controller import Cache, Key, Watch, own_key
 from penstock.decide.usage import Look, Usage, usage
 from penstock.host.kubelet.layout import Layout, PodFolder
 from penstock.host.metrics.gpus import GpuLoad, GpuReader, in_use
-from penstock.host.metrics.processes import Consumption, consumption
+from penstock.host.metrics.processes import Consumption, Processes
 from penstock.kit.clock import Clock
 from penstock.resources.pod import Pod
 
 INTERVAL_S = 15.0
+"""Between looks. All pods are looked at together, at multiples of it: one look at the machine's processes serves them all."""
 FIRST_INTERVAL_S = 5.0
 """The second look comes sooner, so that a new pod's usage is soon known."""
 
@@ -88,12 +90,16 @@ class UsageSampler:
 def reading_processes(gpus: GpuReader) -> Read:
     """Looks at the real processes, and at these GPUs, in a thread."""
 
+    processes = Processes()
+
     async def read(folder: PodFolder) -> tuple[Mapping[str, Consumption], tuple[GpuLoad, ...]]:
-        return await asyncio.to_thread(lambda: (consumption(folder), gpus.read()))
+        return await asyncio.to_thread(lambda: (processes.consumption(folder), gpus.read()))
 
     return read
 
 
 def _due_in_s(seen: _Seen, now: float) -> float:
-    complete = bool(seen.looks) and seen.looks.keys() == seen.usages.keys()
-    return max(0.0, seen.at + (INTERVAL_S if complete else FIRST_INTERVAL_S) - now)
+    due_at = seen.at + FIRST_INTERVAL_S
+    if seen.looks and seen.looks.keys() == seen.usages.keys():
+        due_at = math.ceil(due_at / INTERVAL_S) * INTERVAL_S
+    return max(0.0, due_at - now)
