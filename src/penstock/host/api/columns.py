@@ -329,6 +329,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Admin", path("spec", "admin", default=False), "boolean", wide=True),
     ),
     "Tenant": (NAME, Column("Display-Name", path("spec", "displayName")), AGE),
+    "Rollout": (
+        NAME,
+        Column("Phase", path("status", "phase")),
+        Column("Weight", path("status", "weight"), "integer"),
+        Column("Stable", path("status", "stable")),
+        Column("Canary", path("status", "canary")),
+        AGE,
+        Column("Message", path("status", "message"), wide=True),
+    ),
+    "RolloutPolicy": (NAME, count("spec", "steps"), count("spec", "gates"), AGE),
     "PodAutoscaler": (
         NAME,
         Column("DesiredScale", path("status", "desiredScale"), "integer"),
