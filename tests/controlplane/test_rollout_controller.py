@@ -111,7 +111,7 @@ async def test_a_good_canary_is_promoted_step_by_step() -> None:
         await world.start()
         assert world.shares() == {"1": 100}
         await world.change(model={"args": ["--max_num_seqs=4"]})
-        passed = []
+        passed: list[dict[str, int]] = []
         for _ in range(200):
             await asyncio.sleep(1)
             if not passed or passed[-1] != world.shares():

@@ -102,7 +102,7 @@ def test_sleeping_takes_no_share_away() -> None:
 def test_with_a_policy_a_new_revision_gets_what_its_rollout_says_unless_the_user_says_otherwise(
     share: int, asked: int | None
 ) -> None:
-    said = {} if asked is None else {"canaryTrafficPercent": asked}
+    said: dict[str, Any] = {} if asked is None else {"canaryTrafficPercent": asked}
     both = (revision(OLD), revision(NEW))
     new = share if asked is None else asked
     assert percents(shared(*both, known=Known(shares={NEW: share}), **said)).get(NEW, 0) == new
