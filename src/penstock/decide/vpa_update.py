@@ -27,9 +27,10 @@ TOLERATED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Evictions:
-    """Pods to evict, the most urgent first, and why these and not others."""
+    """Pods to evict, the most urgent first, `why` each of them, and what was considered of all."""
 
     pods: tuple[Pod, ...] = ()
+    why: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -62,7 +63,7 @@ def plan_evictions(
         key=lambda need: (not need.grows, -need.change, need.pod.metadata.name),
     )
     reasons = [verdict for verdict in judged if isinstance(verdict, str)]
-    chosen: list[Pod] = []
+    chosen: list[_Need] = []
     running = [pod for pod in live if pod.status.phase == "Running"]
     ready = sum(map(_is_ready, running))
     gone = gone_ready = 0
@@ -74,9 +75,11 @@ def plan_evictions(
                 reasons.append(f"{name} must wait: half of {replicas} replicas stay")
                 continue
             gone, gone_ready = gone + 1, gone_ready + is_ready
-        chosen.append(need.pod)
+        chosen.append(need)
         reasons.append(f"evicts {name}: {need.reason}")
-    return Evictions(tuple(chosen), tuple(reasons))
+    return Evictions(
+        tuple(need.pod for need in chosen), tuple(need.reason for need in chosen), tuple(reasons)
+    )
 
 
 def _may_go(replicas: int, there: int, gone: int) -> bool:

@@ -10,6 +10,7 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.decide.replica_set import ReplicaSetPlan, failed_to_create, plan_replica_set, pod_of
 from penstock.host.owned import is_owned, owned
+from penstock.host.vpa_sizing import AUTOSCALERS, sized_for
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound, PlatformError
 from penstock.resources.pod import Pod
@@ -29,8 +30,9 @@ class ReplicaSetController:
         self._clock = clock
 
     def watches(self) -> tuple[Watch, ...]:
-        """ReplicaSets, and the pods that they own."""
-        return (Watch(ReplicaSet, own_key), Watch(Pod, owner_keys("ReplicaSet")))
+        """ReplicaSets, and the pods that they own; autoscalers only so that the cache knows the size of a new pod."""
+        sizes = (Watch(kind, lambda _: ()) for kind in AUTOSCALERS)
+        return (Watch(ReplicaSet, own_key), Watch(Pod, owner_keys("ReplicaSet")), *sizes)
 
     async def reconcile(self, key: Key) -> float | None:
         """Count, then add or remove what is missing or too much."""
@@ -62,7 +64,7 @@ class ReplicaSetController:
         plan = plan_replica_set(replica_set, pods, self._clock.now())
         for _ in range(plan.create):
             try:
-                pod = await self._cluster.create(pod_of(replica_set))
+                pod = await self._cluster.create(sized_for(pod_of(replica_set), replica_set, self._cache))
             except PlatformError as error:
                 self._recorder.event(replica_set, "Warning", "FailedCreate", f"Error creating: {error}")
                 return plan, error
