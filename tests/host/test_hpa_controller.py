@@ -195,17 +195,22 @@ async def test_behaviour_limits_the_rate() -> None:
         assert await world.replicas() == 4
 
 
-async def test_a_restarted_controller_keeps_what_runs() -> None:
+async def test_a_restarted_controller_keeps_what_runs_and_says_nothing_before_usage_is_known() -> None:
     async with Scaled() as world:
         await world.serve(6)
+        await asyncio.sleep(1)
+        before = (await world.hpa()).status
         fresh = HpaController(
             world.cluster, world.cache, world.recorder.named("test"), world.clock, metrics=world.meters
         )
+        (key,) = fresh.watches()[0].keys(await world.hpa())
+        world.meters.cpu_milli = None
+        assert await fresh.reconcile(key) == 15
+        assert (await world.hpa()).status == before
         world.meters.cpu_milli = 10
         for _ in range(3):
-            for key in [k for watch in fresh.watches()[:1] for k in watch.keys(await world.hpa())]:
-                await fresh.reconcile(key)
             await asyncio.sleep(15)
+            await fresh.reconcile(key)
         assert await world.replicas() == 6
 
 

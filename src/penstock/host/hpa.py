@@ -105,13 +105,16 @@ class HpaController:
             self._memory.pop(key, None)
             return None
         meta, known = hpa.metadata, self._memory.get(key)
+        now = self._clock.now()
         if known is not None and known.uid != meta.uid:
             known = None
+        if known is None and hpa.status.observed_generation == meta.generation:
+            # An earlier process synced it. Usage is not known yet: there is nothing to say for one interval.
+            known = self._memory[key] = _Memory(meta.uid, meta.generation, now, HpaState())
         if known is not None and known.generation == meta.generation:
-            due_in_s = known.at + SYNC_S - self._clock.now()
+            due_in_s = known.at + SYNC_S - now
             if 0 < due_in_s <= SYNC_S:
                 return due_in_s
-        now = self._clock.now()
         before = known.state if known else HpaState()
         state = await self._sync(hpa, before, now)
         self._memory[key] = _Memory(meta.uid, meta.generation, now, state)
