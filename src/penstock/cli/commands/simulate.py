@@ -1,4 +1,11 @@
-"""Replay a trace of requests against autoscaling laws, in virtual time with simulated engines."""
+"""Replay a trace of requests against autoscaling laws, in virtual time with simulated engines.
+
+The laws are those that the platform runs; only time, requests and engines are simulated. In the table, REPLICA-S counts every replica
+from when it is asked for until it is gone, MEAN and PEAK are numbers of replicas, IN SLO is the share of requests whose first token came
+in time, STARTS are cold starts, COST is that of the GPUs. Times are in seconds.
+
+Example: penstock simulate azure_conv.csv -p kpa -p gpu -p hpa:target=20 -p forecast --slo-ttft 2s --plot out.svg
+"""
 
 from __future__ import annotations
 
@@ -39,83 +46,75 @@ HEADERS = (
 OF_POLICIES, OF_ENGINES = ", ".join(policy_names()), ", ".join(profile_names())
 
 
+Traces = Annotated[
+    list[Path],
+    typer.Argument(help="Azure CSV, Mooncake JSONL, or ServeGen arrivals; each is played by itself."),
+]
+Policies = Annotated[
+    list[str],
+    typer.Option(
+        "--policy",
+        "-p",
+        help=f"{OF_POLICIES}; may be given again, to compare. Settings follow a colon: kpa:window=30s, fixed:3.",
+    ),
+]
+Engine = Annotated[
+    str, typer.Option("--engine", "-e", help=f"{OF_ENGINES}, or a file with a profile of your own.")
+]
+SloTtft = Annotated[str, typer.Option(help="How soon a first token must come, as in 2s or 800ms.")]
+Target = Annotated[
+    float | None,
+    typer.Option(help="Requests at once per replica; default: each law's own.", show_default=False),
+]
+Initial = Annotated[int, typer.Option(min=0, help="Replicas that are ready at the start.")]
+MinReplicas = Annotated[int, typer.Option(min=0, help="Never fewer.")]
+MaxReplicas = Annotated[int, typer.Option(min=0, help="Never more; 0 for no limit.")]
+Services = Annotated[int, typer.Option(min=1, help="Share the trace out among so many, by Zipf's law.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs in all; 0 for as many as wanted.")]
+From = Annotated[str, typer.Option("--from", help="Where in the trace to begin, as in 1h30m.")]
+To = Annotated[str, typer.Option(help="Where in the trace to end; default: its end.", show_default=False)]
+Skip = Annotated[str, typer.Option(help="So much of the beginning is played, but not counted.")]
+Scale = Annotated[float, typer.Option(help="Multiplies the rate: below 1 leaves out, above 1 copies.")]
+Speed = Annotated[float, typer.Option(help="Divides the gaps between requests.")]
+Price = Annotated[
+    float | None, typer.Option(help="Of one GPU for an hour; default: the engine's.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result, to the byte.")]
+Events = Annotated[bool, typer.Option("--events", help="List each change of scale, with its reason.")]
+Json = Annotated[bool, typer.Option("--json", help="Everything as JSON, with the course over time.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="FILE.svg or FILE.png: demand, replicas, TTFT over time.", show_default=False),
+]
+
+
 def run(
-    trace: Annotated[
-        list[Path],
-        typer.Argument(help="Azure CSV, Mooncake JSONL, or ServeGen arrivals; each is played by itself."),
-    ],
-    policy: Annotated[
-        list[str],
-        typer.Option(
-            "--policy",
-            "-p",
-            help=f"{OF_POLICIES}; may be given again, to compare. Settings follow a colon: kpa:window=30s, fixed:3.",
-        ),
-    ],
-    engine: Annotated[
-        str, typer.Option("--engine", "-e", help=f"{OF_ENGINES}, or a file with a profile of your own.")
-    ] = "llama-8b-h100",
-    slo_ttft: Annotated[
-        str, typer.Option(help="How soon a first token must come, as in 2s or 800ms.")
-    ] = "2s",
-    target: Annotated[
-        float | None,
-        typer.Option(help="Requests at once per replica; default: each law's own.", show_default=False),
-    ] = None,
-    initial: Annotated[int, typer.Option(min=0, help="Replicas that are ready at the start.")] = 1,
-    min_replicas: Annotated[int, typer.Option(min=0, help="Never fewer.")] = 0,
-    max_replicas: Annotated[int, typer.Option(min=0, help="Never more; 0 for no limit.")] = 0,
-    services: Annotated[
-        int, typer.Option(min=1, help="Share the trace out among so many, by Zipf's law.")
-    ] = 1,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs in all; 0 for as many as wanted.")] = 0,
-    from_: Annotated[str, typer.Option("--from", help="Where in the trace to begin, as in 1h30m.")] = "0",
-    to: Annotated[
-        str, typer.Option(help="Where in the trace to end; default: its end.", show_default=False)
-    ] = "",
-    skip: Annotated[str, typer.Option(help="So much of the beginning is played, but not counted.")] = "0",
-    scale: Annotated[
-        float, typer.Option(help="Multiplies the rate: below 1 leaves out, above 1 copies.")
-    ] = 1.0,
-    speed: Annotated[float, typer.Option(help="Divides the gaps between requests.")] = 1.0,
-    price: Annotated[
-        float | None, typer.Option(help="Of one GPU for an hour; default: the engine's.", show_default=False)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same result, to the byte.")] = 0,
-    events: Annotated[
-        bool, typer.Option("--events", help="List each change of scale, with its reason.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Everything as JSON, with the course over time.")
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="FILE.svg or FILE.png: demand, replicas, TTFT over time.", show_default=False),
-    ] = None,
+    trace: Traces,
+    policy: Policies,
+    engine: Engine = "llama-8b-h100",
+    slo_ttft: SloTtft = "2s",
+    target: Target = None,
+    initial: Initial = 1,
+    min_replicas: MinReplicas = 0,
+    max_replicas: MaxReplicas = 0,
+    services: Services = 1,
+    gpus: Gpus = 0,
+    from_: From = "0",
+    to: To = "",
+    skip: Skip = "0",
+    scale: Scale = 1.0,
+    speed: Speed = 1.0,
+    price: Price = None,
+    seed: Seed = 0,
+    events: Events = False,
+    json: Json = False,
+    plot: Plot = None,
 ) -> None:
-    """The laws are those that the platform runs; only time, requests and engines are simulated.
-
-    REPLICA-S counts every replica from when it is asked for until it is gone; MEAN and PEAK are numbers of replicas, IN SLO the share
-    of requests whose first token came in time, COST that of the GPUs. Times are in seconds.
-
-    Example: penstock simulate azure_conv.csv -p kpa -p gpu -p hpa:target=20 -p forecast --slo-ttft 2s --plot out.svg
-    """
-    for name, value in (("--scale", scale), ("--speed", speed)):
-        if not 0 < value < float("inf"):
-            raise InvalidInput(f"{name}: found {value:g}, expected more than 0")
-    if 0 < max_replicas < min_replicas:
-        raise InvalidInput(
-            f"--min-replicas: found {min_replicas}, expected at most --max-replicas {max_replicas}"
-        )
+    """Results go to standard output, progress to standard error."""
     scenario = Scenario(
         profile=load_profile(engine),
         slo_ttft_s=_seconds("--slo-ttft", slo_ttft),
-        cut=Cut(
-            from_s=_seconds("--from", from_),
-            to_s=_seconds("--to", to) if to else None,
-            scale=scale,
-            speed=speed,
-        ),
+        cut=Cut(_seconds("--from", from_), _seconds("--to", to) if to else None, scale, speed),
         seed=seed,
         services=services,
         skip_s=_seconds("--skip", skip),
@@ -133,13 +132,14 @@ def run(
     results = _played(trace, policy, scenario)
     if plot is not None:
         _plot(plot, trace, results)
+    every = [result for of_trace in results for result in of_trace]
     if json:
-        print_json([result for of_trace in results for result in of_trace])
+        print_json(every)
         return
-    print_table(HEADERS, [_row(result) for of_trace in results for result in of_trace])
+    print_table(HEADERS, map(_row, every))
     if events:
         sys.stdout.write("\n")
-        _print_events([result for of_trace in results for result in of_trace])
+        _print_events(every)
 
 
 def _played(traces: list[Path], policies: list[str], scenario: Scenario) -> list[list[Result]]:

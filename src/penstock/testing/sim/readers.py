@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from penstock.kit.errors import InvalidInput
+from penstock.testing.sim.arrival import Arrival, Reader
 from penstock.testing.sim.servegen import ServeGen
-from penstock.testing.sim.trace import Arrival, Reader
 
 AZURE_HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 TAIL_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from penstock.kit.errors import InvalidInput, NotFound
-from penstock.testing.sim.trace import Arrival
+from penstock.testing.sim.arrival import Arrival
 
 T = TypeVar("T")
 WINDOW_S = 600.0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.kit.errors import InvalidInput
 from penstock.testing.sim.policy import Setup, policy_of
 from penstock.testing.sim.profile import EngineProfile
 from penstock.testing.sim.report import Result, summed_up
@@ -35,6 +36,11 @@ class Scenario:
     gpus: int = 0
     hold_s: float = 600.0
     gpu_hour_price: float | None = None
+
+    def __post_init__(self) -> None:
+        if 0 < self.max_replicas < self.min_replicas:
+            most = f"at most --max-replicas {self.max_replicas}"
+            raise InvalidInput(f"--min-replicas: found {self.min_replicas}, expected {most}")
 
 
 def simulate(

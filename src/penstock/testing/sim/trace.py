@@ -12,37 +12,18 @@ from heapq import heappop, heappush
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, Protocol
 
 from penstock.kit.errors import InvalidInput, NotFound
+from penstock.testing.sim.arrival import Arrival, Reader
 from penstock.testing.sim.engine import Request
+from penstock.testing.sim.readers import READERS
 
 POPULARITY = 1.25
 """Zipf's exponent by which services share a trace: near GenTD26's base models (the first of 78 has 31 %, ten have 85 % of the requests)."""
 COPY_SPREAD_S = 1.0
 
 
-class Arrival(NamedTuple):
-    """One line of a trace; seconds, tokens."""
-
-    at: float
-    prompt_tokens: int
-    output_tokens: int
-
-
-class Reader(Protocol):
-    """One file. `thins`: it obeys the rate's scale by itself."""
-
-    start_s: float
-    end_s: float
-    thins: bool
-
-    def arrivals(self, from_s: float, to_s: float, scale: float, seed: int) -> Iterator[Arrival]:
-        """Those in [from_s, to_s), by time."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Cut:
     """`from_s` and `to_s` count from the trace's beginning. `scale` multiplies the rate: below 1 requests are left out by chance, above
     1 they come in copies within a second. `speed` divides the gaps: 2 plays the trace in half its time.
@@ -52,6 +33,12 @@ class Cut:
     to_s: float | None = None
     scale: float = 1.0
     speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "speed"):
+            value = getattr(self, name)
+            if not 0.0 < value < float("inf"):
+                raise InvalidInput(f"--{name}: found {value:g}, expected more than 0")
 
 
 class Trace:
@@ -119,8 +106,6 @@ def copied(arrivals: Iterator[Arrival], scale: float, chance: Random, to_s: floa
 
 def open_reader(path: Path) -> Reader:
     """The format is known by the first line. Raises NotFound and InvalidInput."""
-    from penstock.testing.sim.readers import READERS  # noqa: PLC0415  readers build on this module
-
     if not path.is_file():
         raise NotFound(f"trace: found no file {path}")
     with path.open(encoding="utf-8", errors="replace") as file:
