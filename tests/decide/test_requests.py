@@ -25,6 +25,7 @@ def service(phase: str = "Ready", message: str = "", **revisions: tuple[int, lis
         engine_model="iris",
         phase=phase,
         message=message,
+        wakes="stopped" not in message,
         revisions=tuple(
             RevisionRoute(name=n, weight_percent=w, endpoints=tuple(e)) for n, (w, e) in revisions.items()
         ),
@@ -155,6 +156,8 @@ LIMITS = {"in_flight": 0, "max_in_flight": 10, "waiting": 0, "max_waiting": 5}
         ("Failed", "no such folder", False, {}, "failed"),
         ("Failed", "the new revision fails, the old one serves", True, {}, "run"),
         ("Sleeping", "the service is stopped", False, {}, "stopped"),
+        ("Sleeping", "it sleeps until it is asked for", False, {}, "wait"),
+        ("Sleeping", "it sleeps until it is asked for", False, {"waiting": 5}, "queue_full"),
     ],
 )
 def test_admission(

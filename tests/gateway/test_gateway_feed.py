@@ -256,12 +256,14 @@ async def test_a_fault_in_the_gateway_itself_is_logged_and_does_not_end_its_feed
 
 async def test_a_report_forgets_what_is_over() -> None:
     state = new_state("g")
-    state.activator.waiting["default", "m"] = 1
-    assert state.report(1.0).services[0].wake is True
-    del state.activator.waiting["default", "m"]
     now = state.clock.monotonic()
+    state.demand.of(("default", "m")).wait(now)
+    assert state.report(1.0).services[0].wake is True
+    state.demand.of(("default", "m")).leave(state.clock.monotonic(), runs=False, failed=False)
+    assert state.report(1.0).services[0].wake is False
     state.begin(("default", "n"), now)
     state.end(("default", "n"), now, failed=True)
     assert (state.report(1.0).services[0].requests, state.total_in_flight) == (1, 0)
     assert state.report(1.0).services == ()
-    assert not state._loads
+    assert state.apply(RouteTable(version=1))
+    assert not state.demand.loads

@@ -58,6 +58,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is where the engine answers OpenAI's API.
     `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2. `split_by` says whose requests stay
     with one revision: "" nobody's, "key" those of an API key, else those with one value of the header of that name (lower case).
+    `tag` is never told: the gateway sets it on a service of which one tagged revision is asked for.
     """
 
     namespace: str
@@ -79,6 +80,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_expected_s: float = 0.0
     wakes: bool = True
     split_by: str = ""
+    tag: str = ""
 
 
 class RateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,9 +150,10 @@ class SignalDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Demand on one revision since the last report: averages over `DemandReport.window_s`, counts within it.
 
-    `tokens_in_flight` are those of prompts under way, estimated, and what has been generated for them so far. `ttft` and `itl` count
-    times to the first byte and between pieces of streams by LATENCY_BOUNDS_S; () where there were none. `wanted`: it has a share of
-    the traffic, and no endpoint for it.
+    A request that was tried again is one, and a failure, of each revision that it was sent to. `tokens_in_flight` are those of prompts
+    under way, estimated, and what has been generated for them so far. `ttft` counts times from a request to the first byte of its
+    answer, `itl` the mean time between the tokens of each stream that ended, both by LATENCY_BOUNDS_S; () where there were none.
+    `wanted`: there are requests for it, or for which it would get a share, and it has no endpoint.
     """
 
     name: str

@@ -28,6 +28,15 @@ def runs_at_once(service: ServiceRoute, in_flight: int, max_in_flight: int) -> b
     return in_flight < max_in_flight and routing.has_endpoint(service)
 
 
+def is_settled(service: ServiceRoute) -> bool:
+    """Whether there is nothing to wait for: the service has an endpoint, or does not get one."""
+    return (
+        routing.has_endpoint(service)
+        or service.phase == "Failed"
+        or (service.phase == "Sleeping" and not service.wakes)
+    )
+
+
 def admit_request(
     service: ServiceRoute,
     *,
@@ -49,7 +58,7 @@ def admit_request(
     name = f"{service.namespace}/{service.name}"
     if service.phase == "Failed":
         return Admission("failed", f"{name} cannot serve: {service.message}", RETRY_FAILED_S)
-    if service.phase == "Sleeping" and service.message:
+    if service.phase == "Sleeping" and not service.wakes:
         return Admission("stopped", f"{name} does not serve: {service.message}", RETRY_FAILED_S)
     if waiting >= max_waiting:
         return Admission("queue_full", f"{waiting} requests already wait for {name} to start", RETRY_FULL_S)

@@ -19,6 +19,8 @@ MEMORY_S = 10.0
 """Over how long the drain rate is averaged."""
 UNKNOWN_S = 1.0
 """Where nothing has been completed lately."""
+LATE_S = 5.0
+"""Where nobody knows when a start ends."""
 NEVER = frozenset({"insufficient_quota", "budget_spent", "rate_limit_unreachable"})
 """Codes of refusals that time alone does not lift."""
 _DRAWS = float(1 << 64)
@@ -36,6 +38,14 @@ def spread_s(wait_s: float, request_id: str) -> float:
     """A wait within the bounds, by up to a quarter longer, always the same for the same request."""
     bounded = min(max(wait_s, LEAST_S), MOST_S / (1.0 + SPREAD))
     return bounded * (1.0 + SPREAD * draw(request_id) / _DRAWS)
+
+
+def start_left_s(expected_s: float, passed_s: float) -> float:
+    """For a caller who came while a service starts, which takes `expected_s` (0: unknown) and began `passed_s` ago.
+
+    A start that is late by now, or of which nothing is known, is looked for again in a while.
+    """
+    return max(expected_s - passed_s, LATE_S)
 
 
 def should_retry(code: str) -> bool:

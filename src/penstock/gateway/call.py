@@ -15,7 +15,7 @@ from penstock.gateway.wire.responder import Responder
 
 
 class Call(Struct):
-    """`started`, `first_byte_at` and `last_byte_at` are monotonic times, 0 where that has not happened.
+    """`started`, `admitted` (after a wait), `first_byte_at` and `last_byte_at` are monotonic times, 0 where that has not happened.
 
     `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was
     asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told
@@ -40,6 +40,7 @@ class Call(Struct):
     revision: str = ""
     endpoint: str = ""
     attempts: int = 0
+    admitted: float = 0.0
     first_byte_at: float = 0.0
     last_byte_at: float = 0.0
     chunks: int = 0

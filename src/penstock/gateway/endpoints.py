@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from penstock.contracts.exchange import RouteTable
+from penstock.contracts.exchange import RouteTable, ServiceRoute
 from penstock.decide.breaker import (
     CLOSED,
     SLOW_START_S,
@@ -36,6 +36,8 @@ class Endpoints:
         self._group: dict[str, tuple[str, ...]] = {}
         self.in_flight: dict[str, int] = {}
         self.openings: dict[str, int] = {}
+        self.joined: Collection[str] = ()
+        self.on_lost: Callable[[str], None] = lambda name: None
 
     def begin(self, name: str) -> None:
         """A request goes there."""
@@ -54,7 +56,10 @@ class Endpoints:
             self._probed.discard(name)
 
     def failed(self, name: str, failure: Failure = "no_answer", asked_s: float = 0.0) -> None:
-        """It failed a request; `asked_s` is what its own Retry-After says."""
+        """It failed a request; `asked_s` is what its own Retry-After says. One of `joined` is then lost."""
+        if name in self.joined:
+            self.on_lost(name)
+            return
         group = self._group.get(name)
         if group is None:
             return
@@ -121,21 +126,37 @@ class Endpoints:
     def keep(self, table: RouteTable) -> None:
         """Forget the endpoints that are gone; those that join others start slowly."""
         group: dict[str, tuple[str, ...]] = {}
-        now = self._clock.monotonic()
         for service in table.services:
-            names = tuple(e.name for r in service.revisions for e in r.endpoints)
-            joins = any(name in self._group for name in names)
-            for name in names:
-                group[name] = names
-                self._answers.setdefault(name, 0)
-                if joins and name not in self._group:
-                    self.circuits[name] = Circuit(warm_at=now + SLOW_START_S)
+            self._gather(service, group)
         for name in [name for name in self._group if name not in group]:
-            self.circuits.pop(name, None)
-            self._answers.pop(name, None)
-            self.openings.pop(name, None)
-            self._probed.discard(name)
+            self._forget(name)
         self._group = group
+
+    def regroup(self, before: ServiceRoute, after: ServiceRoute) -> None:
+        """One service has other endpoints now."""
+        group = dict(self._group)
+        for name in _names(before):
+            group.pop(name, None)
+        self._gather(after, group)
+        for name in _names(before):
+            if name not in group:
+                self._forget(name)
+        self._group = group
+
+    def _gather(self, service: ServiceRoute, group: dict[str, tuple[str, ...]]) -> None:
+        names = _names(service)
+        joins = any(name in self._group for name in names)
+        for name in names:
+            group[name] = names
+            self._answers.setdefault(name, 0)
+            if joins and name not in self._group:
+                self.circuits[name] = Circuit(warm_at=self._clock.monotonic() + SLOW_START_S)
+
+    def _forget(self, name: str) -> None:
+        self.circuits.pop(name, None)
+        self._answers.pop(name, None)
+        self.openings.pop(name, None)
+        self._probed.discard(name)
 
     def _now(self, name: str) -> Circuit:
         """The circuit as time has left it; forgotten where nothing in it matters any more."""
@@ -150,3 +171,7 @@ class Endpoints:
         if present is not circuit:
             self.circuits[name] = present
         return present
+
+
+def _names(service: ServiceRoute) -> tuple[str, ...]:
+    return tuple(e.name for r in service.revisions for e in r.endpoints)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from penstock.decide.deadline import Deadline, deadline
 from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeatable, retry
-from penstock.decide.retry_after import asked_s, retry_after_s
+from penstock.decide.retry_after import asked_s
 from penstock.decide.routing import Route, route
 from penstock.gateway import outgoing
 from penstock.gateway.call import Call
+from penstock.gateway.demand import RevisionLoad
 from penstock.gateway.dialects.dialect import CallInfo, Translated
 from penstock.gateway.errors import draining
 from penstock.gateway.relay import EVENTS, Collected, Relay, Told, relay_for
@@ -28,8 +29,8 @@ from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 class Delivery:
     """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
-    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_finish", "_fresh", "_is_over", "_is_paused", "_key", "_refuse",
-                 "_relay", "_service", "_state", "_tried", "_tunnel", "_upstream", "_usage")  # fmt: skip
+    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
+                 "_load", "_refuse", "_relay", "_service", "_share", "_state", "_tried", "_tunnel", "_upstream", "_usage")  # fmt: skip
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class Delivery:
         self._content = b""
         self._tried: frozenset[str] = frozenset()
         self._fresh = self._is_over = self._is_paused = False
+        self._estimate = 0.0
+        self._share: RevisionLoad | None = None
         self._chosen: Route | None = None
         self._upstream: Upstream | None = None
         self._relay: Relay | None = None
@@ -63,7 +66,8 @@ class Delivery:
         """Send it on its way."""
         state, call = self._state, self._call
         self._content = outgoing.content(call, self._service)
-        state.begin(self._key, call.started)
+        now = call.admitted or call.started
+        self._load = state.begin(self._key, now)
         call.respond.watch(self, self._deadline.timeout_s)
         if call.asked is not None and not call.asked.path:
             self._answer_without_engine(call.asked)
@@ -72,7 +76,7 @@ class Delivery:
         if chosen is None:
             self._give_up(self._unavailable("its last endpoint is gone", "no endpoint is ready"))
         else:
-            self._attempt(chosen)
+            self._attempt(chosen, now)
 
     # to the engine
 
@@ -89,9 +93,11 @@ class Delivery:
             weights=ends.weights(),
         )
 
-    def _attempt(self, chosen: Route) -> None:
-        call, endpoint = self._call, chosen.endpoint
+    def _attempt(self, chosen: Route, now: float) -> None:
+        call, endpoint, load = self._call, chosen.endpoint, self._load
         self._chosen = chosen
+        share = self._share = load.revisions.get(chosen.revision) or load.revision(chosen.revision, now)
+        self._estimate = share.begin(now, len(self._content))
         call.attempts += 1
         call.endpoint, call.revision = endpoint.name, chosen.revision
         self._state.endpoints.begin(endpoint.name)
@@ -139,6 +145,8 @@ class Delivery:
         else:
             usage.read(body)
         start = outgoing.answer_start(answer, call) + state.quota.lines(call)
+        if answer.status < 400 and self._share is not None:
+            self._share.first_byte(now - call.started)
         self._release()
         call.respond.whole(answer.status, start, body)
         self._account(now, failed=answer.status >= 500)
@@ -155,7 +163,9 @@ class Delivery:
         if answer.status == 101:
             self._switch(upstream, answer)
             return
-        call.first_byte_at = state.clock.monotonic()
+        now = call.first_byte_at = state.clock.monotonic()
+        if answer.status < 400 and self._share is not None:
+            self._share.first_byte(now - call.started)
         relay = self._relay = relay_for(call, answer, self._info)
         self._usage = relay.usage
         if isinstance(relay, Collected):
@@ -172,12 +182,13 @@ class Delivery:
             call.respond.begin(answer.status, start, length)
 
     def on_data(self, data: bytes) -> None:
-        call, relay = self._call, self._relay
-        if relay is None:
+        call, relay, share = self._call, self._relay, self._share
+        if relay is None or share is None:
             if self._tunnel is not None:
                 self._tunnel.from_engine(data)
             return
         call.chunks += 1
+        share.tokens += 1.0
         try:
             passed = relay.feed(data)
         except PlatformError as error:
@@ -247,11 +258,13 @@ class Delivery:
             state.pace.retried(self._key)
         state.telemetry.retries.add(failure)
         self._release(broken=True)
+        assert self._share is not None, "it is tried again"
+        self._leave(self._share, now, failed=True)
         self._fresh = decided.action == "again"
         if self._fresh:
             self._tried, other = before, chosen
         assert other is not None, "it has been counted among the others"
-        self._attempt(other)
+        self._attempt(other, now)
         return None
 
     # what happens to the client meanwhile
@@ -366,6 +379,14 @@ class Delivery:
         if told is not None:
             call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens
             call.cached_tokens = told.cached_tokens
+        if self._share is not None:
+            self._leave(self._share, now, failed=failed)
+
+    def _leave(self, share: RevisionLoad, now: float, *, failed: bool) -> None:
+        """The revision is done with the attempt."""
+        tokens = self._estimate if self._relay is None else self._estimate + self._call.chunks
+        share.end(self._call, now, tokens, len(self._content), failed=failed)
+        self._share = None
 
     def _info(self) -> CallInfo:
         return CallInfo(self._call.id, self._state.clock.now() - self._elapsed_s(), self._elapsed_s)
@@ -374,11 +395,4 @@ class Delivery:
         return self._state.clock.monotonic() - self._call.started
 
     def _unavailable(self, message: str, reason: str) -> Unavailable:
-        state, service = self._state, self._service
-        drain_per_s = state.pace.drain_per_s(self._key, state.clock.monotonic())
-        return Unavailable(
-            f"no endpoint of {service.namespace}/{service.name} answered: {message} ({reason})",
-            code="no_endpoint_answered",
-            hint="send the request again",
-            retry_after_s=retry_after_s(0, drain_per_s, self._call.id),
-        )
+        return self._state.unanswered(self._service, self._call.id, f"{message} ({reason})")

@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import runs_at_once
+from penstock.decide.deadline import deadline
 from penstock.gateway import asking, body
 from penstock.gateway.admit import admit
 from penstock.gateway.call import Call
@@ -108,7 +109,13 @@ class Pipeline:
         await self._wait(call, service)
 
     async def _wait(self, call: Call, service: ServiceRoute) -> None:
-        call.service = await admit(service, call.id, self._state)
+        within_s = (
+            deadline(call.request.head.headers, service.timeout_s).timeout_s
+            if call.reading.has_deadline
+            else None
+        )
+        call.service = await admit(service, call.id, self._state, within_s=within_s)
+        call.admitted = self._state.clock.monotonic()
         Delivery(call, self._state, self._finish, self._refuse).start()
 
     def _later(self, call: Call, steps: Coroutine[Any, None, None]) -> None:

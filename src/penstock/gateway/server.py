@@ -177,6 +177,7 @@ class Worker:
         """Leave nothing open, and nothing unwritten."""
         if self._peers is not None:
             self._peers.close()
+        self.state.probes.close()
         self.state.pool.close()
         await asyncio.to_thread(self._records.close)
 

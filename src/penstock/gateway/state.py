@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from penstock.contracts.exchange import DemandReport, RouteTable, ServiceDemand
+from penstock.contracts.exchange import DemandReport, Endpoint, RouteTable, ServiceRoute
+from penstock.decide.retry_after import retry_after_s
 from penstock.gateway.access import Access
 from penstock.gateway.activator import Activator
+from penstock.gateway.demand import Demand, ServiceLoad
 from penstock.gateway.endpoints import Endpoints
-from penstock.gateway.names import Names
+from penstock.gateway.joined import Joined
+from penstock.gateway.names import Names, full_name
 from penstock.gateway.pace import Pace
 from penstock.gateway.peers import Peers
+from penstock.gateway.probes import Probes
 from penstock.gateway.quota import Quota
 from penstock.gateway.telemetry.metrics import Readings, Telemetry
 from penstock.gateway.telemetry.records import Records
@@ -20,26 +23,12 @@ from penstock.gateway.trace import Traces
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock
+from penstock.kit.errors import Unavailable
 
 Id = tuple[str, str]
 METRICS = "metrics"
 GATHER_S = 0.2
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Load:
-    """One service's requests since the last report: how many are in flight, how many began and failed.
-
-    `area_s` is what those that ended took, less what passed before those that began did: with what those in flight have taken since the
-    report it is the area under their number.
-    """
-
-    since: float
-    in_flight: int = 0
-    area_s: float = 0.0
-    requests: int = 0
-    failures: int = 0
 
 
 class State:
@@ -70,14 +59,17 @@ class State:
         self.loaded = False
         self.endpoints = Endpoints(clock)
         self.pace = Pace()
+        self.demand = Demand()
         self.quota = quota
         self.telemetry = telemetry
         self.records = records
-        self.activator = Activator(self._wake)
+        self.joined = Joined()
+        self.endpoints.joined, self.endpoints.on_lost = self.joined.names, self._lost
+        self.probes = Probes(pool, self._ready)
+        self.activator = Activator(clock, self.demand, self._find, wake=self._wake, probe=self.probes.watch)
         self.total_in_flight = 0
         self.server: Server | None = None
         self.on_wake: Callable[[], None] = lambda: None
-        self._loads: dict[Id, _Load] = {}
         self._peers = peers
         if peers is not None:
             peers.answer(METRICS, self.snapshot)
@@ -85,7 +77,7 @@ class State:
     @property
     def in_flight(self) -> dict[Id, int]:
         """Requests under way by service, where there are any."""
-        return {key: load.in_flight for key, load in self._loads.items() if load.in_flight}
+        return {key: load.in_flight for key, load in self.demand.loads.items() if load.in_flight}
 
     @property
     def is_draining(self) -> bool:
@@ -101,66 +93,60 @@ class State:
                     "the route table %d is ignored: the one in force is newer, %d", table.version, present
                 )
             return False
+        table = self.joined.amend(table)
         self.names = Names(table)
         self.loaded = True
         self.access.apply(table)
         self.quota.apply(table)
         self.endpoints.keep(table)
         self.pace.keep(table)
+        self.demand.keep(table)
         self.pool.keep(
             {(e.address, e.port) for s in table.services for r in s.revisions for e in r.endpoints}
         )
         self.activator.changed()
         return True
 
-    def begin(self, key: Id, now: float) -> None:
+    def begin(self, key: Id, now: float) -> ServiceLoad:
         """A request of this service is under way."""
-        load = self._loads.get(key)
-        if load is None:
-            load = self._loads[key] = _Load(now)
-        load.area_s -= now - load.since
+        load = self.demand.loads.get(key) or self.demand.of(key)
+        load.area_s -= now
         load.in_flight += 1
         load.requests += 1
         self.total_in_flight += 1
         self.pace.arrived(key, now)
+        return load
 
     def end(self, key: Id, now: float, *, failed: bool) -> None:
         """It ended."""
-        load = self._loads[key]
-        load.area_s += now - load.since
+        load = self.demand.loads[key]
+        load.area_s += now
         load.in_flight -= 1
         load.failures += failed
         self.total_in_flight -= 1
         self.pace.finished(key, now)
 
+    def unanswered(self, service: ServiceRoute, request_id: str, message: str) -> Unavailable:
+        """What a caller is told whose request no endpoint has answered."""
+        drain_per_s = self.pace.drain_per_s((service.namespace, service.name), self.clock.monotonic())
+        return Unavailable(
+            f"no endpoint of {service.namespace}/{service.name} answered: {message}",
+            code="no_endpoint_answered",
+            hint="send the request again",
+            retry_after_s=retry_after_s(0, drain_per_s, request_id),
+        )
+
     def report(self, window_s: float) -> DemandReport:
-        """Demand since the last report; in-flight is the average over time."""
-        waiting, now = self.activator.waiting, self.clock.monotonic()
-        services = []
-        for key in sorted({*self._loads, *waiting}):
-            load = self._loads.get(key) or _Load(now)
-            area_s = load.area_s + load.in_flight * (now - load.since)
-            services.append(
-                ServiceDemand(
-                    namespace=key[0],
-                    name=key[1],
-                    in_flight=area_s / window_s if window_s > 0 else 0.0,
-                    waiting=waiting.get(key, 0),
-                    requests=load.requests,
-                    failures=load.failures,
-                    wake=bool(waiting.get(key)),
-                )
-            )
-            if load.in_flight:
-                self._loads[key] = _Load(now, load.in_flight)
-            else:
-                self._loads.pop(key, None)
+        """Demand since the last report."""
+        now = self.clock.monotonic()
         return DemandReport(
             gateway=self.name,
             at=self.clock.now(),
             window_s=window_s,
             table_version=self.names.table.version,
-            services=tuple(services),
+            services=self.demand.report(
+                now, window_s, self.names.routes, self.activator.queues(now), self.endpoints.in_flight
+            ),
         )
 
     def snapshot(self) -> bytes:
@@ -197,3 +183,24 @@ class State:
 
     def _wake(self) -> None:
         self.on_wake()
+
+    def _find(self, service: ServiceRoute) -> ServiceRoute:
+        return self.names.service(full_name(service))
+
+    def _ready(self, endpoint: Endpoint) -> None:
+        """It said so itself."""
+        for service in self.names.table.services:
+            if any(endpoint in revision.starting for revision in service.revisions):
+                self._reroute(service, self.joined.join(service, endpoint.name))
+        self.activator.changed()
+
+    def _lost(self, name: str) -> None:
+        """One that said so, and then failed a request before the table said the same."""
+        logger.warning("endpoint %s said that it was ready, and failed a request: it gets no more", name)
+        for service in self.names.table.services:
+            if any(e.name == name for revision in service.revisions for e in revision.endpoints):
+                self._reroute(service, self.joined.lose(service, name))
+
+    def _reroute(self, before: ServiceRoute, after: ServiceRoute) -> None:
+        self.names = self.names.changed(after)
+        self.endpoints.regroup(before, after)

@@ -10,7 +10,6 @@ from grpc import StatusCode, aio
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.retry import Failure, is_free, retry
-from penstock.decide.retry_after import retry_after_s
 from penstock.decide.routing import Route, route
 from penstock.gateway.call import Call
 from penstock.gateway.grpc import messages, metadata
@@ -123,14 +122,27 @@ class Attempt:
         call.attempts += 1
         call.endpoint, call.revision = endpoint.name, chosen.revision
         state.endpoints.begin(endpoint.name)
+        now, request_bytes = state.clock.monotonic(), len(self._first)
+        load = state.demand.of((self._service.namespace, self._service.name))
+        share = load.revision(chosen.revision, now)
+        estimate = share.begin(now, request_bytes)
+        failed = True
         try:
             channel = await self._engines.connected(endpoint, self._left_s())
             if channel is None:
                 return "not_sent", NO_END
             exchange = self._ask if call.target.path in REPEATABLE else self._converse
-            return await exchange(channel)
+            outcome = await exchange(channel)
+            failed = outcome[0] is not None or call.respond.status >= 500
+            if call.first_byte_at and not failed:
+                share.first_byte(call.first_byte_at - call.started)
+            return outcome
+        except asyncio.CancelledError:
+            failed = False
+            raise
         finally:
             state.endpoints.end(endpoint.name)
+            share.end(call, state.clock.monotonic(), estimate, request_bytes, failed=failed)
 
     async def _ask(self, channel: aio.Channel) -> tuple[Failure | None, End]:
         """One message each way, for half of what a conversation costs."""
@@ -258,11 +270,4 @@ class Attempt:
         return max(0.0, self._until - self._state.clock.monotonic())
 
     def _unavailable(self, message: str, reason: str) -> Unavailable:
-        state, service = self._state, self._service
-        drain_per_s = state.pace.drain_per_s((service.namespace, service.name), state.clock.monotonic())
-        return Unavailable(
-            f"no endpoint of {service.namespace}/{service.name} answered: {message} ({reason})",
-            code="no_endpoint_answered",
-            hint="send the request again",
-            retry_after_s=retry_after_s(0, drain_per_s, self._call.id),
-        )
+        return self._state.unanswered(self._service, self._call.id, f"{message} ({reason})")

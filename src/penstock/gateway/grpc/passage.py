@@ -129,6 +129,7 @@ class Passage:
         else:
             state.quota.reserve(call)
         call.service = service = await admit(service, call.id, state)
+        call.admitted = state.clock.monotonic()
         await self._pass_on(service)
         self._finish()
 
@@ -172,7 +173,7 @@ class Passage:
     async def _pass_on(self, service: ServiceRoute) -> None:
         state, call = self._state, self._call
         key = (service.namespace, service.name)
-        state.begin(key, call.started)
+        state.begin(key, call.admitted)
         failed = True
         try:
             end = await Attempt(self._context, self._inbox, call, service, state, self._engines).run()

@@ -98,7 +98,7 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, upstream = await self._loop.create_connection(
-                    lambda: Upstream(address, self.known), *address, ssl=self._context() if is_tls else None
+                    lambda: Upstream(address, self.known), *address, ssl=self.tls if is_tls else None
                 )
         except TimeoutError:
             failed(NotSent(f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s"))
@@ -109,7 +109,9 @@ class Pool:
         else:
             made(upstream)
 
-    def _context(self) -> ssl.SSLContext:
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What engines that speak HTTPS are verified with."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
