@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from random import Random
+from statistics import fmean
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import profile
@@ -118,3 +121,61 @@ def test_tokens_generated_so_far_are_known_at_any_time() -> None:
     assert abs(engine.generated_tokens(0.11) - 1.0) < 1e-6
     assert abs(engine.generated_tokens(0.11 + 0.5) - 51.0) < 1e-6
     assert engine.running == 1
+
+
+def stepped(engine: EngineProfile, load: Loads) -> list[tuple[float, float]]:
+    """Times to first token and of whole answers by counting every step, in order of arrival; prompts may share a step."""
+    now, waiting = 0.0, sorted(load)
+    prompts: list[list[float]] = []  # place, tokens left
+    decoding: dict[int, int] = {}
+    first, last = [0.0] * len(load), [0.0] * len(load)
+    arrived = 0
+    while arrived < len(waiting) or prompts or decoding:
+        if not prompts and not decoding:
+            now = max(now, waiting[arrived][0])
+        while arrived < len(waiting) and waiting[arrived][0] <= now:
+            prompts.append([arrived, waiting[arrived][1]])
+            arrived += 1
+        left = float(engine.max_batched_tokens - len(decoding))
+        step_s = engine.step_base_s + engine.step_per_sequence_s * len(decoding)
+        done = []
+        while prompts and left > 0:
+            part = min(left, prompts[0][1])
+            prompts[0][1] -= part
+            left -= part
+            step_s += part / engine.prefill_tokens_per_s
+            if prompts[0][1] > 0:
+                break
+            done.append(int(prompts.pop(0)[0]))
+        now += step_s
+        for place in [*decoding]:
+            decoding[place] -= 1
+            if not decoding[place]:
+                del decoding[place]
+                last[place] = now
+        for place in done:
+            first[place] = now
+            if waiting[place][2] > 1:
+                decoding[place] = waiting[place][2] - 1
+            else:
+                last[place] = now
+    return [(first[n] - at, last[n] - at) for n, (at, _, _) in enumerate(waiting)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.6, 0.85, 1.2]))
+def test_the_fluid_agrees_with_counting_steps_one_by_one(seed: int, share: float) -> None:
+    """Averages within 2 % and one full step, which a prompt may have to wait for in reality; up to and beyond overload."""
+    chance = Random(seed)
+    engine = profile(prefill_tokens_per_s=16_000.0, max_batched_tokens=2048, step_per_sequence_s=0.0001, max_sequences=10_000, kv_tokens=10**9)  # fmt: skip
+    full_step_s = engine.step_base_s + engine.max_batched_tokens / engine.prefill_tokens_per_s
+    at, load = 0.0, []
+    for _ in range(150):
+        at += chance.expovariate(share * 16_000.0 / 1000.0)
+        load.append((at, 1 + int(chance.expovariate(1 / 1000.0)), 1 + int(chance.expovariate(1 / 100.0))))
+    exact = stepped(engine, load)
+    ended = sorted(play(engine, load), key=lambda one: one[1].arrived_at)
+    fluid = [(request.first_at - request.arrived_at, end - request.arrived_at) for end, request in ended]
+    for column in (0, 1):
+        expected, got = fmean(row[column] for row in exact), fmean(row[column] for row in fluid)
+        assert abs(got - expected) <= 0.02 * expected + full_step_s

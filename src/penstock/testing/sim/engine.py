@@ -5,7 +5,8 @@ prompts wait for their prefill, the step also carries as many of their tokens as
 first served) and takes `1 / prefill_tokens_per_s` longer for each. Steps are not counted one by one: between two events (a request
 enters, a prompt is done, an answer is done) all rates are constant, so all sequences advance together by `tokens`, and the next event
 follows by division. A sequence holds KV memory for its prompt and its whole answer from when it starts; what does not fit waits inside
-the engine, in order. So there is no preemption, and no reuse of prefixes.
+the engine, in order. So there is no preemption, and no reuse of prefixes. Counted step by step, a first token comes later by up to one
+full step, because a prompt must wait for the step that is under way; averages of both agree within that (see the tests).
 """
 
 from __future__ import annotations
