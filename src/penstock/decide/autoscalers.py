@@ -60,8 +60,9 @@ def autoscaler_objects(
     given = service.metadata.annotations | component.annotations
     mode = mode_of(service)
     if mode == KNATIVE and given.get(KNATIVE_CLASS) == KNATIVE_HPA:
-        spec = knative_hpa_spec(_reference(deployment), component, given)
-        return (HorizontalPodAutoscaler(metadata=_meta(service, name, deployment), spec=spec),)
+        own = _meta(service, name, deployment)
+        by_hpa = knative_hpa_spec(_reference(deployment), component, given)
+        return (HorizontalPodAutoscaler(metadata=own, spec=by_hpa),)
     if mode != STANDARD:
         return ()
     meta = _meta(service, name, autoscaler_name(service, name))
@@ -71,8 +72,8 @@ def autoscaler_objects(
     if wanted == KEDA:
         named = {key: value for key, value in given.items() if key.startswith(_KEDA_PREFIXES)}
         meta = structs.replace(meta, annotations=named)
-        spec = scaled_object_spec(deployment, component, _resource(component, given))
-        return (ScaledObject(metadata=meta, spec=spec),)
+        by_triggers = scaled_object_spec(deployment, component, _resource(component, given))
+        return (ScaledObject(metadata=meta, spec=by_triggers),)
     return ()
 
 

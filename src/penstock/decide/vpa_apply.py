@@ -73,7 +73,7 @@ def within_limit(
 ) -> Quantity:
     """A request of at most the container's limit, where limits are not controlled."""
     policy = policy_of(autoscaler, container.name)
-    limit = container.resources.limits.get(resource)
+    limit = limit_of(container, resource)
     if policy is None or policy.controlled_values != REQUESTS_ONLY or limit is None:
         return value
     return limit if amount(resource, value) > amount(resource, limit) else value
@@ -81,14 +81,20 @@ def within_limit(
 
 def request_of(container: Container, resource: str) -> Quantity | None:
     """What the container requests: its limit where only that is given."""
-    resources = container.resources
-    return resources.requests.get(resource, resources.limits.get(resource))
+    requests = container.resources.requests if container.resources else {}
+    return requests.get(resource, limit_of(container, resource))
+
+
+def limit_of(container: Container, resource: str) -> Quantity | None:
+    """What the container may use at most."""
+    return container.resources.limits.get(resource) if container.resources else None
 
 
 def _container(
     autoscaler: VerticalPodAutoscaler, container: Container, target: Amounts
 ) -> tuple[Container, tuple[str, ...]]:
-    requests, limits = dict(container.resources.requests), dict(container.resources.limits)
+    given = container.resources or ResourceRequirements()
+    requests, limits = dict(given.requests), dict(given.limits)
     changes: list[str] = []
     policy = policy_of(autoscaler, container.name)
     keeps_limits = policy is not None and policy.controlled_values == REQUESTS_ONLY
@@ -96,7 +102,7 @@ def _container(
         if requests.get(resource) != value:
             requests[resource] = value
             changes.append(f"{resource} request")
-        limit = container.resources.limits.get(resource)
+        limit = limit_of(container, resource)
         if limit is None or keeps_limits:
             continue
         grown = _in_proportion(resource, limit, request_of(container, resource), value)
@@ -105,7 +111,7 @@ def _container(
             changes.append(f"{resource} limit")
     if not changes:
         return container, ()
-    resources = ResourceRequirements(requests=requests, limits=limits, claims=container.resources.claims)
+    resources = ResourceRequirements(requests=requests, limits=limits, claims=given.claims)
     return structs.replace(container, resources=resources), tuple(changes)
 
 

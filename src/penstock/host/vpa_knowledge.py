@@ -7,6 +7,7 @@ from typing import Protocol
 
 from penstock.decide.usage import Usage
 from penstock.decide.vpa import Recommendation, policy_of, recommend
+from penstock.decide.vpa_apply import request_of
 from penstock.decide.vpa_checkpoint import checkpoint_of, history_of
 from penstock.decide.vpa_history import (
     History,
@@ -110,7 +111,7 @@ class Knowledge:
         if usage is None or usage.at == self._sampled.get(place):
             return
         self._sampled[place] = usage.at
-        request = container.resources.requests.get("cpu", container.resources.limits.get("cpu"))
+        request = request_of(container, "cpu")
         observed = observe(
             self._histories.get(container.name, History()),
             self._windows.get(place, Window()),
@@ -128,7 +129,7 @@ class Knowledge:
         ended: ContainerStateTerminated,
     ) -> None:
         self._ends[place] = ended.finished_at or ""
-        request = container.resources.requests.get("memory", container.resources.limits.get("memory"))
+        request = request_of(container, "memory")
         observed = observe_oom(
             self._histories.get(container.name, History()),
             self._windows.get(place, Window()),
