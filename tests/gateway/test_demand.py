@@ -152,11 +152,27 @@ def test_each_endpoint_says_what_it_does_now_and_what_its_cache_saved() -> None:
     load.begin(0.0, 0)
     load.end(ended(prompt_tokens=100, cached_tokens=64, endpoint="a"), 1.0, 0, 0, failed=False)
     load.begin(0.0, 0)
-    told = demand.report(1.0, 1.0, routes(m_1=(100, ("a", "b"))), {}, {"b": 3, "other": 9})[0]
+    table = routes(m_1=(100, ("a", "b")))
+    demand.keep(RouteTable(version=1, services=tuple(table.values())), {})
+    told = demand.report(1.0, 1.0, table, {}, {"b": 3, "other": 9})[0]
     assert told.revisions[0].endpoints == (
         EndpointDemand(name="a", cached_tokens=64),
         EndpointDemand(name="b", streams=3),
     )
+
+
+def test_an_endpoint_that_has_left_the_table_is_told_of_until_its_last_stream_ends() -> None:
+    demand, table = Demand(), routes(m_1=(100, ("a",)))
+    without = tuple(routes(m_1=(100, ("b",))).values())
+    demand.keep(RouteTable(version=1, services=tuple(table.values())), {})
+    begin(demand, 0.0)
+    demand.of(KEY).revision("m-1", 0.0).begin(0.0, 0)
+    for version in (2, 3):
+        demand.keep(RouteTable(version=version, services=without), {"a": 1})
+        told = demand.report(version, 1.0, table, {}, {"a": 1})[0]
+        assert told.revisions[0].endpoints == (EndpointDemand(name="a", streams=1),)
+    demand.keep(RouteTable(version=4, services=without), {})
+    assert demand.report(4.0, 1.0, table, {}, {"a": 1})[0].revisions[0].endpoints == ()
 
 
 def test_a_revision_with_a_share_and_no_endpoint_is_wanted_as_soon_as_the_service_is_asked_for() -> None:
@@ -178,9 +194,9 @@ def test_what_is_gone_is_forgotten_once_it_has_been_told() -> None:
     demand = Demand()
     begin(demand, 0.0)
     demand.of(KEY).revision("m-1", 0.0).begin(0.0, 0)
-    demand.keep(RouteTable(version=1))
+    demand.keep(RouteTable(version=1), {})
     assert demand.report(1.0, 1.0, {}, {}, {})[0].revisions[0].in_flight == 1.0
     demand.of(KEY).revisions["m-1"].end(ended(), 1.0, 0, 0, failed=False)
     end(demand, 1.0)
-    demand.keep(RouteTable(version=2))
+    demand.keep(RouteTable(version=2), {})
     assert not demand.loads

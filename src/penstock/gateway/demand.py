@@ -7,7 +7,7 @@ counts up to the moment of asking. So an event costs an addition, whatever else 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from penstock.contracts.exchange import (
@@ -21,6 +21,8 @@ from penstock.contracts.exchange import (
 from penstock.gateway.call import Call
 
 Id = tuple[str, str]
+Home = tuple[Id, str]
+"""The service and the revision of an endpoint."""
 BYTES_PER_TOKEN = 4.0
 """Of a prompt, until an engine has told how many it counts."""
 FADE = 0.9
@@ -189,6 +191,7 @@ class Demand:
 
     def __init__(self) -> None:
         self.loads: dict[Id, ServiceLoad] = {}
+        self._homes: dict[str, Home] = {}
 
     def of(self, key: Id) -> ServiceLoad:
         """The load of one service."""
@@ -197,8 +200,11 @@ class Demand:
             load = self.loads[key] = ServiceLoad()
         return load
 
-    def keep(self, table: RouteTable) -> None:
-        """Forget services that are gone, and revisions too, once nothing of them is left to tell."""
+    def keep(self, table: RouteTable, streams: Mapping[str, int]) -> None:
+        """Forget services that are gone, and revisions too, once nothing of them is left to tell.
+
+        Endpoints that the table knows no more are remembered as long as requests are under way there: they drain.
+        """
         known = {(s.namespace, s.name): s for s in table.services}
         for key, load in list(self.loads.items()):
             service = known.get(key)
@@ -208,6 +214,14 @@ class Demand:
             }
             if service is None and load.is_idle:
                 del self.loads[key]
+        homes = {
+            e.name: (key, r.name)
+            for key, s in known.items()
+            for r in s.revisions
+            for e in (*r.endpoints, *r.starting)
+        }
+        left = {name: home for name, home in self._homes.items() if name in streams}
+        self._homes = left | homes
 
     def report(
         self,
@@ -219,11 +233,22 @@ class Demand:
     ) -> tuple[ServiceDemand, ...]:
         """Of every service of which there is something to tell. `streams` are requests under way by endpoint."""
         told = []
+        by_home: dict[Home, dict[str, int]] = {}
+        for name, count in streams.items():
+            if name in self._homes:
+                by_home.setdefault(self._homes[name], {})[name] = count
         for key, load in sorted(self.loads.items()):
             if load.is_idle:
                 continue
-            queue = queues.get(key, NOBODY)
-            revisions = tuple(_revisions(load, routes.get(key), queue, now, window_s, streams))
+            queue, route = queues.get(key, NOBODY), routes.get(key)
+            shares = route.revisions if route is not None else ()
+            wanted = queue.wanted | {r.name for r in shares if r.weight_percent > 0 and not r.endpoints}
+            revisions = tuple(
+                (load.revisions.get(name) or RevisionLoad(now)).take(
+                    name, now, window_s, by_home.get((key, name), {}), wanted=name in wanted
+                )
+                for name in sorted(wanted.union(n for n, own in load.revisions.items() if not own.is_idle))
+            )
             in_flight, requests, failures = load.take(now, window_s)
             told.append(
                 ServiceDemand(
@@ -239,25 +264,6 @@ class Demand:
                 )
             )
         return tuple(told)
-
-
-def _revisions(
-    load: ServiceLoad,
-    route: ServiceRoute | None,
-    queue: Queue,
-    now: float,
-    window_s: float,
-    streams: Mapping[str, int],
-) -> Iterable[RevisionDemand]:
-    """Those that something is to be told of, and those that are wanted: with a share of the traffic, and nothing to serve it."""
-    known = {r.name: r for r in route.revisions} if route is not None else {}
-    wanted = queue.wanted | {r.name for r in known.values() if r.weight_percent > 0 and not r.endpoints}
-    for name in sorted({*load.revisions, *known}):
-        own = load.revisions.get(name)
-        if name in wanted or (own is not None and not own.is_idle):
-            endpoints = known[name].endpoints if name in known else ()
-            own_streams = {e.name: streams[e.name] for e in endpoints if e.name in streams}
-            yield (own or RevisionLoad(now)).take(name, now, window_s, own_streams, wanted=name in wanted)
 
 
 def _average(area_s: float, window_s: float) -> float:

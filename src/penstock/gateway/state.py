@@ -100,7 +100,7 @@ class State:
         self.quota.apply(table)
         self.endpoints.keep(table)
         self.pace.keep(table)
-        self.demand.keep(table)
+        self.demand.keep(table, self.endpoints.in_flight)
         self.pool.keep(
             {(e.address, e.port) for s in table.services for r in s.revisions for e in r.endpoints}
         )
