@@ -1,6 +1,7 @@
 """What real processes consume, found as the kubelet keeps them; and the sampler that looks again and again."""
 
 import asyncio
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ async def test_cpu_time_and_memory_of_all_processes_of_a_container_are_counted(t
     finally:
         await attempt.kill()
     assert processes.consumption(folder) == {}
+
+
+@pytest.mark.e2e
+async def test_a_container_that_started_since_the_last_look_is_found_at_once(tmp_path: Path) -> None:
+    processes = Processes()
+    spec = ProcessSpec((str(shutil.which("sleep")), "20"), {}, tmp_path)
+    running = []
+    try:
+        for name in ("first", "second"):
+            folder = PodFolder(tmp_path / name)
+            running.append(await start(folder.container("main"), 0, spec))
+            assert "main" in await asyncio.to_thread(processes.consumption, folder)
+    finally:
+        for attempt in running:
+            await attempt.kill()
 
 
 def test_a_pod_without_a_folder_consumes_nothing(tmp_path: Path) -> None:

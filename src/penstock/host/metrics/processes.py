@@ -76,15 +76,17 @@ class Processes:
         return Consumption(run, cpu_s, memory_bytes, frozenset(pids)) if pids else None
 
     def _below(self, pid: int) -> list[psutil.Process]:
-        children = self._table()
+        children = self._table(FRESH_S)
+        if pid not in children:  # it started since: a shim that runs has a child
+            children = self._table(0.0)
         found = list(children.get(pid, ()))
         for process in found:  # grows while it is walked
             found.extend(children.get(process.pid, ()))
         return found
 
-    def _table(self) -> dict[int, list[psutil.Process]]:
+    def _table(self, oldest_s: float) -> dict[int, list[psutil.Process]]:
         with self._lock:
-            if time.monotonic() - self._seen_at > FRESH_S:
+            if time.monotonic() - self._seen_at > oldest_s:
                 table: dict[int, list[psutil.Process]] = {}
                 for process in psutil.process_iter(["ppid"]):
                     table.setdefault(process.info["ppid"], []).append(process)
