@@ -17,9 +17,10 @@ from penstock.decide.canaries import (
     plan_canaries,
     with_shares,
 )
+from penstock.decide.handover import Handover, Room, plan_handover
 from penstock.decide.pod_autoscaler import pod_autoscalers, scales_by_requests, scaling_annotations
 from penstock.decide.progression import rollout_name, shares_of
-from penstock.decide.rollout import Rollout, plan_removal, plan_rollout
+from penstock.decide.rollout import Rollout, is_stopped, plan_removal, plan_rollout
 from penstock.decide.rollout_policy import follows_policy
 from penstock.decide.runtime import Choice, choose_runtime
 from penstock.decide.traffic import Known, asked_percent
@@ -31,7 +32,7 @@ from penstock.resources.pod import EnvVar
 from penstock.resources.rollout import Rollout as RolloutObject
 from penstock.resources.rollout import RolloutStatus
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
-from penstock.resources.serving import Component, InferenceService
+from penstock.resources.serving import Component, ComponentStatus, InferenceService
 from penstock.resources.workload import Deployment, DeploymentStatus
 
 COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
@@ -42,7 +43,7 @@ class Surroundings:
     """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models.
 
     `initialized` and `sized_elsewhere` name revisions that were ready once, and those whose size an autoscaler owns. `autoscaler` is the
-    cluster's configuration of scaling by requests.
+    cluster's configuration of scaling by requests; `room` is needed while a revision has yet to take over.
     """
 
     gateway_addr: str
@@ -55,6 +56,7 @@ class Surroundings:
     initialized: frozenset[str] = frozenset()
     sized_elsewhere: frozenset[str] = frozenset()
     autoscaler: AutoscalerConfig = DEFAULTS
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ComponentPlan:
     deployments: tuple[Deployment, ...]
     canaries: Canaries = field(default_factory=Canaries)
     autoscalers: tuple[Resource, ...] = ()
+    handover: Handover = field(default_factory=Handover)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +103,49 @@ def _component(
     if component is not None:
         workload = _workload(service, name, choice, known)
         canaries = _canaries(service, workload, own, known, now) if name == "predictor" else Canaries()
+        revisions = _revisions(own, canaries)
+        handover = _handover(service, name, component, revisions, known, now)
         rollout = plan_rollout(
             service,
             name,
             lowered(component, canaries.ready_replicas),
             workload.template,
-            _revisions(own, canaries),
+            revisions,
             now,
-            _known(service, name, component, known),
+            _with_handover(_known(service, name, component, known), handover),
         )
         status = with_shares(rollout.status, canaries.shares)
-        autoscalers = pod_autoscalers(service, name, component, own)
-        return ComponentPlan(name, workload, replace(rollout, status=status), own, canaries, autoscalers)
+        autoscalers = pod_autoscalers(service, name, component, revisions)
+        shared = replace(rollout, status=status)
+        return ComponentPlan(name, workload, shared, own, canaries, autoscalers, handover)
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
     return None
+
+
+def _handover(
+    service: InferenceService,
+    name: ComponentName,
+    component: Component,
+    revisions: tuple[Deployment, ...],
+    known: Surroundings,
+    now: float,
+) -> Handover:
+    """Two that shall serve beside each other need room for both."""
+    if is_stopped(service):
+        return Handover()
+    alone = asked_percent(service, component) in (None, 100) and not follows_policy(service)
+    status = service.status.components.get(name, ComponentStatus())
+    return plan_handover(service, status, revisions, known.room, now, alone=alone)
+
+
+def _with_handover(known: Known, handover: Handover) -> Known:
+    return replace(
+        known,
+        sized_elsewhere=known.sized_elsewhere | handover.held,
+        failed=known.failed | handover.failed,
+        enough=handover.enough,
+    )
 
 
 def _known(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import msgspec
 
@@ -27,7 +26,7 @@ class Known:
     """What is known of a component's revisions besides their Deployments; all are sets of, or keyed by, revisions' names.
 
     `initialized` were ready once, so that at zero pods they only sleep. `sized_elsewhere` have an autoscaler, which owns their
-    size while they have traffic. `failed` get neither traffic nor pods. `shares` is None without a rollout policy; with one, a new
+    size while they have traffic. `failed` get neither traffic nor pods. `enough` serve with whatever pods they have. `shares` is None without a rollout policy; with one, a new
     revision gets the percent that is given for it, and none while none is given. `initial_scale` is how many pods a new one starts with.
     """
 
@@ -36,10 +35,10 @@ class Known:
     failed: frozenset[str] = frozenset()
     shares: Mapping[str, int] | None = None
     initial_scale: int = 1
+    enough: frozenset[str] = frozenset()
 
 
 NOTHING = Known(shares=None)
-NO_SHARES: Mapping[str, int] = MappingProxyType({})
 
 
 def share_traffic(
@@ -97,7 +96,11 @@ def _settled(
 
 
 def _serves(revision: str, by_name: Mapping[str, Deployment], known: Known) -> bool:
-    return revision in by_name and can_serve(by_name[revision], known.initialized)
+    deployment = by_name.get(revision)
+    if deployment is None:
+        return False
+    some = revision in known.enough and deployment.status.available_replicas > 0
+    return some or can_serve(deployment, known.initialized)
 
 
 def _percent(service: InferenceService, component: Component, latest: str, known: Known) -> int:
