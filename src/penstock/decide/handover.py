@@ -98,6 +98,11 @@ def plan_handover(
     return replace(answer, annotate=(*answer.annotate, *stale))
 
 
+def is_in_handover(deployment: Deployment) -> bool:
+    """Whether a handover has left a mark on the revision."""
+    return not {ASLEEP_FOR, FAILED}.isdisjoint(deployment.metadata.annotations)
+
+
 def _begun(newest: Deployment, old: Deployment, room: Room, now: float) -> Handover:
     """The old one gives way if the new one has had no room for a while, and would have it then."""
     if not replicas_of(old):

@@ -11,6 +11,7 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, 
 from penstock.controlplane.controllers.children import keep_children
 from penstock.controlplane.controllers.credentials import credentials
 from penstock.controlplane.controllers.revisions import RevisionWriter
+from penstock.decide.handover import Room, is_in_handover
 from penstock.decide.plan import (
     ComponentPlan,
     ServicePlan,
@@ -28,7 +29,7 @@ from penstock.resources.autoscaler_config import (
     AutoscalerConfig,
     parse_config,
 )
-from penstock.resources.core import ConfigMap
+from penstock.resources.core import ConfigMap, Node
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import INITIALIZED, PodAutoscaler
@@ -65,6 +66,7 @@ class InferenceServiceController:
             Watch(PodAutoscaler, owner_keys("InferenceService")),
             Watch(ConfigMap, self._every_service_by_config),
             Watch(Rollout, owner_keys("InferenceService")),
+            Watch(Node, _nobody),
             Watch(ServingRuntime, self._every_service),
             Watch(ClusterServingRuntime, self._every_service),
             Watch(ClusterStorageContainer, self._every_service),
@@ -79,30 +81,45 @@ class InferenceServiceController:
         for part in plan.components:
             await self._revisions.apply_rollout(service, part.rollout)
             await self._revisions.apply_canaries(service, part.canaries)
+            await self._revisions.apply_handover(service, part.handover)
         wished = [scaler for part in plan.components for scaler in part.autoscalers]
         await keep_children(self._cluster, self._cache, service, AUTOSCALERS, wished)
         await self._write_status(service, plan)
         waits = [
-            again_s for part in plan.components for again_s in (part.rollout.again_s, part.canaries.again_s)
+            decided.again_s
+            for part in plan.components
+            for decided in (part.rollout, part.canaries, part.handover)
         ]
         return min((wait_s for wait_s in waits if wait_s is not None), default=None)
 
     async def _observe(self, service: InferenceService) -> Surroundings:
         namespace = service.metadata.namespace
+        deployments = self._cache.list(
+            Deployment, namespace, labels=f"{SERVICE_LABEL}={service.metadata.name}"
+        )
         return Surroundings(
             gateway_addr=self._gateway_addr,
             runtimes=self._cache.list(ServingRuntime, namespace),
             cluster_runtimes=self._cache.list(ClusterServingRuntime),
             storage_containers=self._cache.list(ClusterStorageContainer),
-            deployments=self._cache.list(
-                Deployment, namespace, labels=f"{SERVICE_LABEL}={service.metadata.name}"
-            ),
+            deployments=deployments,
             secret_env=await credentials(self._cluster, service),
             rollouts=self._cache.list(Rollout, namespace, owner=service.metadata.uid),
             initialized=self._initialized(service),
             sized_elsewhere=frozenset(scaler.metadata.name for scaler in self._scalers(service)),
             autoscaler=self._config(),
+            room=self._room(service, deployments),
         )
+
+    def _room(self, service: InferenceService, deployments: tuple[Deployment, ...]) -> Room:
+        """Looked at only while a revision has yet to take over."""
+        settled = all(
+            status.latest_created_revision == status.latest_rolledout_revision
+            for status in service.status.components.values()
+        )
+        if settled and not any(is_in_handover(deployment) for deployment in deployments):
+            return Room()
+        return Room(self._cache.list(Node), self._cache.list(Pod))
 
     def _scalers(self, service: InferenceService) -> tuple[PodAutoscaler, ...]:
         return self._cache.list(PodAutoscaler, service.metadata.namespace, owner=service.metadata.uid)
@@ -167,6 +184,11 @@ class InferenceServiceController:
     def _every_service(self, runtime: Resource) -> Iterable[Key]:
         namespace = runtime.metadata.namespace or None
         return tuple(own for s in self._cache.list(InferenceService, namespace) for own in own_key(s))
+
+
+def _nobody(node: Resource) -> Iterable[Key]:
+    """Nodes are looked at, but their changes concern no service by itself."""
+    return ()
 
 
 def _service_of_pod(pod: Resource) -> Iterable[Key]:

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Recorder
 from penstock.decide.canaries import CANARY_LABEL, Canaries
+from penstock.decide.handover import Handover
 from penstock.decide.revision import IDLE_SINCE
 from penstock.decide.rollout import Rollout
 from penstock.kit.errors import AlreadyExists, NotFound
@@ -46,6 +47,19 @@ class RevisionWriter:
             await self._scale(service, name, size)
         await self._mark_idle(service, canaries.mark_idle)
         await self._delete(service, canaries.delete, "CanaryDeleted")
+
+    async def apply_handover(self, service: InferenceService, handover: Handover) -> None:
+        """A revision's marks and size in one write: whoever else sets sizes leaves a marked one alone."""
+        marks: dict[str, dict[str, str | None]] = {}
+        for name, key, value in handover.annotate:
+            marks.setdefault(name, {})[key] = value
+        sizes = dict(handover.scale)
+        for name in (*marks, *(name for name in sizes if name not in marks)):
+            spec = {"spec": {"replicas": sizes[name]}} if name in sizes else {}
+            await self._patch(service, name, {"metadata": {"annotations": marks.get(name, {})}, **spec})
+        if handover.event is not None:
+            kind, reason, message = handover.event
+            self._recorder.event(service, "Warning" if kind == "Warning" else "Normal", reason, message)
 
     async def _create(
         self, service: InferenceService, deployment: Deployment, reason: str, message: str
