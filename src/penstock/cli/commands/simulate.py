@@ -205,12 +205,12 @@ def _print_events(results: list[Result]) -> None:
             f"{event.at - result.course.start_s:.1f}",
             event.service,
             f"{event.before} -> {event.after}",
-            event.reason,
+            event.reasons,
         )
         for result in results
         for event in result.scale_events
     ]
-    print_table(("trace", "policy", "after s", "service", "replicas", "reason"), rows)
+    print_table(("trace", "policy", "after s", "service", "replicas", "reasons"), rows)
 
 
 def _seconds(option: str, text: str) -> float:

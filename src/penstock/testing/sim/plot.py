@@ -113,7 +113,8 @@ def _marks(panel: Panel) -> list[float]:
     if panel.log:
         powers = range(round(log10(panel.low)), round(log10(panel.high)) + 1)
         return [round(10.0**power, 6) for power in powers]
-    return [panel.high * part / 4 for part in range(5)]
+    step = _round_up(panel.high / 5)
+    return [step * number for number in range(int(panel.high / step * 1.0001) + 1)]
 
 
 def _round_up(value: float) -> float:

@@ -20,7 +20,7 @@ class ScaleEvent(NamedTuple):
     service: str
     before: int
     after: int
-    reason: str
+    reasons: str
 
 
 class Recorder:

@@ -242,8 +242,8 @@ class World:
         wish = service.policy.decide(service.tell(self.now, poked=poked, room=room))
         desired = wish.desired if room is None else min(wish.desired, max(1, room))
         if desired != service.desired:
-            reason = wish.reasons[0] if wish.reasons else ""
-            self.recorder.scaled(ScaleEvent(self.now, service.name, service.desired, desired, reason))
+            reasons = "; ".join(wish.reasons)
+            self.recorder.scaled(ScaleEvent(self.now, service.name, service.desired, desired, reasons))
             service.desired = desired
         self._resize(service)
         steady = len(service.replicas) == desired and all(r.state == State.READY for r in service.replicas)
