@@ -1,4 +1,4 @@
-"""What size should one replica have? (VPA's recommender)
+"""What size should one replica have?
 
 Percentiles of what its containers used, a safety margin, bounds that are wide while little is known, and a floor; then the
 autoscaler's own bounds. Source: kubernetes/autoscaler's recommender.

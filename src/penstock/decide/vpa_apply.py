@@ -1,4 +1,7 @@
-"""With which requests and limits does this pod start, now that its size is known? (VPA's admission)"""
+"""With which requests and limits does this pod start, now that its size is known?
+
+What VPA does on admission. Source: kubernetes/autoscaler's admission controller.
+"""
 
 from __future__ import annotations
 

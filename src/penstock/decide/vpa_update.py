@@ -1,6 +1,6 @@
-"""Which pods are evicted, so that they come back with the size that is recommended? (VPA's updater)
+"""Which pods are evicted, so that they come back with the size that is recommended?
 
-Source: kubernetes/autoscaler's updater: its priorities and its eviction restriction.
+VPA's updater: its priorities and its eviction restriction. Source: kubernetes/autoscaler.
 """
 
 from __future__ import annotations
