@@ -33,7 +33,7 @@ def defaults_count_as_absent(value, shape):
         return {
             key: defaults_count_as_absent(item, known[key].shape)
             for key, item in value.items()
-            if item != fields[key].default or isinstance(item, bool)
+            if item != fields[key].default
         }
     if shape.items is not None and isinstance(value, list | tuple):
         return [defaults_count_as_absent(item, shape.items) for item in value]
