@@ -6,9 +6,12 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
+from typing import cast
 
 import penstock.plugins.sources
+import penstock.plugins.triggers
 from penstock.contracts.source import ModelSource
+from penstock.contracts.trigger import TriggerPlugin
 from penstock.kit.errors import InvalidInput, nearest
 
 
@@ -32,3 +35,22 @@ def open_source(uri: str, environ: Mapping[str, str]) -> ModelSource:
         )
     source: ModelSource = known[scheme].open_source(uri, environ)
     return source
+
+
+def trigger_types() -> tuple[str, ...]:
+    """The trigger types that there is a plugin for, as ScaledObjects name them."""
+    folder = penstock.plugins.triggers.__path__
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(folder)))
+
+
+def trigger_plugin(type_: str) -> TriggerPlugin:
+    """The plugin of a trigger type. Raises InvalidInput for one that is not there."""
+    if type_ not in trigger_types():
+        close = nearest(type_, trigger_types(), 1)
+        raise InvalidInput(
+            f"type: found {type_!r}, expected one of {', '.join(trigger_types())}",
+            code="unknown_trigger",
+            hint=f"did you mean {close[0]}?" if close else "",
+        )
+    name = f"{penstock.plugins.triggers.__name__}.{type_.replace('-', '_')}"
+    return cast("TriggerPlugin", importlib.import_module(name))
