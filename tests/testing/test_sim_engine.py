@@ -120,7 +120,6 @@ def test_tokens_generated_so_far_are_known_at_any_time() -> None:
     engine.step()
     assert abs(engine.generated_tokens(0.11) - 1.0) < 1e-6
     assert abs(engine.generated_tokens(0.11 + 0.5) - 51.0) < 1e-6
-    assert engine.running == 1
 
 
 def stepped(engine: EngineProfile, load: Loads) -> list[tuple[float, float]]:

@@ -94,7 +94,7 @@ def test_replicas_beyond_the_gpus_are_not_asked_for() -> None:
 def test_services_compete_for_gpus_in_the_order_of_asking() -> None:
     played = world(policy_of("fixed:1"), initial=0, gpus=1, services=2, end_s=40.0)
     seen = played.run([Request(0.5, 10, 10, 0), Request(0.6, 10, 10, 1)])
-    assert seen.outcomes == {ANSWERED: 1, HELD_TOO_LONG: 1}
+    assert seen.outcomes == {ANSWERED: 1, f"{HELD_TOO_LONG}: placing": 1}
     assert seen.gpu_s < seen.replica_s
 
 
@@ -106,8 +106,13 @@ def test_replicas_at_the_start_must_fit() -> None:
 def test_a_hold_ends_at_its_limit() -> None:
     played = world(lambda _: Scripted(lambda seen: 0), initial=0, hold_s=5.0)
     seen = played.run(requests(1.0, 2.0, 3.0))
-    assert seen.outcomes == {HELD_TOO_LONG: 3}
+    assert seen.outcomes == {f"{HELD_TOO_LONG}: nothing starts": 3}
     assert played.services[0].in_flight == 0
+
+
+def test_a_hold_that_ends_says_how_far_the_start_had_come() -> None:
+    seen = world(policy_of("fixed:1"), initial=0, hold_s=4.5).run(requests(1.0))
+    assert seen.outcomes == {f"{HELD_TOO_LONG}: loading": 1}
 
 
 def test_a_request_greater_than_the_memory_is_refused() -> None:

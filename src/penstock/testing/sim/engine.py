@@ -73,12 +73,8 @@ class Engine:
         self._due = _ENTER
         self.next_at = NEVER
 
-    def fits(self, request: Request) -> bool:
-        """Whether the engine could ever run it."""
-        return request.tokens <= self._profile.kv_tokens
-
     def offer(self, request: Request, now: float) -> None:
-        """Takes a request that `fits`."""
+        """Takes a request whose tokens fit into the KV memory."""
         self._advance(now)
         self._entering.append((now + self._profile.overhead_s, request))
         self._plan()
@@ -103,11 +99,6 @@ class Engine:
         self._advance(now)
         begun = sum(end - request.output_tokens for end, _, request in self._by_end)
         return len(self._by_end) * self._tokens - begun
-
-    @property
-    def running(self) -> int:
-        """Sequences in the batch, prefill included."""
-        return len(self._by_end) + len(self._prompts)
 
     def _end_prefill(self) -> Request | None:
         request = self._prompts.popleft()

@@ -58,6 +58,12 @@ class Service:
         if replica.ready_at > replica.asked_at:
             self._cold_starts_s.append(replica.ready_at - replica.asked_at)
 
+    def start_phase(self, now: float) -> str:
+        """How far the first start under way has come, as the gateway tells those that it held in vain."""
+        starting = (replica for replica in self.replicas if replica.state < State.READY)
+        first = min(starting, key=lambda replica: (-replica.state, replica.asked_at), default=None)
+        return first.phase(now) if first else "nothing starts"
+
     def refresh_routes(self) -> None:
         """The ready replicas as the gateway sees them; to be called when they change."""
         ready = [replica for replica in self.replicas if replica.state == State.READY]

@@ -184,7 +184,7 @@ class World:
             request = held.popleft()
             self._in_flight -= 1
             service.left(request, self.now)
-            self.recorder.failed(request, HELD_TOO_LONG)
+            self.recorder.failed(request, f"{HELD_TOO_LONG}: {service.start_phase(self.now)}")
         if held:
             self._push(held[0].arrived_at + hold_s, _HOLD, service)
 
