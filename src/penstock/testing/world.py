@@ -36,7 +36,8 @@ MIN_WAIT_S = 0.001
 class PretendedKubelet:
     """A controller by which pods get ready after `start_s`, end after `run_s` unless None, and take `stop_s` to go.
 
-    A pod labelled `broken` never gets ready; `exit_code` says how one that ends does. All are answered at 127.0.0.9.
+    A pod labelled `broken` never gets ready; `exit_code` says how one that ends does. All are answered at 127.0.0.9. It puts pods on
+    a node `n` itself, unless `places` is False.
     """
 
     name = "pretended kubelet"
@@ -46,6 +47,7 @@ class PretendedKubelet:
         self.start_s = 5.0
         self.stop_s = 2.0
         self.run_s: float | None = None
+        self.places = True
         self.exit_code: Callable[[Pod], int] = lambda pod: 0
         self._seen: dict[str, float] = {}
         self._ending: dict[str, float] = {}
@@ -62,7 +64,11 @@ class PretendedKubelet:
         now, uid = self._world.clock.monotonic(), pod.metadata.uid
         born = self._seen.setdefault(uid, now)
         if not pod.spec.node_name:
-            await self._world.cluster.patch(Pod, key.name, key.namespace, {"spec": {"nodeName": "n"}})
+            if self.places:
+                await self._world.cluster.patch(Pod, key.name, key.namespace, {"spec": {"nodeName": "n"}})
+            elif pod.metadata.deletion_timestamp is not None:
+                return await self._stop(pod, now)
+            self._seen.pop(uid)
             return None
         if pod.metadata.deletion_timestamp is not None:
             return await self._stop(pod, now)
