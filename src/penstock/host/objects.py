@@ -17,6 +17,7 @@ import orjson
 from penstock.host import apply, deletion, metadata, scale
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document, resource_of
+from penstock.host.rivalry import warn_of_rivals
 from penstock.host.selection import Selection
 from penstock.host.store import Row, Store
 from penstock.host.watching import ObjectWatch
@@ -127,10 +128,11 @@ class ObjectStore:
             if not generated or attempt == ATTEMPTS - 1:
                 raise AlreadyExists(f'{resource_of(kind)} "{name}" already exists')
         admitted = admit(fresh, strict=strict)
+        warnings = (*admitted.warnings, *warn_of_rivals(admitted.object, self.store))
         result = metadata.folded_secret(admitted.document)
         if kind.kind == "Namespace":
             result = deletion.guarded_namespace(result)
-        return Stored(self._write(kind, result, None, dry_run), tuple(admitted.warnings))
+        return Stored(self._write(kind, result, None, dry_run), warnings)
 
     def replace(
         self,
