@@ -14,6 +14,7 @@ from penstock.controlplane.autoscaling.revision import Revision
 from penstock.controlplane.starts import Starts
 from penstock.decide.autoscaler_status import conditions_of, threshold
 from penstock.decide.deployment import replicas_of
+from penstock.decide.handover import ASLEEP_FOR
 from penstock.decide.replica_set import DELETION_COST, is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.scale_in import DRAINING, Replica, ScaleIn, plan_scale_in
@@ -63,7 +64,7 @@ class Applier:
         revision.demand.keep(frozenset(pod.metadata.name for pod in pods))
         size, now = replicas_of(deployment), self._clock.monotonic()
         applied, room, again_s = Applied(UNKNOWN if size else 0), Room(size), None
-        if revision.reachable:
+        if revision.reachable and ASLEEP_FOR not in deployment.metadata.annotations:
             applied = revision.apply(size, now)
             wished = size if applied.replicas is None else applied.replicas
             if wished and not revision.initialized:
