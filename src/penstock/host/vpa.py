@@ -7,13 +7,12 @@ what the rules allow. What was learnt is checkpointed, so that a restart keeps i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from msgspec import structs, to_builtins
 
 from penstock.contracts.cluster import Cluster, Preconditions
-from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
 from penstock.decide.scaling_conflict import conflicts, refused_resources
 from penstock.decide.vpa import is_ours, update_mode
 from penstock.decide.vpa_checkpoint import updated
@@ -24,7 +23,6 @@ from penstock.host.vpa_knowledge import Knowledge, Usages
 from penstock.host.vpa_sizing import AUTOSCALERS, rivals
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, Conflict, NotFound
-from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.vpa import (
     RECREATE,
@@ -50,7 +48,7 @@ class _Known:
 
 
 class VpaController:
-    """Recommends and updates each minute, and looks again at once when an autoscaler's wish or its rivals change."""
+    """Recommends and updates each minute, and looks again at once when an autoscaler's wish changes."""
 
     name = "vertical-pod-autoscaler"
 
@@ -66,13 +64,10 @@ class VpaController:
         self._known: dict[Key, _Known] = {}
 
     def watches(self) -> tuple[Watch, ...]:
-        """Autoscalers of every sort; the rest only so that the cache knows it."""
-        silent: tuple[type[Resource], ...] = (Pod, Deployment, ReplicaSet, VerticalPodAutoscalerCheckpoint)
-        return (
-            Watch(VerticalPodAutoscaler, own_key),
-            *(Watch(kind, self._neighbours) for kind in AUTOSCALERS if kind is not VerticalPodAutoscaler),
-            *(Watch(kind, lambda _: ()) for kind in silent),
-        )
+        """Autoscalers; the rest only so that the cache knows it: a rival that goes is noticed within a minute."""
+        others = (*AUTOSCALERS, Pod, Deployment, ReplicaSet, VerticalPodAutoscalerCheckpoint)
+        silent = (Watch(kind, lambda _: ()) for kind in others if kind is not VerticalPodAutoscaler)
+        return (Watch(VerticalPodAutoscaler, own_key), *silent)
 
     async def reconcile(self, key: Key) -> float | None:
         """One loop if a minute has passed; else only what follows at once from a changed wish."""
@@ -102,10 +97,6 @@ class VpaController:
         if is_due and target is not None and update_mode(autoscaler) == RECREATE:
             await self._update(structs.replace(autoscaler, status=status), target)
         return LOOP_S - passed_s
-
-    def _neighbours(self, scaler: Resource) -> Iterable[Key]:
-        """The vertical autoscalers of the namespace in which a possible rival changed."""
-        return map(key_of, self._cache.list(VerticalPodAutoscaler, scaler.metadata.namespace))
 
     def _remembered(self, key: Key, autoscaler: VerticalPodAutoscaler) -> _Known:
         """What is known; after a restart, what was written down."""
