@@ -38,6 +38,8 @@ from penstock.resources.meta import LabelSelector, Resource
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.workload import Deployment, ReplicaSet
 
+TIMER_S = 0.001
+"""A timer may ring this much too early; waiting for the rest would be busy."""
 NO_TRIGGERS = TriggerSet({}, (), ())
 CHECK_FAILED = "ScaledObjectCheckFailed"
 TARGETS: dict[str, type[Deployment] | type[ReplicaSet]] = {
@@ -139,7 +141,7 @@ class ScaledObjectController:
         wish = _wish(scaled, target)
         interval = float(scaled.spec.polling_interval or keda.POLLING_INTERVAL_S)
         due_in_s = memory.at + interval - self._clock.monotonic()
-        if memory.wish == wish and due_in_s > 0:
+        if memory.wish == wish and due_in_s > TIMER_S:
             return due_in_s
         memory.wish, memory.at, memory.scaled = wish, self._clock.monotonic(), scaled
         try:

@@ -24,7 +24,6 @@ PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
 PAUSED_SCALE_OUT = "autoscaling.keda.sh/paused-scale-out"
 FORCE_ACTIVATION = "autoscaling.keda.sh/force-activation"
-OWNERSHIP = "scaledobject.keda.sh/transfer-hpa-ownership"
 
 STATIC, CURRENT = "static", "currentReplicas"
 CURRENT_IF_HIGHER, CURRENT_IF_LOWER = "currentReplicasIfHigher", "currentReplicasIfLower"

@@ -36,7 +36,6 @@ from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_rollout import validate_policy, validate_rollout
 from penstock.resources.validate_runtime import deny_runtime
 from penstock.resources.validate_scaled_object import (
-    deny_scaled_object,
     validate_authentication,
     validate_scaled_object,
 )
@@ -114,8 +113,6 @@ def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] =
             return deny_runtime(obj, cast("Any", old), runtimes)
         case LocalModelCache():
             return deny_cache(obj, [peer for peer in peers if isinstance(peer, LocalModelCache)])
-        case ScaledObject():
-            return deny_scaled_object(obj, [peer for peer in peers if isinstance(peer, ScaledObject)])
         case InferenceGraph():
             return deny_graph(obj)
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from penstock.kit.errors import InvalidInput, nearest
 from penstock.kit.formula import FUNCTIONS, Formula
@@ -24,7 +23,6 @@ from penstock.resources.triggers import WORDS, as_number, check_metadata
 from penstock.resources.validate_autoscaler import validate_behavior
 from penstock.resources.validation import (
     Causes,
-    Denial,
     at_least,
     duplicate,
     forbidden,
@@ -86,30 +84,6 @@ def validate_authentication(spec: TriggerAuthenticationSpec) -> Causes:
             elif item.parameter in seen:
                 yield duplicate(f"{where}.parameter", item.parameter)
             seen.add(item.parameter)
-
-
-def deny_scaled_object(new: ScaledObject, peers: Iterable[ScaledObject]) -> Denial | None:
-    """Whether another ScaledObject scales the same target, in KEDA's words."""
-    for peer in peers:
-        if (
-            peer.metadata.namespace == new.metadata.namespace
-            and peer.metadata.name != new.metadata.name
-            and same_target(peer, new)
-        ):
-            target = new.spec.scale_target_ref
-            return Denial(
-                "spec.scaleTargetRef",
-                f"the workload '{target.name}' of type 'apps/v1.{target.kind or 'Deployment'}' is already managed by the"
-                f" ScaledObject '{peer.metadata.name}'",
-                f"add the triggers to {peer.metadata.name} instead",
-            )
-    return None
-
-
-def same_target(one: ScaledObject, other: ScaledObject) -> bool:
-    """Whether both scale the same workload of one namespace."""
-    a, b = one.spec.scale_target_ref, other.spec.scale_target_ref
-    return (a.name, a.kind or "Deployment") == (b.name, b.kind or "Deployment")
 
 
 def _counts(spec: ScaledObjectSpec) -> Causes:

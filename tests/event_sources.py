@@ -1,0 +1,177 @@
+"""Real servers for triggers to look at: each test run starts its own, on free ports and in its own folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+START_S = 50.0
+
+
+@dataclass(frozen=True)
+class Rabbit:
+    amqp: int
+    management: int
+
+    @property
+    def amqp_url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.amqp}/"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://guest:guest@127.0.0.1:{self.management}/"
+
+    def call(self, method: str, path: str, **body: object) -> httpx.Response:
+        url = f"http://127.0.0.1:{self.management}/api/{path}"
+        answer = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10)
+        assert answer.status_code < 300, answer.text
+        return answer
+
+    def declare(self, queue: str) -> None:
+        self.call("PUT", f"queues/%2F/{queue}", durable=False, arguments={})
+
+    def publish(self, queue: str, count: int) -> None:
+        for _ in range(count):
+            self.call(
+                "POST",
+                "exchanges/%2F/amq.default/publish",
+                routing_key=queue,
+                payload="work",
+                payload_encoding="string",
+                properties={},
+            )
+
+    def purge(self, queue: str) -> None:
+        self.call("DELETE", f"queues/%2F/{queue}/contents")
+
+
+@contextmanager
+def rabbit(folder: Path) -> Iterator[Rabbit]:
+    """A RabbitMQ with its management API, of its own name, port mapper and folder."""
+    needed(RABBIT, "rabbitmq-server")
+    amqp, management, dist, mapper = free_ports(4)
+    (folder / "plugins").write_text("[rabbitmq_management].\n")
+    (folder / "rabbitmq.conf").write_text(
+        f"listeners.tcp.1 = 127.0.0.1:{amqp}\n"
+        f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
+        "collect_statistics_interval = 1000\nvm_memory_high_watermark.absolute = 512MB\n"
+        "disk_free_limit.absolute = 10MB\nlog.console = false\n"
+    )
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "ERL_EPMD_PORT": str(mapper),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": f"penstock{amqp}@localhost",
+        "RABBITMQ_DIST_PORT": str(dist),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    with ExitStack() as stack:
+        stack.enter_context(process(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], environ, folder))
+        server = stack.enter_context(process([RABBIT], environ, folder))
+        found = Rabbit(amqp, management)
+        until(
+            lambda: answers(f"http://127.0.0.1:{management}/api/overview", ("guest", "guest")), server, folder
+        )
+        yield found
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes itself every second; its address."""
+    program = needed(shutil.which("prometheus") or "", "prometheus")
+    [port] = free_ports(1)
+    (folder / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: self\n"
+        f"  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n"
+    )
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with process(command, dict(os.environ), folder) as server:
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: answers(f"{address}/-/ready"), server, folder)
+        yield address
+
+
+@contextmanager
+def redis(folder: Path, password: str = "") -> Iterator[int]:
+    """A Redis that keeps nothing; its port."""
+    program = needed(shutil.which("redis-server") or "", "redis-server")
+    [port] = free_ports(1)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with process(
+        [*command, *(["--requirepass", password] if password else [])], dict(os.environ), folder
+    ) as server:
+        until(lambda: listens(port), server, folder)
+        yield port
+
+
+@contextmanager
+def process(command: list[str], environ: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Started, and at the end stopped by its id."""
+    with (folder / "output").open("ab") as output:
+        running = subprocess.Popen(command, env=environ, cwd=folder, stdout=output, stderr=output)
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                running.wait(20)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait(5)
+
+
+def needed(program: str, package: str) -> str:
+    """The program, or a skip (on CI a failure) that says what is not there."""
+    if not program or not Path(program).exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{package} is not installed")
+    return program
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def until(ready: object, server: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and server.poll() is None:
+        if ready():  # type: ignore[operator]
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{server.args} does not start: {(folder / 'output').read_text()[-2000:]}")
+
+
+def answers(url: str, auth: tuple[str, str] | None = None) -> bool:
+    try:
+        return httpx.get(url, auth=auth, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
