@@ -15,6 +15,7 @@ from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.route_table import DEFAULT_TIMEOUT_S, service_routes
 from penstock.resources.admission import admit
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import (
     ComponentStatus,
     FailureInfo,
@@ -306,7 +307,7 @@ def target(state: str) -> ModelStatus:
     [
         (False, None, "Starting", "its pods are starting"),
         (False, target("Pending"), "Starting", "its pods are starting"),
-        (False, target("Loading"), "Starting", "its model is being fetched"),
+        (False, target("Loading"), "Starting", "its pods are starting"),
         (False, failed("InvalidSpec", "no runtime"), "Failed", "no runtime"),
         (False, failed("BlockedByFailedLoad", "no such model"), "Failed", "no such model"),
         (False, failed("InvalidSpec", None), "Failed", "InvalidSpec"),
@@ -325,3 +326,133 @@ def test_why_nobody_answers(
     for traffic in ((), ((FIRST, 100),), ((SECOND, 0),)):
         route = only(with_status(known, *traffic, model_status=model_status), pod("p", SECOND))
         assert (route.phase, route.message) == (phase, message)
+
+
+def test_a_pod_that_drains_gets_no_more_requests() -> None:
+    route = only(iris(), pod("p1", annotations={"penstock.dev/draining": "2025-06-15T00:00:00Z"}), pod("p2"))
+    assert [e.name for e in route.revisions[0].endpoints] == ["p2"]
+
+
+def started(name: str = "p", *, probe: dict[str, Any] | None = None, **more: Any) -> Pod:
+    """A pod whose engine runs and is not ready."""
+    made = msgspec.json.decode(msgspec.json.encode(pod(name, ready="False")))
+    made["spec"]["containers"][0]["readinessProbe"] = probe or {"httpGet": {"path": "/health", "port": 9000}}
+    made["status"]["containerStatuses"] = [
+        {"name": "kserve-container", "ready": False, "restartCount": 0, "image": "", "state": {"running": {}}}
+    ]
+    made["status"]["conditions"].append({"type": "Initialized", "status": "True"})
+    for part, fields in more.items():
+        made[part] |= fields
+    return msgspec.convert(made, Pod)
+
+
+@pytest.mark.parametrize(
+    ("probe", "path"),
+    [
+        ({"httpGet": {"path": "/health", "port": 9000}}, "/health"),
+        ({"httpGet": {"port": 9000}}, "/"),
+        ({"httpGet": {"path": "/health"}}, "/health"),
+        ({"tcpSocket": {"port": 9000}}, ""),
+        ({"httpGet": {"path": "/health", "port": 9001}}, None),
+        ({"httpGet": {"path": "/health", "port": 9000, "scheme": "HTTPS"}}, None),
+        ({"httpGet": {"path": "/", "port": 9000, "httpHeaders": [{"name": "a", "value": "b"}]}}, None),
+        ({"tcpSocket": {"port": "other"}}, None),
+        ({"exec": {"command": ["true"]}}, None),
+    ],
+)
+def test_a_pod_whose_engine_runs_may_be_asked_itself_where_its_probe_can_be_repeated(
+    probe: dict[str, Any], path: str | None
+) -> None:
+    starting = only(iris(), started(probe=probe)).revisions[0].starting
+    assert [e.probe_path for e in starting] == ([path] if path is not None else [])
+
+
+WAITING = {
+    "name": "kserve-container",
+    "ready": False,
+    "restartCount": 0,
+    "image": "",
+    "state": {"waiting": {}},
+}
+SIDECAR = {"name": "agent", "ready": False, "restartCount": 0, "image": "", "state": {"running": {}}}
+RUNNING = {**SIDECAR, "name": "kserve-container"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"status": {"containerStatuses": [WAITING]}},
+        {"status": {"containerStatuses": [RUNNING, SIDECAR]}},
+        {"status": {"containerStatuses": []}},
+        {"status": {"podIP": ""}},
+        {"spec": {"readinessGates": [{"conditionType": "x"}]}},
+        {"metadata": {"annotations": {"penstock.dev/draining": "2025-06-15T00:00:00Z"}}},
+    ],
+)
+def test_nobody_is_asked_whose_own_answer_would_not_be_the_last_word(more: dict[str, Any]) -> None:
+    assert only(iris(), started(**more)).revisions[0].starting == ()
+
+
+def scaler(revision: str = FIRST, **status: Any) -> PodAutoscaler:
+    document = {
+        "metadata": {"name": revision, "namespace": "default"},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": revision}},
+        "status": status,
+    }
+    return msgspec.convert(document, PodAutoscaler)
+
+
+STARTED = {"coldStart": {"expectedS": 90.0}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "status", "phase", "start_phase", "message"),
+    [
+        ((), {"desiredScale": 0}, "Sleeping", "placing", "it sleeps until it is asked for"),
+        ((), {}, "Starting", "placing", "its pods are starting"),
+        ((), {"desiredScale": 1}, "Starting", "placing", "its pods are starting"),
+        (
+            (pod("p", ready="False"),),
+            {"desiredScale": 1},
+            "Starting",
+            "downloading",
+            "its model is being fetched",
+        ),
+        ((started(),), {"desiredScale": 1}, "Starting", "loading", "its engine is loading the model"),
+        (
+            (),
+            {
+                "desiredScale": 1,
+                "conditions": [{"type": "Schedulable", "status": "False", "message": "no GPU is free"}],
+            },
+            "Starting",
+            "placing",
+            "no GPU is free",
+        ),
+        ((pod("p"),), {"desiredScale": 1}, "Ready", "", ""),
+    ],
+)
+def test_how_far_a_start_has_come(
+    pods: tuple[Pod, ...], status: dict[str, Any], phase: str, start_phase: str, message: str
+) -> None:
+    [route] = service_routes([iris()], pods, [scaler(**STARTED, **status)])
+    assert (route.phase, route.start_phase, route.message) == (phase, start_phase, message)
+    assert (route.start_expected_s, route.hold_s, route.wakes) == (90.0, 180.0, True)
+
+
+def test_the_furthest_pod_says_where_a_start_is_and_a_request_never_waits_beyond_its_timeout() -> None:
+    pods = (pod("a", ready="False"), started("b"))
+    [route] = service_routes([iris(timeout=150)], pods, [scaler(desiredScale=2, **STARTED)])
+    assert (route.start_phase, route.hold_s) == ("loading", 150.0)
+
+
+def test_a_service_that_is_stopped_is_woken_by_hand_only() -> None:
+    assert not only(iris(annotations={"serving.kserve.io/stop": "true"})).wakes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "split_by"),
+    [("", ""), ("key", "key"), ("header:X-Session", "x-session"), ("header:", ""), ("cookie:a", "")],
+)
+def test_by_what_sessions_are_told_apart(annotation: str, split_by: str) -> None:
+    assert only(iris(annotations={"penstock.dev/split-by": annotation})).split_by == split_by

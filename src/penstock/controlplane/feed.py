@@ -6,25 +6,29 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from operator import is_
 from pathlib import Path
 
 import msgspec
 
 from penstock.contracts.controller import Cache, Key, Watch
 from penstock.contracts.exchange import DemandReport, KeyRoute, RouteTable, ServiceRoute, TenantRoute
-from penstock.decide.route_table import key_routes, service_routes, tenant_routes
+from penstock.decide.route_table import key_routes, rests_on, revisions_of, routes_of, tenant_routes
 from penstock.kit.clock import Clock
 from penstock.kit.tasks import end
 from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import InferenceService
 
 MAX_LINE_BYTES = 16 << 20
 MAX_GATEWAYS = 64
 SEND_TIMEOUT_S = 5.0
 COALESCE_S = 0.01
+REST = 2.0
+"""Between two tables, in times of what the last took: a storm of changes leaves the process time for others."""
 ALL = Key("", "routes")
 logger = logging.getLogger(__name__)
 
@@ -151,7 +155,10 @@ class Feed:
 
 
 class RouteController:
-    """Recomputes the RouteTable whenever a service, a pod, an API key or a tenant changes."""
+    """Makes the RouteTable anew whenever a service, a pod, an autoscaler, an API key or a tenant changes.
+
+    Routes are kept as long as all that they rest on is the same, so that one change among a thousand services costs that of one.
+    """
 
     name = "routes"
 
@@ -160,22 +167,44 @@ class RouteController:
         self._cache = cache
         self._feed = feed
         self._clock = clock
+        self._took_s = 0.0
+        self._routes: dict[str, tuple[tuple[object, ...], tuple[ServiceRoute, ...]]] = {}
 
     def watches(self) -> tuple[Watch, ...]:
         """Namespaces exist from the start: gateways want a table also where there is nothing else."""
-        kinds = (InferenceService, Pod, ApiKey, Tenant, Namespace)
+        kinds = (InferenceService, Pod, PodAutoscaler, ApiKey, Tenant, Namespace)
         return tuple(Watch(kind, _all) for kind in kinds)
 
     async def reconcile(self, key: Key) -> float | None:
         """One table for everything; a burst of changes makes one. Gateways know themselves when a key expires."""
-        await self._clock.sleep(COALESCE_S)
+        await self._clock.sleep(max(COALESCE_S, REST * self._took_s))
+        began = self._clock.monotonic()
         tenants = self._cache.list(Tenant)
         await self._feed.publish(
-            service_routes(self._cache.list(InferenceService), self._cache.list(Pod)),
+            self._service_routes(),
             key_routes(self._cache.list(ApiKey), tenants, self._clock.now()),
             tenant_routes(tenants),
         )
+        self._took_s = self._clock.monotonic() - began
         return None
+
+    def _service_routes(self) -> tuple[ServiceRoute, ...]:
+        """Ordered by namespace and name."""
+        known = revisions_of(self._cache.list(Pod), self._cache.list(PodAutoscaler))
+        before, self._routes = self._routes, {}
+        for service in self._cache.list(InferenceService):
+            uid, basis = service.metadata.uid, rests_on(service, known)
+            kept = before.get(uid)
+            if kept is None or not _same(kept[0], basis):
+                kept = (basis, routes_of(service, known))
+            self._routes[uid] = kept
+        routes = (route for _, made in self._routes.values() for route in made)
+        return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
+
+
+def _same(before: tuple[object, ...], after: tuple[object, ...]) -> bool:
+    """The cache keeps an object as long as nothing of it changes."""
+    return len(before) == len(after) and all(map(is_, before, after))
 
 
 def _listener(path: Path) -> socket.socket:

@@ -1,13 +1,15 @@
 """What does the gateway need to know?
 
-Every service with its ready endpoints by revision: a pod that is being deleted, or is not ready, is no endpoint. And every
+Every service with its ready endpoints by revision, and with those that could be asked themselves whether they are: a pod that is being
+deleted, or drains, is neither. And every
 API key that could be taken now or without anything else changing: none that is revoked, or whose tenant does not exist.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from penstock.contracts.exchange import (
     Endpoint,
@@ -15,24 +17,27 @@ from penstock.contracts.exchange import (
     KeyRoute,
     RateLimit,
     RevisionRoute,
-    ServicePhase,
     ServiceRoute,
     TenantRoute,
 )
 from penstock.decide.key_tokens import holding
+from penstock.decide.readiness import probe_path
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
-from penstock.decide.rollout import is_stopped
+from penstock.decide.scale_in import DRAINING
+from penstock.decide.standing import Awaited, standing_of
 from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
 from penstock.resources.pod import Pod
-from penstock.resources.serving import Component, ComponentStatus, InferenceService
+from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.serving import Component, ComponentStatus, InferenceService, TrafficTarget
 
 ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
+SPLIT_BY = "penstock.dev/split-by"
 PROTOCOLS = "penstock.dev/protocols"
 ANY_ENGINES = ("openai", "v1", "v2")
 """What is taken for granted where the runtime says nothing."""
@@ -40,45 +45,85 @@ DEFAULT_TIMEOUT_S = 600.0
 HASH = re.compile("[0-9a-f]{64}")
 
 
-def service_routes(services: Iterable[InferenceService], pods: Iterable[Pod]) -> tuple[ServiceRoute, ...]:
-    """One route for each service, and one more for a predictor behind a transformer; routes and endpoints are ordered by name."""
+class Revisions(NamedTuple):
+    """What there is of revisions, by namespace and the revision's name: their pods in the order of their names, and their autoscalers."""
+
+    pods: Mapping[tuple[str, str], tuple[Pod, ...]]
+    scalers: Mapping[tuple[str, str], PodAutoscaler]
+
+
+def revisions_of(pods: Iterable[Pod], scalers: Iterable[PodAutoscaler] = ()) -> Revisions:
+    """Without the pods that have ended, or are about to."""
     by_revision: dict[tuple[str, str], list[Pod]] = {}
     for pod in sorted(pods, key=lambda pod: pod.metadata.name):
         revision = pod.metadata.labels.get(REVISION_LABEL)
-        if revision and is_active(pod) and ready_since(pod) is not None and pod.status.pod_ip:
+        if revision and is_active(pod):
             by_revision.setdefault((pod.metadata.namespace, revision), []).append(pod)
-    routes = []
-    for service in services:
-        if service.metadata.deletion_timestamp is not None:
-            continue
-        entry = "transformer" if service.spec.transformer is not None else "predictor"
-        routes.append(_route(service, service.metadata.name, entry, by_revision))
-        if entry != "predictor":
-            routes.append(_route(service, f"{service.metadata.name}-predictor", "predictor", by_revision))
+    return Revisions(
+        {key: tuple(found) for key, found in by_revision.items()},
+        {(scaler.metadata.namespace, scaler.metadata.name): scaler for scaler in scalers},
+    )
+
+
+def service_routes(
+    services: Iterable[InferenceService], pods: Iterable[Pod], scalers: Iterable[PodAutoscaler] = ()
+) -> tuple[ServiceRoute, ...]:
+    """The routes of all services, ordered by namespace and name."""
+    known = revisions_of(pods, scalers)
+    routes = [route for service in services for route in routes_of(service, known)]
     return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
 
 
-def _route(
-    service: InferenceService, name: str, entry: str, pods: dict[tuple[str, str], list[Pod]]
-) -> ServiceRoute:
+def routes_of(service: InferenceService, known: Revisions) -> tuple[ServiceRoute, ...]:
+    """One route for the service, and one more for a predictor behind a transformer; endpoints are ordered by name."""
+    if service.metadata.deletion_timestamp is not None:
+        return ()
+    name = service.metadata.name
+    if service.spec.transformer is None:
+        return (_route(service, name, "predictor", known),)
+    return (
+        _route(service, name, "transformer", known),
+        _route(service, f"{name}-predictor", "predictor", known),
+    )
+
+
+def rests_on(service: InferenceService, known: Revisions) -> tuple[object, ...]:
+    """All that `routes_of` looks at: where each is the same object as before, so are the routes."""
+    namespace = service.metadata.namespace
+    keys = [
+        (namespace, target.revision_name)
+        for status in service.status.components.values()
+        for target in status.traffic
+    ]
+    pods = (pod for key in keys for pod in known.pods.get(key, ()))
+    return (service, *pods, *(known.scalers.get(key) for key in keys))
+
+
+def _route(service: InferenceService, name: str, entry: str, known: Revisions) -> ServiceRoute:
     meta = service.metadata
     component: Component = getattr(service.spec, entry)
     slots = component.container_concurrency or 0
     status = service.status.components.get(entry, ComponentStatus())
     revisions = tuple(
-        RevisionRoute(
-            name=target.revision_name,
-            weight_percent=target.percent or 0,
-            endpoints=tuple(
-                _endpoint(pod, slots) for pod in pods.get((meta.namespace, target.revision_name), ())
-            ),
-        )
+        _revision(target, slots, known.pods.get((meta.namespace, target.revision_name), ()))
         for target in status.traffic
     )
-    phase, message = _phase(service, revisions)
-    own = [pod for revision in revisions for pod in pods.get((meta.namespace, revision.name), ())]
+    own = [pod for target in revisions for pod in known.pods.get((meta.namespace, target.name), ())]
     traits: Labels = own[0].metadata.annotations if own else {}
     engine_model = (served_name(own[0].spec) if own else "") or meta.name
+    standing = standing_of(
+        service,
+        tuple(
+            Awaited(
+                known.pods.get((meta.namespace, revision.name), ()),
+                known.scalers.get((meta.namespace, revision.name)),
+            )
+            for revision in revisions
+            if revision.weight_percent
+        ),
+        is_served=any(revision.endpoints for revision in revisions if revision.weight_percent),
+    )
+    timeout_s = float(component.timeout) if component.timeout else DEFAULT_TIMEOUT_S
     return ServiceRoute(
         namespace=meta.namespace,
         name=name,
@@ -86,15 +131,45 @@ def _route(
         engine_model=engine_model,
         aliases=_aliases(service, engine_model) if name == meta.name else (),
         hosts=(f"{name}.{meta.namespace}", f"{name}-{meta.namespace}"),
-        phase=phase,
-        message=message,
+        phase=standing.phase,
+        message=standing.message,
         revisions=revisions,
         created_at=parse_rfc3339(meta.creation_timestamp) if meta.creation_timestamp else 0.0,
-        timeout_s=float(component.timeout) if component.timeout else DEFAULT_TIMEOUT_S,
+        timeout_s=timeout_s,
+        hold_s=standing.hold_s(timeout_s),
         metrics_dialect=traits.get(METRICS_DIALECT, ""),
         openai_prefix=traits.get(OPENAI_PREFIX, "/v1"),
         protocols=_listed(traits.get(PROTOCOLS, "")) or ANY_ENGINES,
+        start_phase=standing.start_phase,
+        start_expected_s=standing.start_expected_s,
+        wakes=standing.wakes,
+        split_by=_split_by(meta.annotations.get(SPLIT_BY, "")),
     )
+
+
+def _revision(target: TrafficTarget, slots: int, pods: Iterable[Pod]) -> RevisionRoute:
+    """Pods that drain get no more requests, ready or not."""
+    ready, starting = [], []
+    for pod in pods:
+        if DRAINING in pod.metadata.annotations or not pod.status.pod_ip:
+            continue
+        if ready_since(pod) is not None:
+            ready.append(_endpoint(pod, slots))
+        elif (path := probe_path(pod)) is not None:
+            starting.append(_endpoint(pod, slots, path))
+    return RevisionRoute(
+        name=target.revision_name,
+        weight_percent=target.percent or 0,
+        endpoints=tuple(ready),
+        starting=tuple(starting),
+        tag=target.tag,
+    )
+
+
+def _split_by(annotation: str) -> str:
+    """`key`, or `header:NAME`; anything else splits by request."""
+    kind, _, header = annotation.partition(":")
+    return header.strip().lower() if kind == "header" else "key" if annotation == "key" else ""
 
 
 def _aliases(service: InferenceService, engine_model: str) -> tuple[str, ...]:
@@ -108,7 +183,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
-def _endpoint(pod: Pod, slots: int) -> Endpoint:
+def _endpoint(pod: Pod, slots: int, path: str = "") -> Endpoint:
     return Endpoint(
         name=pod.metadata.name,
         address=pod.status.pod_ip,
@@ -117,22 +192,8 @@ def _endpoint(pod: Pod, slots: int) -> Endpoint:
         tls=speaks_https(pod.spec),
         node=pod.spec.node_name,
         slots=slots,
+        probe_path=path,
     )
-
-
-def _phase(service: InferenceService, revisions: tuple[RevisionRoute, ...]) -> tuple[ServicePhase, str]:
-    if any(revision.endpoints for revision in revisions if revision.weight_percent):
-        return "Ready", ""
-    if is_stopped(service):
-        return "Sleeping", "the service is stopped (annotation serving.kserve.io/stop)"
-    model = service.status.model_status
-    if model is not None and model.transition_status in ("InvalidSpec", "BlockedByFailedLoad"):
-        return (
-            "Failed",
-            model.last_failure_info.message if model.last_failure_info else model.transition_status,
-        )
-    state = model.states.target_model_state if model and model.states else ""
-    return "Starting", "its model is being fetched" if state == "Loading" else "its pods are starting"
 
 
 def key_routes(keys: Iterable[ApiKey], tenants: Iterable[Tenant], now: float) -> tuple[KeyRoute, ...]:

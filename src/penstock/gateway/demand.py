@@ -48,12 +48,12 @@ class RevisionLoad:
     Between two events tokens grow evenly, as far as anybody knows.
     """
 
-    __slots__ = ("_area_s", "_at", "_itl", "_learned_bytes", "_learned_tokens", "_mark", "_token_area_s", "_tokens_per_byte", "_ttft",
-                 "cached", "failures", "in_flight", "requests", "tokens")  # fmt: skip
+    __slots__ = ("_area_s", "_asked", "_at", "_itl", "_learned_bytes", "_learned_tokens", "_mark", "_token_area_s", "_tokens_per_byte",
+                 "_ttft", "cached", "failures", "in_flight", "requests", "tokens")  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self.in_flight = self.requests = self.failures = 0
-        self.tokens = self._mark = self._area_s = self._token_area_s = 0.0
+        self.tokens = self._mark = self._area_s = self._token_area_s = self._asked = 0.0
         self._at = now
         self._tokens_per_byte = 1.0 / BYTES_PER_TOKEN
         self._learned_bytes = self._learned_tokens = 0.0
@@ -71,6 +71,7 @@ class RevisionLoad:
         self._token_area_s += (self._mark + tokens) * 0.5 * (now - self._at)
         self._at = now
         self.tokens = self._mark = tokens + estimate
+        self._asked += estimate
         return estimate
 
     def first_byte(self, after_s: float) -> None:
@@ -116,6 +117,7 @@ class RevisionLoad:
             name=name,
             in_flight=_average(self._area_s + self.in_flight * now, window_s),
             tokens_in_flight=_average(self._token_area_s, window_s),
+            prompt_tokens=self._asked,
             requests=self.requests,
             failures=self.failures,
             ttft=tuple(self._ttft or ()),
@@ -128,6 +130,7 @@ class RevisionLoad:
         )
         self._area_s, self._token_area_s = -self.in_flight * now, 0.0
         self.requests = self.failures = 0
+        self._asked = 0.0
         self._ttft = self._itl = None
         self.cached = {}
         self._learn()

@@ -38,7 +38,7 @@ class Names:
             else:
                 self._ambiguous[name] = [full_name(s) for s in services]
         for service in table.services:
-            for view in tagged(service):
+            for view in tagged(service) if any(r.tag for r in service.revisions) else ():
                 self._models.setdefault(full_name(view), view)
                 for host in view.hosts:
                     self._hosts.setdefault(host, view)
