@@ -37,6 +37,8 @@ from penstock.resources.vpa import VerticalPodAutoscaler
 from penstock.resources.workload import Deployment, ReplicaSet
 
 SYNC_S = 15.0
+SOON_S = 0.01
+"""What is due so soon is due: the rest of a subtraction would be a wait that never ends in virtual time."""
 TARGETS: dict[str, type[Deployment] | type[ReplicaSet]] = {
     "Deployment": Deployment,
     "ReplicaSet": ReplicaSet,
@@ -113,7 +115,7 @@ class HpaController:
             known = self._memory[key] = _Memory(meta.uid, meta.generation, now, HpaState())
         if known is not None and known.generation == meta.generation:
             due_in_s = known.at + SYNC_S - now
-            if 0 < due_in_s <= SYNC_S:
+            if SOON_S < due_in_s <= SYNC_S:
                 return due_in_s
         before = known.state if known else HpaState()
         state = await self._sync(hpa, before, now)

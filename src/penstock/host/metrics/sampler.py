@@ -19,6 +19,8 @@ INTERVAL_S = 15.0
 """Between looks. All pods are looked at together, at multiples of it: one look at the machine's processes serves them all."""
 FIRST_INTERVAL_S = 5.0
 """The second look comes sooner, so that a new pod's usage is soon known."""
+SOON_S = 0.01
+"""What is due so soon is due."""
 
 Read = Callable[[PodFolder], Awaitable[tuple[Mapping[str, Consumption], tuple[GpuLoad, ...]]]]
 """Looks at a pod by its folder: what its containers consumed, and the machine's GPUs."""
@@ -67,7 +69,7 @@ class UsageSampler:
             return None
         self._uids[key] = uid
         before = self._seen.get(uid)
-        if before is None or _due_in_s(before, self._clock.now()) <= 0:
+        if before is None or _due_in_s(before, self._clock.now()) <= SOON_S:
             before = await self._look(before, self._layout.pod(pod.spec.node_name, uid))
             self._seen[uid] = before
         return _due_in_s(before, self._clock.now())
