@@ -37,3 +37,15 @@ def parse_go_duration_s(text: str) -> float:
             code="invalid_duration",
         )
     return sign * sum(float(count) * _GO_UNITS_S[unit] for count, unit in _GO_PART.findall(body))
+
+
+def go_duration(seconds: float) -> str:
+    """As Go prints a duration of milliseconds or more: `6s`, `1h0m0s`, `1m30s`, `1.5s`, `-1s`, `250ms`."""
+    if seconds < 0:
+        return f"-{go_duration(-seconds)}"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{round(rest, 9):g}s"
+    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}" if minutes else text

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from penstock.kit.errors import Cause
 from penstock.kit.quantity import parse_quantity
+from penstock.resources.autoscaler_config import CONFIG_NAME, CONFIG_NAMESPACE, parse_config
 from penstock.resources.core import ConfigMap, PersistentVolumeClaim, PriorityClass, Secret
 from penstock.resources.validation import (
     CONFIG_KEY,
@@ -46,6 +47,9 @@ def validate_config_map(new: ConfigMap, old: ConfigMap | None) -> Causes:
     for key in new.data.keys() & new.binary_data.keys():
         yield duplicate(f"data[{key}]", key)
     yield from _size("", new.data, new.binary_data)
+    if (new.metadata.namespace, new.metadata.name) == (CONFIG_NAMESPACE, CONFIG_NAME):
+        for key, message in parse_config(new.data)[1]:
+            yield wrong(f"data[{key}]", new.data.get(key), message)
     if old is not None and old.immutable:
         if not new.immutable:
             yield forbidden("immutable", "field is immutable when `immutable` is set")

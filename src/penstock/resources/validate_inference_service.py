@@ -19,6 +19,7 @@ from penstock.resources.serving import (
     PredictorSpec,
     TransformerSpec,
 )
+from penstock.resources.validate_autoscaling import deny_scaling_annotations
 from penstock.resources.validate_canary import deny_canaries
 from penstock.resources.validate_multinode import deny_multinode
 from penstock.resources.validate_rollout import validate_rollout_annotations
@@ -82,6 +83,7 @@ def deny_service(service: InferenceService, old: InferenceService | None) -> Den
         or deny_storage_uris(service)
         or _deny_confidential(service.spec.predictor)
         or _deny_components(service, mode)
+        or deny_scaling_annotations(service)
         or _deny_change(service, old)
         or deny_canaries(service, mode)
     )
