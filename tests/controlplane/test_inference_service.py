@@ -117,7 +117,7 @@ async def test_a_service_becomes_ready_with_address_runtime_and_model_status() -
         await asyncio.sleep(30)
         status = (await world.service()).status
         assert {c.type: c.status for c in status.conditions} == {
-            "IngressReady": "True", "PredictorReady": "True", "Ready": "True"
+            "IngressReady": "True", "LatestDeploymentReady": "True", "PredictorReady": "True", "Ready": "True"
         }  # fmt: skip
         assert status.url == "http://127.0.0.1:8080/serving/default/iris"
         assert status.cluster_serving_runtime_name == "penstock-cpu"

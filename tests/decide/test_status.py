@@ -141,7 +141,9 @@ def test_everything_about_a_service_that_serves() -> None:
         service(), metadata=msgspec.structs.replace(service().metadata, generation=7)
     )
     status = status_of(observed(pod(**READY)), known=known)
-    assert conditions(status) == {"IngressReady": "True", "PredictorReady": "True", "Ready": "True"}
+    assert conditions(status) == {
+        "IngressReady": "True", "LatestDeploymentReady": "True", "PredictorReady": "True", "Ready": "True"
+    }  # fmt: skip
     assert all((c.reason, c.message, c.last_transition_time) == ("", "", AT) for c in status.conditions)
     assert [c.type for c in status.conditions] == sorted(c.type for c in status.conditions)
     assert (status.observed_generation, status.url, status.address) == (7, URL, Addressable(url=URL))
@@ -170,6 +172,7 @@ def test_ready_is_the_worst_of_its_components_and_of_the_ingress(predictor: str,
     status = status_of(part("predictor", predictor), part("transformer", transformer), known=known)
     seen = conditions(status)
     assert (seen.pop("PredictorReady"), seen.pop("TransformerReady")) == (predictor, transformer)
+    seen.pop("LatestDeploymentReady")
     worst = min(predictor, transformer, key=("False", "Unknown", "True").index)
     assert seen == {"IngressReady": worst, "Ready": worst}
     if worst == "False":
@@ -180,7 +183,9 @@ def test_ready_is_the_worst_of_its_components_and_of_the_ingress(predictor: str,
 def test_of_a_component_that_was_removed_only_the_last_revision_is_told() -> None:
     gone = Observed("transformer", ComponentStatus(latest_created_revision="iris-transformer-00003"), (), ())
     status = status_of(observed(pod(**READY)), gone)
-    assert conditions(status) == {"IngressReady": "True", "PredictorReady": "True", "Ready": "True"}
+    assert conditions(status) == {
+        "IngressReady": "True", "LatestDeploymentReady": "True", "PredictorReady": "True", "Ready": "True"
+    }  # fmt: skip
     assert status.components["transformer"] == gone.rollout
 
 
@@ -406,3 +411,29 @@ def test_a_service_that_sleeps_until_it_is_asked_for_is_ready_and_stands_by() ->
 def test_a_service_that_cannot_wake_says_why() -> None:
     stuck = pod(**serving(waiting={"reason": "CrashLoopBackOff", "message": "back-off"}))
     assert conditions(status_of(sleeping(stuck)))["Ready"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        ({"rolled_back": "errorRate: too many"}, "RolledBack", "errorRate: too many"),
+        (
+            {"failure": "no runtime", "failure_reason": "NoSupportingRuntime"},
+            "NoSupportingRuntime",
+            "no runtime",
+        ),
+        ({}, "", "iris-predictor-00002 is not ready yet"),
+    ],
+)
+def test_while_the_newest_revision_cannot_serve_it_is_said_why_and_who_keeps_the_traffic(
+    change: dict[str, Any], reason: str, words: str
+) -> None:
+    rollout = ComponentStatus(
+        latest_created_revision="iris-predictor-00002",
+        latest_ready_revision="iris-predictor-00001",
+        latest_rolledout_revision="iris-predictor-00001",
+    )
+    status = status_of(Observed("predictor", rollout, (), (), **change))
+    [latest] = [c for c in status.conditions if c.type == "LatestDeploymentReady"]
+    assert (latest.status, latest.reason) == ("False" if reason else "Unknown", reason)
+    assert latest.message == f"{words}; iris-predictor-00001 keeps the traffic"

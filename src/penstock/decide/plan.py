@@ -19,7 +19,7 @@ from penstock.decide.canaries import (
 )
 from penstock.decide.handover import Handover, Room, plan_handover
 from penstock.decide.pod_autoscaler import pod_autoscalers, scales_by_requests, scaling_annotations
-from penstock.decide.progression import rollout_name, shares_of
+from penstock.decide.progression import ROLLED_BACK, rollout_name, shares_of
 from penstock.decide.rollout import Rollout, is_stopped, plan_removal, plan_rollout
 from penstock.decide.rollout_policy import follows_policy
 from penstock.decide.runtime import Choice, choose_runtime
@@ -70,6 +70,7 @@ class ComponentPlan:
     canaries: Canaries = field(default_factory=Canaries)
     autoscalers: tuple[Resource, ...] = ()
     handover: Handover = field(default_factory=Handover)
+    rolled_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,13 @@ def _component(
         status = with_shares(rollout.status, canaries.shares)
         autoscalers = pod_autoscalers(service, name, component, revisions)
         shared = replace(rollout, status=status)
-        return ComponentPlan(name, workload, shared, own, canaries, autoscalers, handover)
+        told = _rollout_status(service, name, known)
+        back = (
+            told.message
+            if told.phase == ROLLED_BACK and told.canary == status.latest_created_revision
+            else ""
+        )
+        return ComponentPlan(name, workload, shared, own, canaries, autoscalers, handover, back)
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
     return None
@@ -148,6 +155,11 @@ def _with_handover(known: Known, handover: Handover) -> Known:
     )
 
 
+def _rollout_status(service: InferenceService, name: str, known: Surroundings) -> RolloutStatus:
+    own = rollout_name(service.metadata.name, name)
+    return next((r.status for r in known.rollouts if r.metadata.name == own), RolloutStatus())
+
+
 def _known(
     service: InferenceService, name: ComponentName, component: Component, known: Surroundings
 ) -> Known:
@@ -155,9 +167,7 @@ def _known(
     shares: dict[str, int] | None = None
     failed: frozenset[str] = frozenset()
     if follows_policy(service):
-        own = rollout_name(service.metadata.name, name)
-        status = next((r.status for r in known.rollouts if r.metadata.name == own), RolloutStatus())
-        shares, failed = shares_of(status)
+        shares, failed = shares_of(_rollout_status(service, name, known))
     if asked_percent(service, component) is not None:
         failed = frozenset()
     initial_scale = _initial_scale(service, component, known)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from penstock.decide.handover import FAILED
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.rollout import is_stopped
 from penstock.decide.storage import INITIALIZER
@@ -59,6 +60,7 @@ class Observed:
     failure_reason: str = ""
     failure: str = ""
     standby: frozenset[str] = frozenset()
+    rolled_back: str = ""
 
 
 def service_status(
@@ -86,6 +88,7 @@ def service_status(
         Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message),
         *((Condition(type="Stopped", status="True"),) if stopped else ()),
         *_canary_condition(canaries),
+        *(() if stopped else (_latest_condition(present),)),
     ]
     components: dict[str, ComponentStatus] = {
         component.name: msgspec.structs.replace(component.rollout, url=url if component in present else None)
@@ -121,6 +124,30 @@ def _canary_condition(canaries: tuple[CanaryStatus, ...]) -> tuple[Condition, ..
             ),
         )
     return (Condition(type="CanaryPredictorReady", status="True", reason="AllCanariesReady"),)
+
+
+def _latest_condition(present: list[Observed]) -> Condition:
+    """Whether the newest revision of each component can serve; while one cannot, what was rolled out keeps the traffic."""
+    kind = "LatestDeploymentReady"
+    for component in present:
+        newest, serving = (
+            component.rollout.latest_created_revision,
+            component.rollout.latest_rolledout_revision,
+        )
+        if newest and newest == component.rollout.latest_ready_revision and not component.failure:
+            continue
+        reason, message = _why_not_ready(component)
+        given = next((d for d in component.deployments if d.metadata.name == newest), None)
+        if component.failure:
+            reason, message = component.failure_reason, component.failure
+        elif component.rolled_back:
+            reason, message = "RolledBack", component.rolled_back
+        elif given is not None and FAILED in given.metadata.annotations:
+            reason, message = "HandoverFailed", given.metadata.annotations[FAILED]
+        keeps = f"{serving} keeps the traffic" if serving and serving != newest else ""
+        told = "; ".join(part for part in (message or f"{newest} is not ready yet", keeps) if part)
+        return Condition(type=kind, status="False" if reason else "Unknown", reason=reason, message=told)
+    return Condition(type=kind, status="True")
 
 
 def _component_condition(component: Observed, stopped: bool) -> Condition:

@@ -163,6 +163,7 @@ class InferenceServiceController:
             pods=self._cache.list(Pod, service.metadata.namespace, labels=labels),
             failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
             failure=part.workload.failure,
+            rolled_back=part.rolled_back,
             standby=self._initialized(service),
         )
 
