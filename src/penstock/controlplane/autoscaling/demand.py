@@ -7,6 +7,7 @@ several reports within a second add up to the second's average. So short reports
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from penstock.contracts.exchange import RevisionDemand
@@ -38,6 +39,24 @@ class Load:
         self.saved, self.saved_at = self.worth(now) + tokens, now
 
 
+@dataclass(slots=True)
+class Tally:
+    """What was reported since it was last taken: `area_s` in request-seconds, with those that wait; `ttft` counts by LATENCY_BOUNDS_S."""
+
+    requests: int = 0
+    area_s: float = 0.0
+    prompt_tokens: float = 0.0
+    ttft: tuple[int, ...] = ()
+
+    def add(self, seen: RevisionDemand, held: float, window_s: float) -> None:
+        """One report."""
+        self.requests += max(0, seen.requests)
+        self.area_s += max(0.0, seen.in_flight + held) * window_s
+        self.prompt_tokens += max(0.0, seen.prompt_tokens)
+        if seen.ttft:
+            self.ttft = tuple(map(sum, zip_longest(self.ttft, seen.ttft, fillvalue=0)))
+
+
 class Held(NamedTuple):
     """Requests that wait for the service, as far as they are this revision's: their average number, and the longest wait.
 
@@ -59,6 +78,7 @@ class Demand:
         self._metric = settings.metric
         self._windows = _windows(settings)
         self._debts: dict[str, float] = {}
+        self._tally = Tally()
 
     def adapt(self, settings: AutoscalerSettings, now: float) -> None:
         """Other settings: windows are resized; another metric or algorithm begins anew."""
@@ -78,6 +98,7 @@ class Demand:
 
     def report(self, gateway: str, seen: RevisionDemand, held: Held, window_s: float, now: float) -> None:
         """`window_s` is what the report covers."""
+        self._tally.add(seen, held.requests, window_s)
         area = self._area(seen, held, window_s)
         owed = self._debts.get(gateway, 0.0)
         if owed and window_s >= WHOLE_S:
@@ -108,6 +129,11 @@ class Demand:
         """A gateway's report does not name the revision: nothing of it is under way there."""
         for load in self.loads.values():
             load.streams.pop(gateway, None)
+
+    def take(self) -> Tally:
+        """All that was reported since this was last asked."""
+        taken, self._tally = self._tally, Tally()
+        return taken
 
     def keep(self, endpoints: frozenset[str]) -> None:
         """Forget the endpoints that are gone."""

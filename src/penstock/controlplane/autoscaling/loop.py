@@ -11,6 +11,7 @@ from penstock.contracts.controller import Cache, Key
 from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
 from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.demand import Held
+from penstock.controlplane.autoscaling.laws import Pods
 from penstock.controlplane.autoscaling.revision import Revision
 from penstock.controlplane.engine_metrics import EngineMetrics
 from penstock.controlplane.feed import Feed
@@ -133,17 +134,15 @@ class Autoscaler:
             await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
 
     async def _tick(self, revision: Revision, alive: bool, now: float) -> None:
-        share = self._shares(*revision.service, (revision.key.name,)).get(revision.key.name, 0.0)
-        if share > revision.share:
-            revision.share_grows(self._ready(revision), now)
-        revision.share = share
         if alive:
             revision.demand.silence(now)
         if revision.settings.metric == "kv-cache-use":
             uses = await self._metrics.read(filter(_is_ready, self._pods(revision)))
             revision.demand.fill(100 * sum(uses.values()), now)
-        known = self._starts.of(revision.key)
-        revision.tick(self._ready(revision), known.expected_s if known else 0.0, now, self._clock.now())
+        pods = self._counted(revision)
+        shares = self._shares(*revision.service, (revision.key.name,))
+        revision.share(shares.get(revision.key.name, 0.0), pods.ready, now)
+        revision.tick(pods, now, self._clock.now())
         revision.next_tick = now + revision.settings.tick_s
 
     async def _apply(self, revision: Revision) -> None:
@@ -167,6 +166,12 @@ class Autoscaler:
 
     def _ready(self, revision: Revision) -> int:
         return sum(map(_is_ready, self._pods(revision)))
+
+    def _counted(self, revision: Revision) -> Pods:
+        active = [pod for pod in self._pods(revision) if is_active(pod)]
+        ready = sum(ready_since(pod) is not None for pod in active)
+        known = self._starts.of(revision.key)
+        return Pods(ready, len(active) - ready, known.expected_s if known else 0.0)
 
     def _forget_gateways(self) -> None:
         there = {report.gateway for report in self._feed.latest_demand()}

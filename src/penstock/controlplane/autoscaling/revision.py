@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import msgspec
 
 from penstock.contracts.controller import Key
 from penstock.controlplane.autoscaling.demand import Demand
+from penstock.controlplane.autoscaling.laws import Pods, Verdict, law_of
 from penstock.decide import kpa
 from penstock.decide.autoscaler_status import Activity, activity, threshold, was
 from penstock.decide.scale_to_zero import UNKNOWN, Applied, Seen, apply_scale
@@ -37,44 +35,40 @@ class Revision:
         self.next_tick = now
         self.dirty = True
         self.decisions = scaler.status.decisions
-        self.share = 0.0
+        self._share = 0.0
         conditions = scaler.status.conditions
         self.active: Activity = was(conditions)
         self.initialized = any(c.type == INITIALIZED and c.status == "True" for c in conditions)
         known = next((c.last_transition_time for c in conditions if c.type == "Active"), None)
         self.active_since = now - (max(0.0, wall - parse_rfc3339(known)) if known else 0.0)
-        self._state: kpa.State | None = None
+        self._law = law_of(self.settings)
 
     def adapt(self, scaler: PodAutoscaler, config: AutoscalerConfig, now: float) -> None:
         """Its object, or the cluster's configuration, has changed."""
-        self.settings = self._settings(scaler, config)
+        before, self.settings = self.settings, self._settings(scaler, config)
+        if before.autoscaler_class != self.settings.autoscaler_class:
+            self._law = law_of(self.settings)
         self.reachable = scaler.spec.reachability != UNREACHABLE
         self.demand.adapt(self.settings, now)
         self.dirty = True
 
-    def tick(self, ready: int, cold_start_s: float, now: float, wall: float) -> None:
+    def tick(self, pods: Pods, now: float, wall: float) -> None:
         """Decide once."""
-        spec = kpa.spec_of(self.settings, reachable=self.reachable, cold_start_s=cold_start_s)
-        if self._state is None:
-            self._state = kpa.first_state(spec, ready, now)
-        stable, panic = self.demand.averages(now) or (None, None)
-        seen = kpa.Observed(stable, panic, ready)
-        decision = kpa.decide(spec, self._state, seen, now)
-        if decision.valid:
-            if decision.desired != self.desired:
-                self._keep(spec, seen, decision, now, wall)
-                self.desired, self.dirty = decision.desired, True
-            if (decision.excess_burst_capacity < 0) != (self.excess < 0):
-                self.dirty = True
-            self.excess = decision.excess_burst_capacity
-        self._state = decision.state
+        verdict = self._law.tick(self.settings, self.reachable, self.demand, pods, now)
+        if not verdict.valid:
+            return
+        if verdict.desired != self.desired:
+            self._keep(verdict, wall)
+            self.desired, self.dirty = verdict.desired, True
+        if (verdict.excess < 0) != (self.excess < 0):
+            self.dirty = True
+        self.excess = verdict.excess
 
-    def share_grows(self, ready: int, now: float) -> None:
-        """More of the traffic comes from now on, and the windows do not know it yet: as after a restart, no pod is given up."""
-        if self._state is not None and ready > 1:
-            spec = kpa.spec_of(self.settings, reachable=self.reachable)
-            fresh = kpa.first_state(spec, max(ready, self._state.max_panic_pods), now)
-            self._state = replace(fresh, delayed=self._state.delayed)
+    def share(self, share: float, ready: int, now: float) -> None:
+        """Its part of the service's traffic now, from 0 to 1."""
+        if share > self._share:
+            self._law.share_grows(self.settings, ready, now)
+        self._share = share
 
     def apply(self, replicas: int, now: float) -> Applied:
         """What the present decision means for a workload of so many `replicas`."""
@@ -99,18 +93,15 @@ class Revision:
         self.initialized = self.initialized or ready >= least
         return after
 
-    def _keep(
-        self, spec: kpa.Spec, seen: kpa.Observed, decision: kpa.Decision, now: float, wall: float
-    ) -> None:
-        given: dict[str, Any] = {"spec": spec, "state": self._state, "seen": seen, "now": now}
+    def _keep(self, verdict: Verdict, wall: float) -> None:
         record = RecordedDecision(
             at=rfc3339(wall),
             law=self.settings.autoscaler_class,
-            desired=decision.desired,
+            desired=verdict.desired,
             before=max(self.desired, 0),
-            reasons=decision.reasons,
-            runner_up=decision.runner_up,
-            input=msgspec.to_builtins(given),
+            reasons=verdict.reasons,
+            runner_up=verdict.runner_up,
+            input=msgspec.json.decode(msgspec.json.encode(verdict.input)),
         )
         self.decisions = (*self.decisions, record)[-KEPT_DECISIONS:]
 
