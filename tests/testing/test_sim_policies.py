@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 from simulated import requests, world
 
 from penstock.kit.errors import InvalidInput
+from penstock.kit.windows import LinearWindow
+from penstock.resources.autoscaler_config import DEFAULTS
+from penstock.resources.autoscaler_settings import settings_of
 from penstock.testing.sim.engine import Request
-from penstock.testing.sim.policy import Setup, policy_names, policy_of
+from penstock.testing.sim.policies.kpa import Averages
+from penstock.testing.sim.policy import Observation, Second, Setup, policy_names, policy_of
 from penstock.testing.sim.recorder import ANSWERED, Recorder
 from penstock.testing.sim.world import World
 
@@ -37,6 +41,7 @@ def test_laws_are_found_by_the_names_of_their_files() -> None:
         ("hpa:target=many", "target: found 'many'"),
         ("fixed", "expected a number of replicas, as in fixed:4"),
         ("fixed:0", "found '0'"),
+        ("kpa:window=3s", "expected 6s <= 3s <= 1h"),
         ("kpa:metric=kv-cache-use", "do not report kv-cache-use"),
     ],
 )
@@ -123,3 +128,35 @@ def test_whatever_comes_is_answered_and_bounds_are_kept(load: list[tuple[float, 
     )
     assert seen.outcomes == {ANSWERED: len(played)}
     assert all(event.after <= 4 for event in seen.scale_events)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.sampled_from([0.0, 0.0, 1.0, 2.5])), min_size=1, max_size=40)
+)
+def test_averages_are_those_of_windows_that_are_told_every_second(steps: list[tuple[int, float]]) -> None:
+    told = settings_of({}, 0, DEFAULTS)
+    averages, stable, panic = (
+        Averages(told),
+        LinearWindow(told.stable_window_s),
+        LinearWindow(told.panic_window_s),
+    )
+    at = 1_700_000_000
+    stable.record(at, 1.0)
+    panic.record(at, 1.0)
+    averages.record(seen_at(at, 1.0), "concurrency")
+    for gap_s, value in steps:
+        for silent in range(at + 1, at + gap_s):
+            stable.record(silent, 0.0)
+            panic.record(silent, 0.0)
+        at += gap_s
+        stable.record(at, value)
+        panic.record(at, value)
+        averages.record(seen_at(at, value), "concurrency")
+        assert averages.stable.average(at) == stable.average(at)
+        assert averages.panic.average(at) == panic.average(at)
+
+
+def seen_at(at: int, in_flight: float) -> Observation:
+    second = Second(at, in_flight, 0, 0, 0.0, 0.0, 0, 0)
+    return Observation(now=at, seconds=(second,), replicas=1, ready=1, starting=0, draining=0, in_flight=0, waiting=0, streams=(), finished=(), cold_starts_s=())  # fmt: skip

@@ -1,6 +1,6 @@
 """The class `forecast.penstock.dev`: demand is forecast over a cold start, and covered at the promised time to a first token.
 
-Options: `objective`, `quantile`, `min`, `max`; the rest comes from the promise. It sees what the gateway reports on the platform.
+Options: `objective`, `min`, `max`; the rest comes from the promise. It sees what the gateway reports on the platform.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from penstock.testing.sim.policy import (
     number,
 )
 
-OPTIONS = ("objective", "quantile", "min", "max")
+OPTIONS = ("objective", "min", "max")
 
 
 class Forecasting:
@@ -73,7 +73,6 @@ def build(setup: Setup, options: Mapping[str, str]) -> Policy:
         Spec(
             ttft_s=setup.slo_ttft_s,
             objective=number("forecast", options, "objective", Spec().objective),
-            quantile=number("forecast", options, "quantile", Spec().quantile),
             target=setup.target or Spec().target,
             min_replicas=int(number("forecast", options, "min", setup.min_replicas)),
             max_replicas=int(number("forecast", options, "max", setup.max_replicas)),

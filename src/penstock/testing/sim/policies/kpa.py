@@ -12,7 +12,7 @@ from math import ceil, floor
 
 from penstock.decide import kpa
 from penstock.decide.autoscaler_status import Activity, activity, threshold
-from penstock.decide.scale_to_zero import UNKNOWN, Active, Applied, Seen, apply_scale, mode_of
+from penstock.decide.scale_to_zero import UNKNOWN, Active, Applied, Seen, apply_scale
 from penstock.kit.errors import InvalidInput
 from penstock.kit.windows import ExponentialWindow, LinearWindow
 from penstock.resources.autoscaler_config import DEFAULTS
@@ -26,47 +26,48 @@ from penstock.resources.autoscaler_settings import (
     AutoscalerSettings,
     settings_of,
 )
+from penstock.resources.validate_autoscaling import scaling_problems
 from penstock.testing.sim.policy import Observation, Policy, Second, Setup, Wish, check_options
 
+POKE = 1.0
 KEYS = (*sorted(set(ALIASES.values())), "metric", "profile", "target", "window")
 
 STATUS: Mapping[Activity, Active] = {"active": "True", "activating": "Unknown", "inactive": "False"}
 
 
 class Averages:
-    """The stable and the panic window, fed as the gateway and the pods feed them."""
+    """The stable and the panic window, fed with what the gateway reports each second, while nothing is asked for too."""
 
     def __init__(self, settings: AutoscalerSettings) -> None:
         kind = ExponentialWindow if settings.algorithm == EXPONENTIAL else LinearWindow
         self.stable, self.panic = kind(settings.stable_window_s), kind(settings.panic_window_s)
-        self._kept_s = ceil(settings.stable_window_s)
+        self._longest_s, self._shortest_s = ceil(settings.stable_window_s), ceil(settings.panic_window_s)
         self._last: int | None = None
         self._told_early: int | None = None
-        self._measured = False
 
     def record(self, seen: Observation, metric: str) -> None:
-        """Without a ready pod, seconds without demand are not measured by anybody. Ready pods did report while the law slept."""
+        """A poke counts one request at once, and not again in its second's report."""
         for second in seen.seconds:
-            self._fill(second.at)
-            value = _value(second, metric)
+            value = _value(second, metric, seen.ready)
             if second.at == self._told_early:
-                value = max(0.0, value - 1.0)
-            if value > 0.0 or seen.ready:
+                value = max(0.0, value - POKE)
+            if value:
                 self._add(second.at, value)
-            self._last = second.at
-        if seen.poked and metric == "concurrency":
+        if seen.seconds and self._last != seen.seconds[-1].at:
+            self._add(seen.seconds[-1].at, 0.0)
+        if seen.poked:
             self._told_early = floor(seen.now) + 1
-            self._add(floor(seen.now), 1.0)
-        self._measured = seen.ready > 0
-
-    def _fill(self, at: int) -> None:
-        if self._measured and self._last is not None:
-            for slept in range(max(self._last + 1, at - self._kept_s), at):
-                self._add(slept, 0.0)
+            self._add(floor(seen.now), POKE)
 
     def _add(self, at: int, value: float) -> None:
+        """Windows take seconds between two values for zeros, unless there are more than they hold: those are told, as the gateway does."""
+        if self._last is not None and at - self._last >= self._shortest_s:
+            for silent in range(max(self._last + 1, at - self._longest_s), at):
+                self.stable.record(silent, 0.0)
+                self.panic.record(silent, 0.0)
         self.stable.record(at, value)
         self.panic.record(at, value)
+        self._last = at
 
 
 class Kpa:
@@ -78,9 +79,8 @@ class Kpa:
         self._averages = Averages(settings)
         self._spec = kpa.spec_of(settings)
         self._state = kpa.first_state(self._spec, setup.initial, setup.start_s)
-        self._desired, self._excess = UNKNOWN, kpa.first_excess(self._spec)
+        self._desired = UNKNOWN
         self._active: tuple[Activity, float] = "activating", setup.start_s
-        self._proxied_since: float | None = None
         self._initialized = False
 
     def decide(self, seen: Observation) -> Wish:
@@ -89,27 +89,29 @@ class Kpa:
         self._averages.record(seen, settings.metric)
         if settings.starts_aware and seen.cold_starts_s:
             self._spec = replace(self._spec, cold_start_s=seen.expected_start_s)
-        decision = kpa.decide(self._spec, self._state, self._observed(seen), now)
+        observed = self._observed(seen)
+        decision = kpa.decide(self._spec, self._state, observed, now)
         self._state = decision.state
         if decision.valid:
-            self._desired, self._excess = decision.desired, decision.excess_burst_capacity
+            self._desired = decision.desired
         active, since = self._active
-        proxied_s = None if self._proxied_since is None else now - self._proxied_since
+        age_s = now - since
         applied = apply_scale(
             settings,
             self._desired,
             Seen(
                 active=STATUS[active],
-                age_s=now - since,
+                age_s=age_s,
                 initialized=self._initialized,
                 replicas=seen.replicas,
-                proxied_s=proxied_s,
+                proxied_s=age_s if active == "inactive" else None,
             ),
         )
         self._turn(applied, seen)
         desired = seen.replicas if applied.replicas is None else applied.replicas
         reasons = (*decision.reasons, applied.reason) if applied.reason else decision.reasons
-        settled = self._is_settled(applied, seen, desired)
+        silent = not (observed.stable or observed.panic or seen.in_flight)
+        settled = silent and self._is_settled(applied, seen.replicas, desired)
         return Wish(desired, reasons, decision.runner_up, settled)
 
     def _observed(self, seen: Observation) -> kpa.Observed:
@@ -119,33 +121,27 @@ class Kpa:
         return kpa.Observed(averages.stable.average(seen.now), averages.panic.average(seen.now), seen.ready)
 
     def _turn(self, applied: Applied, seen: Observation) -> None:
-        """The condition Active, and the mode."""
+        """The condition Active."""
         least = threshold(self._settings, initialized=self._initialized)
         self._initialized = self._initialized or seen.ready >= least
         before, since = self._active
         becomes, _ = activity(applied.wanted, seen.ready, least, before)
         self._active = becomes, since if becomes == before else seen.now
-        mode = mode_of(applied.wanted, self._excess, inactive=becomes == "inactive")
-        if mode == "Serve":
-            self._proxied_since = None
-        elif self._proxied_since is None:
-            self._proxied_since = seen.now
 
-    def _is_settled(self, applied: Applied, seen: Observation, desired: int) -> bool:
-        averages, now = self._averages, seen.now
-        silent = averages.stable.average(now) == 0.0 and averages.panic.average(now) == 0.0
+    def _is_settled(self, applied: Applied, replicas: int, desired: int) -> bool:
+        """Without demand nothing will change: no panic, no delay, no part of the way to zero is under way."""
         wishes = [wish for _, wish in self._state.delayed or ()]
         calm = self._state.panic_since is None and (not wishes or max(wishes) == wishes[-1])
-        steady = max(applied.wanted, 0) == desired == seen.replicas and applied.again_s is None
-        return silent and calm and steady and not seen.in_flight
+        return calm and applied.again_s is None and max(applied.wanted, 0) == desired == replicas
 
 
-def _value(second: Second, metric: str) -> float:
+def _value(second: Second, metric: str, ready: int) -> float:
+    """A wait is the same for all replicas, so it counts for each of them: the target is per replica."""
     if metric == "concurrency":
         return second.in_flight
     if metric == "rps":
         return float(second.requests)
-    return second.tokens_in_flight if metric == "in-flight-tokens" else second.queue_wait_s
+    return second.tokens_in_flight if metric == "in-flight-tokens" else second.queue_wait_s * max(1, ready)
 
 
 def build(setup: Setup, options: Mapping[str, str]) -> Policy:
@@ -157,6 +153,9 @@ def build(setup: Setup, options: Mapping[str, str]) -> Policy:
         given |= {"target": str(setup.target), "target-utilization-percentage": "100"}
     annotations = {_annotation(key, value): value for key, value in (given | dict(options)).items()}
     config = replace(DEFAULTS, allow_zero_initial_scale=True)
+    problems = scaling_problems(annotations, config)
+    if problems:
+        raise InvalidInput(f"--policy kpa: {'; '.join(problems)}")
     settings = settings_of(annotations, setup.container_concurrency, config)
     if settings.metric == "kv-cache-use":
         raise InvalidInput("--policy kpa: metric: simulated engines do not report kv-cache-use")
