@@ -9,7 +9,8 @@ from worlds import NOW, offers, runtime, service, stored
 
 from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
 from penstock.decide.rollout import Rollout
-from penstock.resources.meta import OwnerReference
+from penstock.resources import rollout as rollouts
+from penstock.resources.meta import ObjectMeta, OwnerReference
 from penstock.resources.serving import ComponentStatus, InferenceService, InferenceServiceStatus
 from penstock.resources.workload import Deployment
 
@@ -77,3 +78,21 @@ def test_a_namesakes_deployment_is_nobodys_to_delete() -> None:
         other, metadata=msgspec.structs.replace(other.metadata, owner_references=(owner,))
     )
     assert set(planned(service(), other)) == {"predictor"}
+
+
+def test_revisions_that_are_compared_do_not_sleep() -> None:
+    wished = service(minReplicas=0, annotations={"penstock.dev/rollout-steps": "10"})
+    made = planned(wished)["predictor"].rollout.create
+    assert made is not None
+    for phase, least in (("Progressing", "1"), ("Promoted", "0")):
+        rollout = rollouts.Rollout(
+            metadata=ObjectMeta(name="iris-predictor"),
+            spec=rollouts.RolloutSpec(service="iris", component="predictor"),
+            status=rollouts.RolloutStatus(phase=phase, stable=made.metadata.name),
+        )
+        known = Surroundings(
+            "127.0.0.1:1", cluster_runtimes=(RUNTIME,), deployments=(made,), rollouts=(rollout,)
+        )
+        [part] = plan_service(wished, known, NOW).components
+        [scaler] = part.autoscalers
+        assert scaler.metadata.annotations["autoscaling.knative.dev/min-scale"] == least

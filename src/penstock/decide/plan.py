@@ -19,7 +19,7 @@ from penstock.decide.canaries import (
 )
 from penstock.decide.handover import Handover, Room, plan_handover
 from penstock.decide.pod_autoscaler import pod_autoscalers, scales_by_requests, scaling_annotations
-from penstock.decide.progression import ROLLED_BACK, rollout_name, shares_of
+from penstock.decide.progression import PROGRESSING, ROLLED_BACK, WAITING, rollout_name, shares_of
 from penstock.decide.rollout import Rollout, is_stopped, plan_removal, plan_rollout
 from penstock.decide.rollout_policy import follows_policy
 from penstock.decide.runtime import Choice, choose_runtime
@@ -116,14 +116,12 @@ def _component(
             _with_handover(_known(service, name, component, known), handover),
         )
         status = with_shares(rollout.status, canaries.shares)
-        autoscalers = pod_autoscalers(service, name, component, revisions)
-        shared = replace(rollout, status=status)
         told = _rollout_status(service, name, known)
-        back = (
-            told.message
-            if told.phase == ROLLED_BACK and told.canary == status.latest_created_revision
-            else ""
-        )
+        compared = (told.stable, told.canary) if told.phase in (WAITING, PROGRESSING) else ()
+        autoscalers = pod_autoscalers(service, name, component, revisions, compared)
+        shared = replace(rollout, status=status)
+        newest = status.latest_created_revision
+        back = told.message if told.phase == ROLLED_BACK and told.canary == newest else ""
         return ComponentPlan(name, workload, shared, own, canaries, autoscalers, handover, back)
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)

@@ -6,7 +6,7 @@ place: only what is part of the pods makes a new revision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from penstock.decide.revision import IDLE_SINCE
 from penstock.decide.workload import component_labels
@@ -31,13 +31,25 @@ def scales_by_requests(service: InferenceService, component: Component) -> bool:
 
 
 def pod_autoscalers(
-    service: InferenceService, name: str, component: Component, deployments: Iterable[Deployment]
+    service: InferenceService,
+    name: str,
+    component: Component,
+    deployments: Iterable[Deployment],
+    awake: Collection[str] = (),
 ) -> tuple[PodAutoscaler, ...]:
-    """One for each revision. One that rests, since it lost its traffic, is not reachable: its size is the rollout's business."""
+    """One for each revision. One that rests, since it lost its traffic, is not reachable: its size is the rollout's business.
+
+    Those in `awake` keep a pod: revisions whose answers are compared, of which a cold start would say nothing.
+    """
     if not scales_by_requests(service, component):
         return ()
     annotations = scaling_annotations(service, component)
-    return tuple(_of(service, name, component, deployment, annotations) for deployment in deployments)
+    least = f"{DOMAIN}min-scale"
+    kept = annotations | {least: "1"} if annotations.get(least) == "0" else annotations
+    return tuple(
+        _of(service, name, component, one, kept if one.metadata.name in awake else annotations)
+        for one in deployments
+    )
 
 
 def _of(
