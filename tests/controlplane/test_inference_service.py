@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
+from service_world import ServiceWorld, iris
 
-from penstock.app.runtimes import ensure_runtimes
-from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
-from penstock.controlplane.autoscaling.applying import Applier
-from penstock.controlplane.autoscaling.loop import Autoscaler
-from penstock.controlplane.controllers.inference_service import InferenceServiceController
-from penstock.controlplane.feed import Feed, RouteController
-from penstock.controlplane.starts import Starts
 from penstock.kit.errors import NotFound
-from penstock.resources.admission import admit
 from penstock.resources.pod import (
     ContainerState,
     ContainerStateTerminated,
@@ -29,82 +22,9 @@ from penstock.resources.pod import (
 from penstock.resources.runtime import ClusterStorageContainer
 from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment
-from penstock.testing.world import World, condition
+from penstock.testing.world import condition
 
 pytestmark = pytest.mark.looptime
-
-
-def services(world: World) -> InferenceServiceController:
-    recorder = world.recorder.named("services")
-    return InferenceServiceController(
-        world.cluster, world.cache, recorder, world.clock, gateway_addr="127.0.0.1:8080"
-    )
-
-
-class ServiceWorld(World):
-    """With the shipped runtimes, and a feed whose table can be looked at."""
-
-    def __init__(self) -> None:
-        def routes(world: World) -> RouteController:
-            self.feed = Feed(world.clock)
-            return RouteController(world.cache, self.feed, world.clock)
-
-        self.asked = 0.0
-        super().__init__(services, routes)
-
-    def beside(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        starts = Starts(self.clock)
-        named = self.recorder.named("autoscaler")
-        applier = Applier(self.cluster, self.cache, named, self.clock, starts)
-        autoscaler = Autoscaler(self.cache, self.feed, applier, starts, self.clock)
-        return {"autoscaler": autoscaler.run, "gateway": self._gateway}
-
-    async def _gateway(self) -> None:
-        """Reports each second what iris' newest revision is asked at once."""
-        while True:
-            await asyncio.sleep(1)
-            newest = max((name for name in await self.sizes()), default="1")
-            revision = RevisionDemand(name=f"iris-predictor-0000{newest}", in_flight=self.asked)
-            demand = ServiceDemand(
-                namespace="default", name="iris", in_flight=self.asked, revisions=(revision,)
-            )
-            services = (demand,) if self.asked else ()
-            self.feed.take(self, DemandReport(gateway="g", at=0.0, window_s=1.0, services=services))
-
-    async def __aenter__(self) -> ServiceWorld:
-        await ensure_runtimes(self.cluster)
-        await super().__aenter__()
-        return self
-
-    async def service(self, name: str = "iris") -> InferenceService:
-        return await self.cluster.get(InferenceService, name, "default")
-
-    async def change(self, **predictor: Any) -> None:
-        patch = {"spec": {"predictor": predictor}}
-        await self.cluster.patch(InferenceService, "iris", "default", patch)
-
-    async def sizes(self) -> dict[str, int]:
-        """The replicas that each revision shall have, by its number."""
-        found = (await self.cluster.list(Deployment, "default")).items
-        return {d.metadata.name[-1]: d.spec.replicas for d in found}
-
-    def shares(self) -> dict[str, tuple[int, int]]:
-        """Percent and number of endpoints of each revision, by its number."""
-        [route] = self.feed.table.services
-        return {r.name[-1]: (r.weight_percent, len(r.endpoints)) for r in route.revisions}
-
-
-def iris(**predictor: Any) -> InferenceService:
-    model = {"modelFormat": {"name": "huggingface"}, "storageUri": "file:///models/iris"}
-    document = {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": "iris", "namespace": "default"},
-        "spec": {"predictor": {"model": model, **predictor}},
-    }
-    made = admit(document).object
-    assert isinstance(made, InferenceService)
-    return made
 
 
 async def test_a_service_becomes_ready_with_address_runtime_and_model_status() -> None:

@@ -104,6 +104,7 @@ class Demand:
         if owed and window_s >= WHOLE_S:
             area, _ = max(0.0, area - owed), self._debts.pop(gateway)
         self._record(area, now)
+        self.quiet(gateway)
         for endpoint in seen.endpoints:
             load = self.loads.setdefault(endpoint.name, Load())
             load.streams[gateway] = endpoint.streams

@@ -36,6 +36,8 @@ from penstock.resources.serving import InferenceService
 
 ROUND_S = 1.0
 """How often it is looked for revisions whose tick is due; ticks themselves are 2 s apart by default."""
+STALE_S = 3.0
+"""A gateway reports each second; after so long without one it is taken for gone."""
 SLICE = 256
 """Ticks between two moments for others."""
 AT_ONCE = 16
@@ -52,7 +54,6 @@ class Autoscaler:
     ) -> None:
         """Subscribes; nothing is decided before `run`."""
         self._cache: Cache = cache
-        self._feed = feed
         self._applier = applier
         self._starts = starts
         self._clock = clock
@@ -60,7 +61,7 @@ class Autoscaler:
         self._config = DEFAULTS
         self._revisions: dict[Key, Revision] = {}
         self._of_service: dict[Key, dict[str, Revision]] = {}
-        self._gateways: set[str] = set()
+        self._heard_at: dict[str, float] = {}
         self._asked = asyncio.Event()
         self._kinds = (PodAutoscaler, Pod, ConfigMap, InferenceService)
         cache.watch(PodAutoscaler, self._scaler_changed)
@@ -86,6 +87,7 @@ class Autoscaler:
     def report(self, report: DemandReport) -> None:
         """From a gateway, each second or at once."""
         now = self._clock.monotonic()
+        self._heard_at[report.gateway] = now
         named = {Key(demand.namespace, demand.name): demand for demand in report.services}
         for service, demand in named.items():
             revisions = self._of_service.get(service)
@@ -122,20 +124,20 @@ class Autoscaler:
 
     async def _round(self, now: float) -> None:
         """Tick what is due, then apply what has changed."""
-        self._forget_gateways()
-        alive = bool(self._gateways)
-        due = [revision for revision in self._revisions.values() if revision.next_tick <= now]
+        self._forget_gateways(now)
+        due = [
+            revision for revision in self._revisions.values() if self._heard_at and revision.next_tick <= now
+        ]
         for number, revision in enumerate(due):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            await self._tick(revision, alive, now)
+            await self._tick(revision, now)
         dirty = [revision for revision in self._revisions.values() if revision.dirty]
         for start in range(0, len(dirty), AT_ONCE):
             await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
 
-    async def _tick(self, revision: Revision, alive: bool, now: float) -> None:
-        if alive:
-            revision.demand.silence(now)
+    async def _tick(self, revision: Revision, now: float) -> None:
+        revision.demand.silence(max(self._heard_at.values()))
         if revision.settings.metric == "kv-cache-use":
             uses = await self._metrics.read(filter(_is_ready, self._pods(revision)))
             revision.demand.fill(100 * sum(uses.values()), now)
@@ -173,12 +175,12 @@ class Autoscaler:
         known = self._starts.of(revision.key)
         return Pods(ready, len(active) - ready, known.expected_s if known else 0.0)
 
-    def _forget_gateways(self) -> None:
-        there = {report.gateway for report in self._feed.latest_demand()}
-        for gateway in self._gateways - there:
+    def _forget_gateways(self, now: float) -> None:
+        """Those that are silent: nothing is known of what they have under way, and silence of all of them is no lack of demand."""
+        for gateway in [name for name, heard_at in self._heard_at.items() if now - heard_at > STALE_S]:
+            del self._heard_at[gateway]
             for revision in self._revisions.values():
                 revision.demand.gone(gateway)
-        self._gateways = there
 
     def _scaler_changed(self, before: Resource | None, after: Resource | None) -> None:
         if not isinstance(after, PodAutoscaler):
