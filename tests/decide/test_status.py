@@ -437,3 +437,15 @@ def test_while_the_newest_revision_cannot_serve_it_is_said_why_and_who_keeps_the
     [latest] = [c for c in status.conditions if c.type == "LatestDeploymentReady"]
     assert (latest.status, latest.reason) == ("False" if reason else "Unknown", reason)
     assert latest.message == f"{words}; iris-predictor-00001 keeps the traffic"
+
+
+def test_a_revision_with_a_tag_has_an_address_of_its_own() -> None:
+    old, new = (
+        TrafficTarget(revision_name="r1", percent=90, tag="prev"),
+        TrafficTarget(revision_name="r2", percent=10),
+    )
+    seen = Observed("predictor", ComponentStatus(traffic=(new, old)), (), ())
+    for known, name in ((service(), "prev-iris"), (service(transformer=OWN_CODE), "prev-iris-predictor")):
+        others = () if name == "prev-iris" else (part("transformer", "True"),)
+        traffic = status_of(seen, *others, known=known).components["predictor"].traffic
+        assert [t.url for t in traffic] == [None, f"{URL.rpartition('/')[0]}/{name}"]

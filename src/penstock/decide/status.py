@@ -91,7 +91,7 @@ def service_status(
         *(() if stopped else (_latest_condition(present),)),
     ]
     components: dict[str, ComponentStatus] = {
-        component.name: msgspec.structs.replace(component.rollout, url=url if component in present else None)
+        component.name: _with_urls(service, component, url if component in present else None)
         for component in observed
     }
     predictor = next(component for component in present if component.name == "predictor")
@@ -109,6 +109,21 @@ def service_status(
         cluster_serving_runtime_name=cluster_runtime_name,
         canary_statuses=canaries,
     )
+
+
+def _with_urls(service: InferenceService, component: Observed, url: str | None) -> ComponentStatus:
+    """Where the component answers, and each revision with a tag by itself: `TAG-NAME` in place of the service's name (Knative)."""
+    rollout = component.rollout
+    if url is None:
+        return msgspec.structs.replace(rollout, url=None)
+    root, _, name = url.rpartition("/")
+    behind = component.name == "predictor" and service.spec.transformer is not None
+    own = f"{name}-predictor" if behind else name
+    traffic = tuple(
+        msgspec.structs.replace(target, url=f"{root}/{target.tag}-{own}") if target.tag else target
+        for target in rollout.traffic
+    )
+    return msgspec.structs.replace(rollout, url=url, traffic=traffic)
 
 
 def _canary_condition(canaries: tuple[CanaryStatus, ...]) -> tuple[Condition, ...]:

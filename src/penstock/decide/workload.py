@@ -50,6 +50,7 @@ _UNCOPIED = (
     "serving.kserve.io/stop",
     "serving.knative.dev/rollout-duration",
     "kubernetes.io/change-cause",
+    "penstock.dev/split-by",
     LOCAL_COMMAND,
     INSTALL_HINT,
 )
