@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -32,13 +32,13 @@ class PrometheusTrigger:
         self.metric = "prometheus"
         self.target = opening.number("threshold")
         self._opening = opening
-        self._url = _url(opening.need("serverAddress"))
+        self._url, self._auth = _url(opening.need("serverAddress"))
         self._params = {**_pairs("queryParameters", opening.get("queryParameters"))}
         self._params["query"] = opening.need("query")
         if namespace := opening.get("namespace"):
             self._params["namespace"] = namespace
         self._headers = {**_pairs("customHeaders", opening.get("customHeaders"))}
-        self._auth = _authenticated(opening, self._headers)
+        self._auth = _authenticated(opening, self._headers) or self._auth
         self._timeout_s = opening.number("timeout") / 1000 or opening.timeout_s
         verify = tls_context(opening.secrets.get("ca", ""), verify=not opening.flag("unsafeSsl"))
         self._client = httpx.AsyncClient(verify=verify, timeout=self._timeout_s)
@@ -89,7 +89,8 @@ def _value(document: Any, *, empty_is_zero: bool) -> float:
     raise Unavailable("the query gives nothing, and ignoreNullValues is false")
 
 
-def _url(address: str) -> str:
+def _url(address: str) -> tuple[str, tuple[str, str] | None]:
+    """Where queries go, and the user and password that the address held: in it they would be logged."""
     try:
         parts = urlsplit(address)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -97,7 +98,9 @@ def _url(address: str) -> str:
         valid = False
     if not valid:
         raise InvalidInput("prometheus: serverAddress is no address, expected http[s]://HOST[:PORT][/PATH]")
-    return f"{address.rstrip('/')}/api/v1/query"
+    url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/api/v1/query"
+    user = unquote(parts.username or "")
+    return url, (user, unquote(parts.password or "")) if user else None
 
 
 def _pairs(name: str, text: str) -> dict[str, str]:
