@@ -75,7 +75,7 @@ class RolloutWorld(World):
     def _revision(self, name: str, percent: int) -> RevisionDemand:
         asked = sum(self.rng.random() < percent / 100 for _ in range(30))
         failed = sum(self.rng.random() < self.bad for _ in range(asked)) if name.endswith("2") else 0
-        return RevisionDemand(name=name, requests=asked, failures=failed)
+        return RevisionDemand(name=name, requests=asked, ended=asked, failures=failed)
 
     async def start(self, **annotations: str) -> None:
         await self.cluster.create(iris(STEPS | annotations))

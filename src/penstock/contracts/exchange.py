@@ -150,10 +150,10 @@ class SignalDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Demand on one revision since the last report: averages over `DemandReport.window_s`, counts within it.
 
-    A request that was tried again is one, and a failure, of each revision that it was sent to. `tokens_in_flight` are those of prompts
-    under way, estimated, and what has been generated for them so far; `prompt_tokens` those of all prompts that came. `ttft` counts times from a request to the first byte of its
-    answer, `itl` the mean time between the tokens of each stream that ended, both by LATENCY_BOUNDS_S; () where there were none.
-    `wanted`: there are requests for it, or for which it would get a share, and it has no endpoint.
+    `requests` came; of those that `ended`, `failures` failed. A request that was tried again is one, and a failure, of each revision that
+    it was sent to. `tokens_in_flight` are those of prompts under way, estimated, and what has been generated for them so far;
+    `prompt_tokens` those of all prompts that came. `ttft` counts times from a request to the first byte of its answer, `itl` the mean time
+    between the tokens of each stream that ended, both by LATENCY_BOUNDS_S; () where there were none. `wanted`: there are requests for it, or for which it would get a share, and it has no endpoint.
     """
 
     name: str
@@ -161,6 +161,7 @@ class RevisionDemand(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens_in_flight: float = 0.0
     prompt_tokens: float = 0.0
     requests: int = 0
+    ended: int = 0
     failures: int = 0
     ttft: tuple[int, ...] = ()
     itl: tuple[int, ...] = ()

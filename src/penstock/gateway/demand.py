@@ -49,10 +49,10 @@ class RevisionLoad:
     """
 
     __slots__ = ("_area_s", "_asked", "_at", "_itl", "_learned_bytes", "_learned_tokens", "_mark", "_token_area_s", "_tokens_per_byte",
-                 "_ttft", "cached", "failures", "in_flight", "requests", "tokens")  # fmt: skip
+                 "_ttft", "cached", "ended", "failures", "in_flight", "requests", "tokens")  # fmt: skip
 
     def __init__(self, now: float) -> None:
-        self.in_flight = self.requests = self.failures = 0
+        self.in_flight = self.requests = self.ended = self.failures = 0
         self.tokens = self._mark = self._area_s = self._token_area_s = self._asked = 0.0
         self._at = now
         self._tokens_per_byte = 1.0 / BYTES_PER_TOKEN
@@ -84,6 +84,7 @@ class RevisionLoad:
     def end(self, call: Call, now: float, tokens: float, prompt_bytes: int, *, failed: bool) -> None:
         """It is over, and so are its `tokens`: those that its prompt was taken for, and those generated. `call` has what the engine told."""
         self.in_flight -= 1
+        self.ended += 1
         self._area_s += now
         if failed:
             self.failures += 1
@@ -119,6 +120,7 @@ class RevisionLoad:
             tokens_in_flight=_average(self._token_area_s, window_s),
             prompt_tokens=self._asked,
             requests=self.requests,
+            ended=self.ended,
             failures=self.failures,
             ttft=tuple(self._ttft or ()),
             itl=tuple(self._itl or ()),
@@ -129,7 +131,7 @@ class RevisionLoad:
             wanted=wanted,
         )
         self._area_s, self._token_area_s = -self.in_flight * now, 0.0
-        self.requests = self.failures = 0
+        self.requests = self.ended = self.failures = 0
         self._asked = 0.0
         self._ttft = self._itl = None
         self.cached = {}

@@ -218,7 +218,7 @@ def _rollout(service: InferenceService, name: ComponentName) -> Rollout:
 def _counts(seen: RevisionDemand) -> RevisionCounts:
     """As a gateway told them; what cannot be is taken for nothing."""
     return RevisionCounts(
-        requests=max(0, seen.requests),
+        requests=max(0, seen.ended),
         failures=max(0, seen.failures),
         ttft=_plausible(seen.ttft),
         inter_token=_plausible(seen.itl),
