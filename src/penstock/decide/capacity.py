@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from math import ceil, exp, sqrt
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.contracts.exchange import LATENCY_BOUNDS_S
 
@@ -49,11 +50,21 @@ def first_tokens(counts: Sequence[int], slo_s: float) -> tuple[int, float, float
 
 
 def learn(
-    known: Capacity, *, answers: int, ttft_s: float, throughput: float, work: float, ready: int
+    known: Capacity,
+    *,
+    answers: int,
+    ttft_s: float,
+    throughput: float,
+    work: float,
+    ready: int,
+    slo_s: float,
 ) -> Capacity:
     """After `answers` first tokens took `ttft_s` on average, while each of `ready` replicas did `throughput` work a second."""
     if answers <= 0 or ready <= 0 or ttft_s <= 0.0 or work <= 0.0:
         return known
+    if ttft_s > slo_s and known.per_replica:
+        # A backlog tells of demand in the past; what is done meanwhile can be done.
+        return replace(known, per_replica=max(known.per_replica, throughput))
     share = min(1.0, answers / REQUESTS_KEPT) if known.per_replica else 1.0
     mean_ttft_s = known.ttft_s + (ttft_s - known.ttft_s) * share
     mean_throughput = known.throughput + (throughput - known.throughput) * share

@@ -4,19 +4,20 @@ The only promise that a user makes known is the objective: this share of first t
 asked for now is ready after a cold start, so the demand that counts is the peak until then (`demand_forecast.py`); what a replica bears
 within the promise is measured (`capacity.py`); and the share of misses that the objective allows is spent on purpose: as long as fewer
 requests miss it, replicas are loaded more, else less. A replica that would be asked for again within a cold start is kept, as it costs
-the same to start it. Demand is counted in tokens where they are known: requests times the tokens of those in flight.
+the same to start it. Demand is counted in tokens of prompts where they are known, else in requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, exp, isfinite
+from math import ceil, isfinite
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.decide.capacity import Capacity, first_tokens, learn, replicas_for
 from penstock.decide.demand_forecast import Forecast, History, forecast, observe
+from penstock.decide.error_budget import AIMED, USUAL_LOAD, Budget, after, covered, load
 
 STEP_S = 5.0
 """Demand is remembered in steps of this length; between them the last answer holds."""
@@ -26,13 +27,12 @@ GAP_S = 60.0
 """After longer than this without a tick (a restart, a clock that was set) the step is left out."""
 BURST_STEPS = 12
 """Bursts of up to so many steps are told from the average."""
-WORK_AVERAGE_S = 60.0
-SPENDING = 10.0
-"""How much the load of a replica answers to the budget: e-fold for a tenth of BUDGET_REQUESTS missed too many or too few."""
-BUDGET_REQUESTS = 20_000.0
-AIMED_MISSES = 0.5
-"""Share of the allowed misses that is aimed at; the rest is for what no forecast knows."""
-LEAST_LOAD, MOST_LOAD = 0.5, 1.2
+LEAST_STEPS = 3
+"""Shorter bursts are chance, which `capacity.py` reckons with."""
+SERVED_STEPS = 6
+"""Throughput is that of the last steps in which there was any."""
+WORK_AVERAGED = 300.0
+"""Requests over which the work of one is averaged."""
 FIRST_GUESS = 1.2
 """Times the last peak is covered while too little was seen for a forecast."""
 START_S = 60.0
@@ -40,7 +40,7 @@ START_S = 60.0
 
 
 class Spec(Struct, frozen=True, kw_only=True):
-    """`objective` is the share of first tokens that come within `ttft_s`; `quantile` that of peaks which are covered.
+    """`objective` is the share of first tokens that come within `ttft_s`.
 
     `target` is the requests in flight per replica until its capacity is measured. `max_replicas` 0 is no limit. Scaling to zero needs
     `min_replicas` 0; then a service sleeps once it was idle for `idle_starts` cold starts, but no less than `retention_s`.
@@ -48,7 +48,6 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     ttft_s: float = 2.0
     objective: float = 0.99
-    quantile: float = 0.95
     target: float = 70.0
     min_replicas: int = 0
     max_replicas: int = 0
@@ -59,8 +58,8 @@ class Spec(Struct, frozen=True, kw_only=True):
 class Seen(Struct, frozen=True, kw_only=True):
     """What happened since the last tick, `window_s` long: averages over it, counts in it; `ttft` counts by LATENCY_BOUNDS_S.
 
-    `in_flight` holds what waits too. `tokens_in_flight` is 0 where nobody counts them. `cold_start_s` is the measured expectation of a
-    start, 0 unknown.
+    `in_flight` holds what waits too. `prompt_tokens` are those of the `requests`, 0 where nobody counts them. `cold_start_s` is the
+    measured expectation of a start, 0 unknown.
     """
 
     window_s: float
@@ -68,7 +67,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     in_flight: float
     ready: int
     starting: int
-    tokens_in_flight: float = 0.0
+    prompt_tokens: float = 0.0
     ttft: Sequence[int] = ()
     cold_start_s: float = 0.0
 
@@ -77,23 +76,25 @@ class State(Struct, frozen=True, kw_only=True):
     """What a decision leaves behind: plain values, bounded in size, so that it may be kept and a decision run again.
 
     `work` is that of one request, `load` how much of the measured capacity is used on purpose. `step_*` add up the step under way,
-    `recent` is the work of the last steps, `wanted` what was wanted in the last ones.
+    `recent` is the work that came in the last steps, `served` what was answered, `wanted` what was wanted in the last ones.
     """
 
     capacity: Capacity = Capacity()
     history: History = History()
     work: float = 0.0
-    load: float = 1.0
+    load: float = USUAL_LOAD
     step_began: float = -1.0
-    step_requests: int = 0
+    step_work: float = 0.0
     step_answers: int = 0
     step_time_s: float = 0.0
     recent: tuple[float, ...] = ()
+    served: tuple[float, ...] = ()
     wanted: tuple[int, ...] = ()
     desired: int = -1
     busy_at: float = -1.0
-    answered: float = 0.0
-    missed: float = 0.0
+    budget: Budget = Budget()
+    planned: Budget = Budget()
+    within_plan: bool = True
 
 
 class Decision(Struct, frozen=True, kw_only=True):
@@ -126,7 +127,7 @@ def decide(spec: Spec, state: State, seen: Seen, now: float) -> Decision:
 
 def _refusal(seen: Seen, now: float) -> str:
     figures = {"now": now, "window_s": seen.window_s, "requests": seen.requests, "in_flight": seen.in_flight}
-    figures |= {"tokens_in_flight": seen.tokens_in_flight, "cold_start_s": seen.cold_start_s}
+    figures |= {"prompt_tokens": seen.prompt_tokens, "cold_start_s": seen.cold_start_s}
     figures |= {"ready": seen.ready, "starting": seen.starting, "ttft": min(seen.ttft, default=0)}
     for name, value in figures.items():
         if not isfinite(value) or value < 0:
@@ -137,31 +138,29 @@ def _refusal(seen: Seen, now: float) -> str:
 def _counted(spec: Spec, state: State, seen: Seen, now: float) -> State:
     """Adds this tick to the step under way, and to what is known of work and of the budget."""
     work = state.work
-    if seen.in_flight > 0.0:
-        found = seen.tokens_in_flight / seen.in_flight or 1.0
-        share = min(1.0, seen.window_s / WORK_AVERAGE_S) * min(1.0, max(0.1, seen.in_flight / 10.0))
-        work = found if work <= 0.0 else work + (found - work) * share
+    arrived = seen.prompt_tokens or float(seen.requests)
+    if seen.requests:
+        share = min(1.0, seen.requests / WORK_AVERAGED)
+        work = work + (arrived / seen.requests - work) * share if work else arrived / seen.requests
     answers, time_s, late = first_tokens(seen.ttft, spec.ttft_s)
-    over = (late - (1.0 - spec.objective) * AIMED_MISSES * answers) / BUDGET_REQUESTS
-    load = min(MOST_LOAD, max(LEAST_LOAD, state.load * exp(-SPENDING * over)))
-    fade = exp(-answers / BUDGET_REQUESTS)
+    budget = after(state.budget, answers, late)
+    planned = after(state.planned, answers, late) if state.within_plan else state.planned
     busy = seen.requests > 0 or seen.in_flight > 0.0 or state.busy_at < 0.0
     return replace(
         state,
         work=work,
-        load=load,
+        budget=budget,
+        planned=planned,
         step_began=state.step_began if state.step_began >= 0.0 else now - min(seen.window_s, STEP_S),
-        step_requests=state.step_requests + seen.requests,
+        step_work=state.step_work + arrived,
         step_answers=state.step_answers + answers,
         step_time_s=state.step_time_s + time_s * answers,
         busy_at=now if busy else min(state.busy_at, now),
-        answered=state.answered * fade + answers,
-        missed=state.missed * fade + late,
     )
 
 
 def _new_step(state: State, now: float) -> State:
-    return replace(state, step_began=now, step_requests=0, step_answers=0, step_time_s=0.0)
+    return replace(state, step_began=now, step_work=0.0, step_answers=0, step_time_s=0.0)
 
 
 def _answer(state: State, desired: int, reasons: tuple[str, ...], runner_up: str = "") -> Decision:
@@ -174,8 +173,9 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
     """A step is over: learns from it, and decides anew."""
     cold_s = seen.cold_start_s or START_S
     horizon = max(1, ceil(cold_s / STEP_S) + 2)
+    served = (*state.served, state.step_answers * state.work / step_s)[-SERVED_STEPS:]
     if state.step_answers:
-        throughput = state.step_answers * state.work / step_s / max(1, seen.ready)
+        throughput = sum(served) / sum(rate > 0.0 for rate in served) / max(1, seen.ready)
         ttft_s = state.step_time_s / state.step_answers
         capacity = learn(
             state.capacity,
@@ -184,9 +184,11 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
             throughput=throughput,
             work=state.work,
             ready=seen.ready,
+            slo_s=spec.ttft_s,
         )
         state = replace(state, capacity=capacity)
-    arriving = state.step_requests * state.work / step_s
+    state = replace(state, load=load(state.planned, spec.objective))
+    arriving = state.step_work / step_s
     recent = (*state.recent, arriving)[-BURST_STEPS:]
     used = state.capacity.per_replica * state.load
     peak = _to_bear(recent, max(0.0, spec.ttft_s - 2.0 * state.work / used) if used else 0.0)
@@ -197,10 +199,13 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
         now=now,
         step_s=STEP_S,
         horizon=horizon,
-        quantile=spec.quantile,
+        quantile=covered(state.budget, spec.objective),
     )
     told = forecast(history, now, horizon * STEP_S)
-    state = replace(_new_step(state, now), recent=recent, history=history)
+    within_plan = peak <= seen.ready * used
+    state = replace(
+        _new_step(state, now), recent=recent, served=served, history=history, within_plan=within_plan
+    )
     if not used:
         return _unmeasured(spec, state, seen)
     return _covered(spec, state, seen, now, told, peak, horizon, cold_s)
@@ -211,7 +216,8 @@ def _to_bear(recent: Sequence[float], slack_s: float) -> float:
     work, largest = 0.0, 0.0
     for steps, rate in enumerate(reversed(recent), 1):
         work += rate * STEP_S
-        largest = max(largest, work / (steps * STEP_S + slack_s))
+        if steps >= LEAST_STEPS or steps == len(recent):
+            largest = max(largest, work / (steps * STEP_S + slack_s))
     return largest
 
 
@@ -245,7 +251,7 @@ def _covered(
     used = state.capacity.per_replica * state.load
     last_peak = max(state.history.peaks)
     demand = max(peak, told.demand if told else last_peak * FIRST_GUESS)
-    allowed = (1.0 - spec.objective) * AIMED_MISSES
+    allowed = (1.0 - spec.objective) * AIMED
     needed = replicas_for(demand, used, state.work, spec.ttft_s, allowed)
     if told is None:
         needed = max(needed, seen.ready + seen.starting)
@@ -257,9 +263,11 @@ def _covered(
         f"a replica bears {used:.0f} within {spec.ttft_s:g} s ({state.load:.0%} of the measured {state.capacity.per_replica:.0f}):"
         f" {needed} are needed",
     ]
-    if state.answered:
+    if state.budget.answered:
+        missed = state.budget.missed / state.budget.answered
+        quantile = covered(state.budget, spec.objective)
         reasons.append(
-            f"{state.missed / state.answered:.2%} missed the promise, {1.0 - spec.objective:.2%} may"
+            f"{missed:.2%} missed the promise, {1.0 - spec.objective:.2%} may: {quantile:.1%} of peaks are covered"
         )
     if max(wanted) > needed:
         reasons.append(
@@ -274,7 +282,5 @@ def _runner_up(spec: Spec, state: State, told: Forecast | None) -> str:
     if told is None or not told.second:
         return ""
     used = state.capacity.per_replica * state.load
-    count = replicas_for(
-        told.second_demand, used, state.work, spec.ttft_s, (1.0 - spec.objective) * AIMED_MISSES
-    )
+    count = replicas_for(told.second_demand, used, state.work, spec.ttft_s, (1.0 - spec.objective) * AIMED)
     return f"{told.second}: {told.second_demand:.0f} tokens a second, {count} replicas"
