@@ -108,8 +108,11 @@ def open_reader(path: Path) -> Reader:
     """The format is known by the first line. Raises NotFound and InvalidInput."""
     if not path.is_file():
         raise NotFound(f"trace: found no file {path}")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+    except OSError as error:
+        raise InvalidInput(f"trace: cannot read {path}: {error.strerror}") from None
     for reads, reader in READERS:
         if reads(first):
             return reader(path)
