@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from penstock import __version__
 from penstock.app.home import Home
+from penstock.app.registry import trigger_plugin
 from penstock.app.settings import DeclaredNode, Settings
 from penstock.contracts.controller import Controller
 from penstock.controlplane.autoscaling.applying import Applier
@@ -24,6 +25,7 @@ from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.feed import Feed, RouteController
 from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.manager import Manager
+from penstock.controlplane.service_demand import demand_reader
 from penstock.controlplane.starts import Starts
 from penstock.host.api.app import build_api
 from penstock.host.claims import ClaimController
@@ -31,18 +33,23 @@ from penstock.host.cluster import EmbeddedCluster
 from penstock.host.deployments import DeploymentController
 from penstock.host.garbage import GarbageCollector
 from penstock.host.gpus import discover_gpus
+from penstock.host.hpa import HpaController
 from penstock.host.jobs import JobController
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.host.kubelet.layout import Layout
 from penstock.host.kubelet.logs import PodLogs
 from penstock.host.metrics.gpus import Nvml
+from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetrics
+from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.host.namespaces import NamespaceController
 from penstock.host.nodes import NodeController, NodeTemplate, this_machine
 from penstock.host.objects import ObjectStore
 from penstock.host.placement import PlacementController
 from penstock.host.replicasets import ReplicaSetController
+from penstock.host.scaled_object import ScaledObjectController
 from penstock.host.store import Store
+from penstock.host.vpa import VpaController
 from penstock.kit.clock import Clock
 from penstock.resources.core import Taint
 
@@ -84,6 +91,12 @@ class ControlPlane:
 
     def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
+        demand = demand_reader(self.feed, cache)
+        scaled_objects = ScaledObjectController(
+            cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
+        )
+        objects: dict[str, ObjectMetrics] = {"InferenceService": ServiceMetrics(demand), "Pod": PodMetrics(cache)}
+        metrics = MetricReader(clock, self.usages, scaled_objects, objects)
         rollouts = RolloutController(cluster, cache, named("rollout"), clock)
         self.feed.subscribe(rollouts.hear)
         return [
@@ -93,6 +106,9 @@ class ControlPlane:
             RouteController(cache, self.feed, clock),
             rollouts,
             self.usages,
+            scaled_objects,
+            HpaController(cluster, cache, named("horizontal-pod-autoscaler"), clock, metrics=metrics),
+            VpaController(cluster, cache, named("vertical-pod-autoscaler"), clock, usages=self.usages),
             ApiKeyController(cluster, cache, named("api-keys"), clock),
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
