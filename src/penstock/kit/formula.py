@@ -75,7 +75,7 @@ class Formula:
         """The result, a finite number. Raises InvalidInput if there is none for these values; None is nil."""
         try:
             return _finite(_number(self._node(values)))
-        except (OverflowError, ZeroDivisionError) as error:
+        except (ArithmeticError, ValueError) as error:
             what = "divides by zero" if isinstance(error, ZeroDivisionError) else "has no finite value"
             raise InvalidInput(f"the formula {what}") from None
 
@@ -259,13 +259,6 @@ def _operation(operator: str, left: _Node, right: _Node) -> _Node:
     return lambda scope: function(_number(left(scope)), _number(right(scope)))
 
 
-def _power(base: float, exponent: float) -> float:
-    try:
-        return math.pow(base, exponent)
-    except ValueError:
-        raise InvalidInput("the formula has no finite value") from None
-
-
 _ARITHMETIC: Mapping[str, Callable[[float, float], Value]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
@@ -276,8 +269,8 @@ _ARITHMETIC: Mapping[str, Callable[[float, float], Value]] = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
     "%": math.fmod,
-    "**": _power,
-    "^": _power,
+    "**": math.pow,
+    "^": math.pow,
 }
 
 
