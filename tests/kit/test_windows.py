@@ -89,9 +89,22 @@ def test_a_window_that_is_resized_keeps_the_newest_seconds(seconds: int, average
 def test_what_is_older_than_the_window_is_dropped_when_it_is_resized() -> None:
     window = filled(LinearWindow(5), (100, 7))
     window.resize(50, 106)
-    assert window.is_empty(106)
+    assert window.average(106) == 0.0
     window.record(107, 3)
     assert window.average(107) == 3.0
+
+
+def test_when_a_window_was_last_written_is_known_after_it_was_resized_also() -> None:
+    window = filled(LinearWindow(5), (100, 7))
+    window.resize(50, 106)
+    assert not window.is_empty(150)
+    assert window.is_empty(151)
+
+
+def test_what_is_just_as_old_as_the_window_is_kept_when_it_is_resized() -> None:
+    window = filled(LinearWindow(5), (100, 8))
+    window.resize(10, 105)
+    assert window.average(105) == pytest.approx(8 / 5), "as if all of the shorter window had been written"
 
 
 SERIES = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 100)), min_size=1, max_size=40)

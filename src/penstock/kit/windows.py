@@ -44,30 +44,30 @@ class LinearWindow:
         self._count = max(1, ceil(window_s / BUCKET_S))
         self._buckets = [0.0] * self._count
         self._first: int | None = None
-        self._last = 0
+        self._last: int | None = None
         self._total = 0.0
 
     def record(self, at: float, value: float) -> None:
         """Add a value to the second that `at` is in; one that is older than the window is ignored."""
-        bucket, count = floor(at), self._count
-        if self._first is None:
+        bucket, count, last = floor(at), self._count, self._last
+        if last is None:
             self._first = self._last = bucket
-        elif bucket != self._last:
-            if bucket <= self._last - count:
+        elif bucket != last:
+            if bucket <= last - count:
                 return
-            self._first = min(self._first, bucket)
-            if bucket > self._last:
-                self._advance(bucket)
+            self._first = bucket if self._first is None else min(self._first, bucket)
+            if bucket > last:
+                self._advance(last, bucket)
         self._buckets[bucket % count] += value
         self._total += value
 
-    def _advance(self, bucket: int) -> None:
+    def _advance(self, last: int, bucket: int) -> None:
         count, buckets = self._count, self._buckets
-        if bucket - self._last >= count:
+        if bucket - last >= count:
             self._first, self._total = bucket, 0.0
             buckets[:] = [0.0] * count
         else:
-            for skipped in range(self._last + 1, bucket + 1):
+            for skipped in range(last + 1, bucket + 1):
                 index = skipped % count
                 self._total -= buckets[index]
                 buckets[index] = 0.0
@@ -75,7 +75,7 @@ class LinearWindow:
 
     def average(self, now: float) -> float:
         """Over the seconds with values, and those between them, of the window that ends now."""
-        if self._first is None:
+        if self._first is None or self._last is None:
             return 0.0
         written = self._last - self._first + 1
         silent = floor(now) - self._last
@@ -90,7 +90,7 @@ class LinearWindow:
 
     def is_empty(self, now: float) -> bool:
         """Whether nothing was recorded for longer than the window."""
-        return self._first is None or floor(now) - self._last > self._count
+        return self._last is None or floor(now) - self._last > self._count
 
     def resize(self, window_s: float, now: float) -> None:
         """Another length from now on; the newest values are kept, unless they are older than the window by now."""
@@ -99,7 +99,7 @@ class LinearWindow:
         if count == old:
             return
         self._count, self._buckets, self._total = count, [0.0] * count, 0.0
-        if self._first is None or floor(now) - self._last >= old:
+        if self._last is None or floor(now) - self._last > old:
             self._first = None
             return
         self._first = self._last - (old - 1)
@@ -113,7 +113,7 @@ class ExponentialWindow(LinearWindow):
 
     def average(self, now: float) -> float:
         """The weight of a second k seconds ago is m(1 - m)^k, where m depends on the window's length alone."""
-        if self._first is None:
+        if self._last is None:
             return 0.0
         silent = max(0, floor(now) - self._last)
         weight = smoothing(self._count)
