@@ -168,3 +168,48 @@ def test_admission(
     if outcome in ("failed", "stopped"):
         assert message in answer.message
     assert (answer.retry_after_s > 0) == (outcome not in ("run", "wait"))
+
+
+SESSIONS = [f"default/iris user-{number}" for number in range(2000)]
+
+
+def home_of(session: str, *shares: int, order: str = "ab", gone: str = "") -> str:
+    """The revision of a session, by shares in percent; `gone` has no endpoint."""
+    known = service(
+        **{
+            name: (share, [] if name == gone else [endpoint(f"{name}1")])
+            for name, share in zip(order, shares, strict=True)
+        }
+    )
+    chosen = route(known, "any id", {}, session=session)
+    assert chosen
+    return chosen.revision
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@given(before=st.integers(0, 100), growth=st.integers(0, 100), session=st.sampled_from(SESSIONS))
+def test_who_is_on_a_canary_stays_there_when_its_share_grows(
+    order: str, before: int, growth: int, session: str
+) -> None:
+    after = min(100, before + growth)
+
+    def shares(canary: int) -> tuple[int, int]:
+        return (canary, 100 - canary) if order == "ab" else (100 - canary, canary)
+
+    if home_of(session, *shares(before), order=order) == "a":
+        assert home_of(session, *shares(after), order=order) == "a"
+
+
+def test_sessions_are_shared_out_as_the_traffic_is_and_stay_whatever_the_request() -> None:
+    homes = [home_of(session, 30, 70) for session in SESSIONS]
+    assert homes.count("a") == pytest.approx(600, abs=80)
+    two = service(a=(30, [endpoint("a1")]), b=(70, [endpoint("b1")]))
+    seen = {route(two, f"id-{number}", {}, session=SESSIONS[0]) for number in range(50)}
+    assert len({chosen.revision for chosen in seen if chosen}) == 1
+
+
+def test_when_a_revision_has_no_endpoint_only_its_own_sessions_move() -> None:
+    for session in SESSIONS[:300]:
+        home = home_of(session, 30, 30, 40, order="abc")
+        other = home_of(session, 30, 30, 40, order="abc", gone="b")
+        assert other == home if home != "b" else other in "ac"

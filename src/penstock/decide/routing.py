@@ -4,6 +4,9 @@ A revision is drawn by weight from a hash of the request's id; among its ready e
 flight is taken, ties by the hash. Endpoints in `avoid` (their circuits are open) are taken only when no other is left in any
 revision: a revision that has only such gives its share to the others. Those in `weights` start slowly: they take part in that
 share of the choices, unless no other endpoint is left.
+
+A session has one point among the shares, laid end to end: it stays with a revision as long as shares do not change, and when the share of
+one of two grows, those who are there stay there. Where the revision of its point has no endpoint, it has another point among the others.
 """
 
 from __future__ import annotations
@@ -54,8 +57,12 @@ def route(
     avoid: Collection[str] = (),
     exclude: Collection[str] = (),
     weights: Mapping[str, float] = NO_WEIGHTS,
+    session: str = "",
 ) -> Route | None:
-    """`in_flight` counts requests by endpoint name; `exclude` names endpoints that this request must not meet again."""
+    """`in_flight` counts requests by endpoint name; `exclude` names endpoints that this request must not meet again.
+
+    `session` is what requests have in common that belong to one revision; "" for a request that stands by itself.
+    """
     revisions = service.revisions
     if len(revisions) == 1 and not avoid and not exclude and revisions[0].weight_percent > 0:
         revision, pool = revisions[0], revisions[0].endpoints
@@ -70,7 +77,10 @@ def route(
         return None
     healthy = _without(avoid, usable)
     drawn = draw(request_id)
-    revision, left = _drawn(healthy or usable, drawn)
+    if session:
+        revision, left = _of_session(revisions, healthy or usable, session)
+    else:
+        revision, left = _drawn(healthy or usable, drawn)
     return _least(revision, left, drawn >> 20, in_flight, weights, all_avoided=not healthy)
 
 
@@ -126,3 +136,16 @@ def _drawn(usable: list[Share], drawn: int) -> Share:
         if point < 0:
             return entry
     return usable[-1]
+
+
+def _of_session(revisions: Sequence[RevisionRoute], usable: list[Share], session: str) -> Share:
+    """By its point among all shares; if nothing can be used there, by another among those that can."""
+    point = draw(session) / _DRAWS * sum(revision.weight_percent for revision in revisions)
+    for revision in revisions:
+        point -= revision.weight_percent
+        if point < 0:
+            for share in usable:
+                if share[0] is revision:
+                    return share
+            break
+    return _drawn(usable, draw(f"{session} again"))

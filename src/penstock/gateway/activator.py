@@ -20,7 +20,7 @@ from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound, Unavailable
 
 MAX_WAITING = 10_000
-"""Requests that may wait for one service in one worker, as many as with Knative. Each holds its connection, its body and some 10 KB."""
+"""Requests that may wait for one service in one worker, as many as with Knative. Each costs 10 KB with its connection, and its body."""
 AT_ONCE = 64
 """Requests that are let go together."""
 BETWEEN_S = 0.002
@@ -61,13 +61,15 @@ class Activator:
         *,
         wake: Callable[[], None],
         probe: Callable[[Iterable[Endpoint]], None],
+        held: Callable[[Id, float], None] = lambda key, seconds: None,
     ) -> None:
-        """`wake` is called when the first begins to wait for a service; `probe` is told all endpoints that somebody waits for.
+        """`wake` is called when the first begins to wait for a service; `probe` is told all endpoints that somebody waits for, and `held` how
+        long each has waited.
 
         `find` gives a service as the table in force has it, and raises NotFound if it is gone.
         """
         self._clock, self._demand = clock, demand
-        self._find, self._wake, self._probe = find, wake, probe
+        self._find, self._wake, self._probe, self._held = find, wake, probe, held
         self._rooms: dict[Key, _Room] = {}
 
     @property
@@ -114,8 +116,8 @@ class Activator:
         service = self._find(service)
         if is_settled(service):
             return service
-        key, load = _key(service), self._demand.of((service.namespace, service.name))
-        load.wait(self._clock.monotonic())
+        key, load, began = _key(service), self._demand.of(_id(service)), self._clock.monotonic()
+        load.wait(began)
         runs = failed = False
         try:
             async with asyncio.timeout(within_s):
@@ -136,7 +138,9 @@ class Activator:
                 hint="see /v1/models for what is served",
             ) from None
         finally:
-            load.leave(self._clock.monotonic(), runs=runs, failed=failed)
+            now = self._clock.monotonic()
+            load.leave(now, runs=runs, failed=failed)
+            self._held(_id(service), now - began)
         return service
 
     async def _turn(self, key: Key, service: ServiceRoute) -> None:
@@ -197,6 +201,10 @@ class Activator:
             hint="try again later",
             retry_after_s=self.start_left_s(service),
         )
+
+
+def _id(service: ServiceRoute) -> Id:
+    return service.namespace, service.name
 
 
 def _key(service: ServiceRoute) -> Key:

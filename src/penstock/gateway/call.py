@@ -49,3 +49,15 @@ class Call(Struct):
     completion_tokens: int = -1
     error: str = ""
     reservation: Reservation | None = None
+
+
+def session_of(call: Call, service: ServiceRoute) -> str:
+    """What the service's `split_by` makes of the request: one session for each API key, or each value of a header. "" where it has none.
+
+    The service is part of it, so that nobody is among the first to meet what is new everywhere.
+    """
+    if service.split_by == "key":
+        value = call.key.id if call.key is not None else ""
+    else:
+        value = call.request.head.header(service.split_by.encode()).decode("latin-1")
+    return f"{service.namespace}/{service.name} {value}" if value else ""

@@ -13,7 +13,7 @@ from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeata
 from penstock.decide.retry_after import asked_s
 from penstock.decide.routing import Route, route
 from penstock.gateway import outgoing
-from penstock.gateway.call import Call
+from penstock.gateway.call import Call, session_of
 from penstock.gateway.demand import RevisionLoad
 from penstock.gateway.dialects.dialect import CallInfo, Translated
 from penstock.gateway.errors import draining
@@ -81,17 +81,12 @@ class Delivery:
     # to the engine
 
     def _choose(self) -> Route | None:
-        ends = self._state.endpoints
+        ends, service, call = self._state.endpoints, self._service, self._call
+        session = session_of(call, service) if service.split_by else ""
         if not ends.circuits:
-            return route(self._service, self._call.id, ends.in_flight, exclude=self._tried)
-        return route(
-            self._service,
-            self._call.id,
-            ends.in_flight,
-            ends.set_aside(),
-            exclude=self._tried,
-            weights=ends.weights(),
-        )
+            return route(service, call.id, ends.in_flight, exclude=self._tried, session=session)
+        avoid, weights = ends.set_aside(), ends.weights()
+        return route(service, call.id, ends.in_flight, avoid, self._tried, weights, session)
 
     def _attempt(self, chosen: Route, now: float) -> None:
         call, endpoint, load = self._call, chosen.endpoint, self._load
@@ -106,7 +101,9 @@ class Delivery:
         if upstream is not None:
             self._send(upstream)
         else:
-            self._state.pool.connect(address, self._connected, self.on_broken, is_tls=endpoint.tls)
+            self._state.pool.connect(
+                address, self._connected, self.on_broken, is_tls=endpoint.tls, is_fresh=self._fresh
+            )
 
     def _connected(self, upstream: Upstream) -> None:
         if self._is_over:

@@ -184,6 +184,9 @@ class State:
     def _wake(self) -> None:
         self.on_wake()
 
+    def _held(self, key: Id, seconds: float) -> None:
+        self.telemetry.held.observe(seconds, *key)
+
     def _find(self, service: ServiceRoute) -> ServiceRoute:
         return self.names.service(full_name(service))
 

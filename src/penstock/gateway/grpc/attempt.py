@@ -11,7 +11,7 @@ from grpc import StatusCode, aio
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.retry import Failure, is_free, retry
 from penstock.decide.routing import Route, route
-from penstock.gateway.call import Call
+from penstock.gateway.call import Call, session_of
 from penstock.gateway.grpc import messages, metadata
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.state import State
@@ -109,7 +109,8 @@ class Attempt:
         ends = self._state.endpoints
         self._service = self._state.names.present(self._service)
         avoid, weights = ends.set_aside(), ends.weights()
-        return route(self._service, self._call.id, ends.in_flight, avoid, exclude=tried, weights=weights)
+        session = session_of(self._call, self._service) if self._service.split_by else ""
+        return route(self._service, self._call.id, ends.in_flight, avoid, tried, weights, session)
 
     async def _attempt(self, chosen: Route) -> tuple[Failure | None, End]:
         state, call, endpoint = self._state, self._call, chosen.endpoint

@@ -6,11 +6,14 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from penstock.gateway.wire.client import Address, NotSent, Upstream, UpstreamError
 from penstock.gateway.wire.message import Answer, Known
 
 CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTING = 64
+"""Connections to one address that are being made at the same time: less than an engine's backlog, which is often 100. Others queue."""
 MAX_IDLE_PER_ENDPOINT = 256
 MAX_IDLE_S = 4.0
 """Uvicorn closes what is idle for 5 s; a connection that is about to be closed is not worth the race."""
@@ -24,6 +27,7 @@ class Pool:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         """`tls` verifies engines that speak HTTPS; the system's authorities by default."""
         self._idle: dict[Address, deque[Upstream]] = {}
+        self._gates: dict[Address, _Gate] = {}
         self._tls = tls
         self.known: Known[Answer] = Known()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -51,9 +55,10 @@ class Pool:
         failed: Callable[[UpstreamError], None],
         *,
         is_tls: bool = False,
+        is_fresh: bool = False,
     ) -> None:
-        """A new connection: one of the two is called, later."""
-        task = self._loop.create_task(self._connect(address, made, failed, is_tls))
+        """One of the two is called, later, with a new connection; or, unless it must be fresh, with one that became idle meanwhile."""
+        task = self._loop.create_task(self._connect(address, made, failed, is_tls, is_fresh))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
@@ -73,6 +78,7 @@ class Pool:
         for address in [address for address in self._idle if address not in addresses]:
             for upstream in self._idle.pop(address):
                 upstream.abort()
+        self._gates = {address: gate for address, gate in self._gates.items() if address in addresses}
 
     def prune(self) -> None:
         """Close what has been idle for too long, so that sockets do not pile up after a burst."""
@@ -93,6 +99,28 @@ class Pool:
         made: Callable[[Upstream], None],
         failed: Callable[[UpstreamError], None],
         is_tls: bool,
+        is_fresh: bool,
+    ) -> None:
+        began = self._loop.time()
+        gate = self._gates.get(address)
+        if gate is None:
+            gate = self._gates[address] = _Gate()
+        async with gate.places:
+            upstream = None if is_fresh else self.take(address)
+            if upstream is not None:
+                made(upstream)
+            elif gate.late_at >= began:
+                failed(_late(address))
+            else:
+                await self._make(address, gate, made, failed, is_tls)
+
+    async def _make(
+        self,
+        address: Address,
+        gate: _Gate,
+        made: Callable[[Upstream], None],
+        failed: Callable[[UpstreamError], None],
+        is_tls: bool,
     ) -> None:
         where = f"{address[0]}:{address[1]}"
         try:
@@ -101,7 +129,8 @@ class Pool:
                     lambda: Upstream(address, self.known), *address, ssl=self.tls if is_tls else None
                 )
         except TimeoutError:
-            failed(NotSent(f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s"))
+            gate.late_at = self._loop.time()
+            failed(_late(address))
         except ssl.SSLCertVerificationError as error:
             failed(NotSent(f"the certificate of {where} is not trusted: {error.verify_message}"))
         except OSError as error:
@@ -115,3 +144,17 @@ class Pool:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+class _Gate:
+    """Who connects to one address at the same time. Those who queued when one gave up at `late_at` need not try the same."""
+
+    __slots__ = ("late_at", "places")
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(MAX_CONNECTING)
+        self.late_at = -inf
+
+
+def _late(address: Address) -> NotSent:
+    return NotSent(f"no connection to {address[0]}:{address[1]} within {CONNECT_TIMEOUT_S:g} s")
