@@ -14,7 +14,13 @@ from penstock.resources.annotations import KNATIVE, mode_of
 from penstock.resources.autoscaler_settings import DOMAIN, HPA_CLASS, annotations_of
 from penstock.resources.autoscaling import CrossVersionObjectReference
 from penstock.resources.meta import Labels, ObjectMeta, OwnerReference
-from penstock.resources.pod_autoscaler import REACHABLE, UNREACHABLE, PodAutoscaler, PodAutoscalerSpec
+from penstock.resources.pod_autoscaler import (
+    INITIALIZED,
+    REACHABLE,
+    UNREACHABLE,
+    PodAutoscaler,
+    PodAutoscalerSpec,
+)
 from penstock.resources.serving import Component, InferenceService
 from penstock.resources.workload import Deployment
 
@@ -49,6 +55,15 @@ def pod_autoscalers(
     return tuple(
         _of(service, name, component, one, kept if one.metadata.name in awake else annotations)
         for one in deployments
+    )
+
+
+def initialized(scalers: Iterable[PodAutoscaler]) -> frozenset[str]:
+    """The revisions that were ready once: without a pod they only sleep."""
+    return frozenset(
+        scaler.metadata.name
+        for scaler in scalers
+        if any(c.type == INITIALIZED and c.status == "True" for c in scaler.status.conditions)
     )
 
 

@@ -11,15 +11,20 @@ import typer
 from penstock.cli.api import Api, connect
 from penstock.cli.commands.describe import events_about
 from penstock.cli.console import print_table
+from penstock.cli.decisions import print_rollouts, print_scaling
 from penstock.cli.names import of_kind
 from penstock.cli.options import Context, Kubeconfig, Namespace
 from penstock.decide.deployment import replicas_of
 from penstock.decide.plan import ServicePlan, Surroundings, plan_service
+from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.workload import SERVICE_LABEL
+from penstock.kit.errors import InvalidInput
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
+from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.rollout import Rollout
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
-from penstock.resources.scheme import kind_of
+from penstock.resources.scheme import kind_of, resolve
 from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment
 
@@ -27,22 +32,61 @@ R = TypeVar("R", bound=Resource)
 
 
 def run(
-    service: Annotated[str, typer.Argument(help="Name of an InferenceService.", show_default=False)],
+    service: Annotated[
+        list[str],
+        typer.Argument(
+            help="Name of an InferenceService; `isvc NAME` and `isvc/NAME` are the same.",
+            metavar="[isvc] NAME",
+            show_default=False,
+        ),
+    ],
     namespace: Namespace = None,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay", help="Take the recorded decisions again, and say which come out differently."
+        ),
+    ] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """Takes the decisions anew from what the cluster holds now, with the code that the control plane runs, and changes nothing.
 
+    The last scaling and rollout decisions are shown as they were recorded: with their reasons, and what else was close. With --replay
+    they are taken again from their recorded input; the exit code is 1 if one comes out differently.
+
     What the fields of a kind mean, `kubectl explain` says.
     """
     reader = Reader(connect(kubeconfig, context), namespace)
-    subject = reader.service(service.rpartition("/")[2])
+    subject = reader.service(_name(service))
     plan = plan_service(subject, reader.surroundings(subject), time.time())
     _print_runtime(plan)
     _print_revisions(subject, plan)
     _print_pods(reader, subject)
+    labels = f"{SERVICE_LABEL}={subject.metadata.name}"
+    agreed = print_scaling(reader.all(PodAutoscaler, labels), replay=replay)
+    own = [
+        one
+        for one in reader.all(Rollout)
+        if any(o.uid == subject.metadata.uid for o in one.metadata.owner_references)
+    ]
+    agreed = print_rollouts(own, replay=replay) and agreed
     _print_readiness(subject)
+    if not agreed:
+        raise typer.Exit(1)
+
+
+def _name(words: list[str]) -> str:
+    """Of `NAME`, `isvc NAME` or `isvc/NAME`. Raises InvalidInput for anything else."""
+    kind, name = words if len(words) == 2 else ("", words[0])
+    if len(words) == 1 and "/" in name:
+        kind, _, name = name.partition("/")
+    if len(words) > 2 or (kind and resolve(kind) is not kind_of(InferenceService)):
+        raise InvalidInput(
+            f"found {' '.join(words)!r}, expected the name of one InferenceService",
+            hint="penstock explain NAME, or penstock explain isvc NAME",
+        )
+    return name
 
 
 class Reader:
@@ -67,12 +111,16 @@ class Reader:
 
     def surroundings(self, service: InferenceService) -> Surroundings:
         """What the decisions need; credentials stay where they are."""
+        scalers = self.all(PodAutoscaler, f"{SERVICE_LABEL}={service.metadata.name}")
         return Surroundings(
             gateway_addr=(service.status.url or "http://127.0.0.1:8080").split("/")[2],
             runtimes=self.all(ServingRuntime),
             cluster_runtimes=self.all(ClusterServingRuntime),
             storage_containers=self.all(ClusterStorageContainer),
             deployments=self.all(Deployment, f"{SERVICE_LABEL}={service.metadata.name}"),
+            rollouts=self.all(Rollout),
+            initialized=initialized(scalers),
+            sized_elsewhere=frozenset(scaler.metadata.name for scaler in scalers),
         )
 
 

@@ -19,6 +19,7 @@ from penstock.decide.plan import (
     plan_service,
     service_url,
 )
+from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
@@ -32,7 +33,7 @@ from penstock.resources.autoscaler_config import (
 from penstock.resources.core import ConfigMap, Node
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
-from penstock.resources.pod_autoscaler import INITIALIZED, PodAutoscaler
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.rollout import Rollout
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService, ModelStatus
@@ -105,7 +106,7 @@ class InferenceServiceController:
             deployments=deployments,
             secret_env=await credentials(self._cluster, service),
             rollouts=self._cache.list(Rollout, namespace, owner=service.metadata.uid),
-            initialized=self._initialized(service),
+            initialized=initialized(self._scalers(service)),
             sized_elsewhere=frozenset(scaler.metadata.name for scaler in self._scalers(service)),
             autoscaler=self._config(),
             room=self._room(service, deployments),
@@ -123,14 +124,6 @@ class InferenceServiceController:
 
     def _scalers(self, service: InferenceService) -> tuple[PodAutoscaler, ...]:
         return self._cache.list(PodAutoscaler, service.metadata.namespace, owner=service.metadata.uid)
-
-    def _initialized(self, service: InferenceService) -> frozenset[str]:
-        """The revisions that were ready once."""
-        return frozenset(
-            scaler.metadata.name
-            for scaler in self._scalers(service)
-            if any(c.type == INITIALIZED and c.status == "True" for c in scaler.status.conditions)
-        )
 
     def _config(self) -> AutoscalerConfig:
         given = self._cache.get(ConfigMap, CONFIG_NAME, CONFIG_NAMESPACE)
@@ -164,7 +157,7 @@ class InferenceServiceController:
             failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
             failure=part.workload.failure,
             rolled_back=part.rolled_back,
-            standby=self._initialized(service),
+            standby=initialized(self._scalers(service)),
         )
 
     def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
