@@ -119,7 +119,7 @@ WORDS: Mapping[str, tuple[Word, ...]] = MappingProxyType(
 
 PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "rabbitmq": ("ca", "tls"),
+        "rabbitmq": ("ca",),
         "redis": ("ca",),
         "prometheus": ("username", "password", "bearerToken", "customAuthHeader", "customAuthValue", "ca"),
     }
