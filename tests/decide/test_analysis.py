@@ -181,8 +181,8 @@ def test_a_canary_whose_times_are_the_stable_ones_stretched_by_the_ratio_is_neve
 
 
 def test_little_is_known_of_a_tail_from_few_requests() -> None:
-    assert slow_buckets(buckets(*[0.1] * 99), LATENCY_BOUNDS_S, 0.95, 1.5) is None
-    assert slow_buckets(buckets(*[0.1] * 100), LATENCY_BOUNDS_S, 0.95, 1.5) is not None
+    assert slow_buckets(buckets(*[0.1] * 19), LATENCY_BOUNDS_S, 0.95, 1.5) is None
+    assert slow_buckets(buckets(*[0.1] * 20), LATENCY_BOUNDS_S, 0.95, 1.5) is not None
     assert slow_buckets((), LATENCY_BOUNDS_S, 0.95, 1.5) is None
 
 

@@ -104,7 +104,7 @@ def slow_buckets(
     are at most `ratio` times the stable one's exceeds no more often. Buckets round in the canary's favour.
     """
     total = sum(stable)
-    if total < MIN_BLOCK / (1 - quantile):
+    if total * (1 - quantile) < 1 - 1e-9:
         return None
     below = accumulate(stable)
     typical = next(bucket for bucket, count in enumerate(below) if count >= quantile * total)

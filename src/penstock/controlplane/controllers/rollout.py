@@ -34,7 +34,7 @@ from penstock.resources.rollout import (
 from penstock.resources.serving import ComponentStatus, InferenceService
 from penstock.resources.workload import Deployment
 
-FOLD_S = 5.0
+FOLD_S = 2.0
 """How often what was seen is looked at and written down; a crash forgets no more than that."""
 MAX_SIGNALS = 16
 Revision = tuple[str, str]

@@ -1,0 +1,129 @@
+"""Canaries under a policy on a running platform: real processes, real requests through the gateway, nobody who watches."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from platform_process import Platform, running_platform, until
+
+ENGINE = Path(__file__).parent / "failing_engine.py"
+POLICY = {
+    "penstock.dev/rollout-steps": "30,60",
+    "penstock.dev/rollout-wait": "6s",
+    "penstock.dev/rollout-min-requests": "30",
+}
+ROLLOUT_WITHIN_S = 60.0
+
+
+def wish(name: str, failure_rate: float, delay_s: float = 0.0, **annotations: str) -> str:
+    container = {
+        "name": "kserve-container",
+        "image": "example",
+        "command": [sys.executable, str(ENGINE), str(failure_rate), str(delay_s)],
+    }
+    return json.dumps(
+        {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": name, "annotations": POLICY | annotations},
+            "spec": {"predictor": {"containers": [container]}},
+        }
+    )
+
+
+class Requests:
+    """A prediction every 20 ms from each of two callers, until the block ends; `seen` counts the answers by status."""
+
+    def __init__(self, platform: Platform, name: str) -> None:
+        self._url = f"{platform.url}/serving/default/{name}/v1/models/{name}:predict"
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+        self.seen: Counter[int] = Counter()
+
+    def __enter__(self) -> Requests:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            while not self._stop.wait(0.02):
+                self.seen[client.post(self._url, json={"instances": [1]}).status_code] += 1
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with running_platform(tmp_path_factory.mktemp("home"), "--no-quickstart") as platform:
+        yield platform
+
+
+def apply(platform: Platform, document: str) -> None:
+    platform.kubectl("apply", "-f", "-", stdin=document)
+
+
+def rollout(platform: Platform, name: str) -> dict[str, Any]:
+    done = platform.kubectl("get", "rollout", f"{name}-predictor", "-o", "json", check=False)
+    status: dict[str, Any] = json.loads(done.stdout).get("status", {}) if done.returncode == 0 else {}
+    return status
+
+
+def phase(platform: Platform, name: str, wanted: str, revision: str) -> dict[str, Any]:
+    def reached() -> dict[str, Any]:
+        status = rollout(platform, name)
+        about = revision in (status.get("canary"), status.get("stable"))
+        return status if status.get("phase") == wanted and about else {}
+
+    status: dict[str, Any] = until(f"{name} is {wanted}", reached, ROLLOUT_WITHIN_S)
+    return status
+
+
+def shares(platform: Platform, name: str) -> dict[str, int]:
+    [service] = [s for s in platform.objects("isvc") if s["metadata"]["name"] == name]
+    traffic = service["status"]["components"]["predictor"]["traffic"]
+    return {target["revisionName"][-1]: target["percent"] for target in traffic}
+
+
+def test_a_canary_that_fails_on_purpose_is_rolled_back_without_a_human(platform: Platform) -> None:
+    apply(platform, wish("bad", 0.0))
+    platform.wait_ready("bad")
+    with Requests(platform, "bad") as requests:
+        apply(platform, wish("bad", 0.5))
+        status = phase(platform, "bad", "RolledBack", "bad-predictor-00002")
+        until("the stable one has everything", lambda: shares(platform, "bad") == {"1": 100})
+    print(f"\n{status['message']}\nanswers: {dict(requests.seen)}")
+    assert status["evidence"][0]["closed"]
+    assert any("RolledBack" in e["reason"] for e in platform.objects("events"))
+    watched = platform.penstock("rollout", "status", "bad", "--watch")
+    assert watched.returncode == 1
+    assert "RolledBack" in watched.stdout
+
+
+def test_a_canary_that_is_slow_is_rolled_back_and_a_good_one_promoted(platform: Platform) -> None:
+    apply(platform, wish("slow", 0.0, 0.01))
+    platform.wait_ready("slow")
+    with Requests(platform, "slow") as requests:
+        apply(platform, wish("slow", 0.0, 0.15))
+        status = phase(platform, "slow", "RolledBack", "slow-predictor-00002")
+        print(f"\n{status['message']}")
+        assert "ttft" in status["message"]
+        apply(platform, wish("slow", 0.0, 0.011))
+        status = phase(platform, "slow", "Promoted", "slow-predictor-00003")
+        until("the new one has everything", lambda: shares(platform, "slow") == {"3": 100})
+        print(f"{status['message']}\nanswers: {dict(requests.seen)}")
+    assert set(requests.seen) == {200}, "nobody saw an error while versions changed"
+    undone = platform.penstock("rollout", "undo", "slow", "--to-revision", "1")
+    assert undone.returncode == 0, undone.stderr
+    until("the first has everything again", lambda: shares(platform, "slow") == {"1": 100})
