@@ -21,6 +21,7 @@ from penstock.decide.access import Reason
 from penstock.decide.admission import Outcome
 from penstock.engine.metrics import Metrics
 from penstock.gateway import paths
+from penstock.gateway.activator import LATE
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.kit import errors
 from penstock.resources.scheme import KINDS
@@ -107,13 +108,15 @@ def gateway() -> str:
         ("`/v2/models/NAME/…`", "KServe V2 (Open Inference Protocol)"),
         ("`/serving/NAMESPACE/NAME/…`", "anything that the service's engine answers"),
         ("Host `NAME.NAMESPACE.…` or `NAME-NAMESPACE.…`", "anything that the service's engine answers"),
+        ("`/serving/NAMESPACE/TAG-NAME/…`, Host `TAG-NAME.NAMESPACE.…`", "the same of one tagged revision, whatever its share"),
     ]
     refused = [("queue_full", 429), ("gateway_full", 429), ("stopped", 503), ("failed", 503)]
     assert {code for code, _ in refused} == set(get_args(Outcome)) - {"run", "wait"}, (
         "say the status of the new outcome"
     )
     denied = [(code, 401 if code.endswith("_api_key") else 403) for code in get_args(Reason) if code]
-    found = sorted({*refused, *denied, *(item for path in refusing() for item in refusals(path))})
+    late = [(code, errors.Unavailable.status) for code in LATE.values()]
+    found = sorted({*refused, *denied, *late, *(item for path in refusing() for item in refusals(path))})
     return (
         "# Gateway\n\n## Paths\n\n" + table(("path", "meaning"), [*local, *passed]) + "\n`model` may be `NAME`, `NAMESPACE/NAME` or "
         "an alias (annotation `penstock.dev/aliases`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "

@@ -109,7 +109,8 @@ class Autoscaler:
             share = shares.get(name, 0.0)
             held = Held(waiting * share, demand.queue_wait_s if share else 0.0, self._ready(revision))
             revision.demand.report(report.gateway, seen.get(name, NO_DEMAND), held, report.window_s, now)
-            wanted = share and (demand.wake or demand.waiting or (name in seen and seen[name].wanted))
+            asked_by_tag = name in seen and seen[name].wanted
+            wanted = asked_by_tag or (share and (demand.wake or demand.waiting))
             if wanted and revision.desired <= 0:
                 revision.demand.poke(report.gateway, now)
                 revision.next_tick = now
