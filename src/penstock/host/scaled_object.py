@@ -186,6 +186,11 @@ class ScaledObjectController:
             raise Unavailable(served.reason)
         return (served.value,)
 
+    async def close(self) -> None:
+        """Let go of all triggers; once no reconcile runs any more."""
+        for key in tuple(self._memory):
+            await self._forget(key)
+
     async def _poll(self, memory: _Memory, scaled: ScaledObject, target: Target | None) -> None:
         self._check_rivals(scaled)
         if target is None:
