@@ -31,9 +31,20 @@ def problems(config: object = DEFAULTS, **annotations: str) -> str:
         ({"minScale": "-1"}, "expected 0 <= -1 <= 2147483647: minScale"),
         ({"initial_scale": "0"}, "invalid value: 0: initial-scale=0 not allowed by cluster"),
         ({"initial_scale": "-1"}, "invalid value: -1: initial-scale must be greater than 0"),
+        ({"minScale": "5", "maxScale": "2"}, "max-scale=2 is less than min-scale=5: max-scale, min-scale"),
+        ({"min_scale": "1_0"}, "invalid value: 1_0: min-scale"),
+        ({"min_scale": "-1", "max_scale": "no"}, "expected 0 <= -1 <= 2147483647: min-scale\ninvalid value: no: max-scale"),
         ({"activation_scale": "1"}, "activation-scale=1 must be greater than 1: activation-scale"),
+        ({"activation_scale": "three"}, "invalid value: three: activation-scale"),
+        ({"activation_scale": "3", "min_scale": "5"}, "min-scale=5 is greater than activation-scale=3: activation-scale"),
+        ({"activation_scale": "3", "max_scale": "2"}, "max-scale=2 is less than activation-scale=3: activation-scale"),
+        ({"metric": "cpu"}, "invalid value: cpu: metric"),
+        ({"class": "hpa.autoscaling.knative.dev", "metric": ""}, "invalid value: : metric"),
+        ({"class": "hpa.autoscaling.knative.dev", "window": "5s"}, "expected 6s <= 5s <= 1h0m0s: window"),
+        ({"window": "1", "target": "10", "target_burst_capacity": "10a"}, "invalid value: 1: window\ninvalid value: 10a: target-burst-capacity"),
+        ({"window": "10", "target_burst_capacity": "1x", "initial_scale": "1"}, "invalid value: 10: window\ninvalid value: 1x: target-burst-capacity"),
         ({"scale_down_delay": "-1s"}, "expected 0s <= -1s <= 1h0m0s: scale-down-delay"),
-        ({"scale_down_delay": "2h"}, "expected 0s <= 2h0m0s <= 1h0m0s: scale-down-delay"),
+        ({"scale_down_delay": "2h"}, "expected 0s <= 2h <= 1h0m0s: scale-down-delay"),
         ({"scale_down_delay": "1500ms"}, "must be specified with at most second precision: scale-down-delay"),
         ({"scale_to_zero_pod_retention_period": "twenty"}, "invalid value: twenty: scale-to-zero-pod-retention-period"),
         ({"metric": "unicorns"}, "invalid value: unicorns: metric"),
@@ -45,6 +56,7 @@ def problems(config: object = DEFAULTS, **annotations: str) -> str:
         ({"panic_threshold_percentage": "109"}, "expected 110 <= 109 <= 1000: panic-threshold-percentage"),
         ({"window": "5s"}, "expected 6s <= 5s <= 1h0m0s: window"),
         ({"window": "6s500ms"}, "must be specified with at most second precision: window"),
+        ({"class": "mpa.knative.dev"}, "invalid value: mpa.knative.dev: class"),
         ({"class": "mpa.autoscaling.knative.dev"}, "invalid value: mpa.autoscaling.knative.dev: class"),
         (
             {"class": "kpa.autoscaling.knative.dev", "metric_aggregation_algorithm": "mean"},
@@ -63,9 +75,14 @@ def test_what_is_out_of_range_is_told_as_knative_tells_it(annotations: dict[str,
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
+        ({}, ""),
         ({"max_scale": "11"}, "expected 1 <= 11 <= 10: max-scale"),
         ({"max_scale": "0"}, "max-scale=0 (unlimited), must be less than 10: max-scale"),
         ({"max_scale": "10"}, ""),
+        (
+            {"max_scale": "ten"},
+            "invalid value: ten: max-scale\nmax-scale=0 (unlimited), must be less than 10: max-scale",
+        ),
     ],
 )
 def test_the_limit_of_the_cluster_holds(annotations: dict[str, str], message: str) -> None:
@@ -78,7 +95,7 @@ def test_the_limit_of_the_cluster_holds(annotations: dict[str, str], message: st
         {},
         {"min_scale": "0", "max_scale": "0"},
         {"class": "kpa.autoscaling.knative.dev", "metric": "rps"},
-        {"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "window": "3s"},
+        {"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "window": "6s"},
         {"class": "forecast.penstock.dev", "metric": "anything"},
         {"class": "someone.else.dev"},
         {"target_burst_capacity": "-1"},
@@ -134,6 +151,13 @@ def test_a_service_with_such_annotations_is_refused_with_every_problem_and_what_
     assert "expected 6s <= 5s <= 1h0m0s" in str(refused.value)
     assert "target 0 should be at least 0.01" in str(refused.value)
     assert isinstance(refused.value, Invalid | Forbidden | InvalidInput)
+
+
+def test_annotations_must_agree_with_the_fields_of_the_component() -> None:
+    document = service(activation_scale="2")
+    document["spec"]["predictor"]["minReplicas"] = 3  # type: ignore[index]
+    with pytest.raises(PlatformError, match="min-scale=3 is greater than activation-scale=2"):
+        admit(document)
 
 
 def test_a_service_whose_initial_scale_the_cluster_does_not_allow_is_taken_and_the_annotation_dropped() -> (

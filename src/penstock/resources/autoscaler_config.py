@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from penstock.kit.durations import parse_go_duration_s
+from penstock.kit.durations import go_duration, parse_go_duration_s
 from penstock.kit.errors import InvalidInput
+from penstock.kit.numerals import parse_integer, parse_number, shown
 
 CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
 LEAST_TARGET = 0.01
@@ -88,33 +89,50 @@ def parse_config(data: Mapping[str, str]) -> tuple[AutoscalerConfig, tuple[tuple
     values: dict[str, object] = {}
     problems: list[tuple[str, str]] = []
     for keys, read in (
-        (_NUMBERS, float),
-        (_COUNTS, int),
-        (_TIMES, parse_go_duration_s),
+        (_NUMBERS, parse_number),
+        (_COUNTS, _count),
+        (_TIMES, _seconds),
         (_SWITCHES, _switch),
     ):
         for key, name in keys.items():
             if key in data:
-                try:
-                    values[name] = read(data[key])  # type: ignore[operator]
-                except (ValueError, InvalidInput):
-                    problems.append((key, f"failed to parse {key!r}: invalid value {data[key]!r}"))
-    if "pod-autoscaler-class" in data:
+                value = read(data[key])  # type: ignore[operator]
+                if value is None:
+                    problems.append((key, f'failed to parse "{key}": {data[key]!r} is not valid'))
+                else:
+                    values[name] = value
+    if data.get("pod-autoscaler-class"):
         values["autoscaler_class"] = data["pod-autoscaler-class"]
     share = values.get("target_utilization")
     if isinstance(share, float) and share > 1:
         values["target_utilization"] = share / 100
+    problems += _problems(replace(DEFAULTS, **values))  # type: ignore[arg-type]
+    return _sound(values), tuple(problems)
+
+
+def _sound(values: Mapping[str, object]) -> AutoscalerConfig:
+    """Whatever breaks a rule falls back to its default, and what then does not fit the rest as well."""
+    names = {**_NUMBERS, **_COUNTS, **_TIMES}
     config = replace(DEFAULTS, **values)  # type: ignore[arg-type]
-    problems += _problems(config)
-    return (config if not problems else _without(values, problems)), tuple(problems)
+    while problems := _problems(config):
+        wrong = {names[key] for key, _ in problems}
+        if not wrong & values.keys():
+            return DEFAULTS
+        values = {name: value for name, value in values.items() if name not in wrong}
+        config = replace(DEFAULTS, **values)  # type: ignore[arg-type]
+    return config
 
 
-def _without(values: dict[str, object], problems: list[tuple[str, str]]) -> AutoscalerConfig:
-    """Whatever a message is about falls back to its default."""
-    names = {**_NUMBERS, **_COUNTS, **_TIMES, **_SWITCHES}
-    wrong = {names[key] for key, _ in problems if key in names}
-    sound = {name: value for name, value in values.items() if name not in wrong}
-    return replace(DEFAULTS, **sound)  # type: ignore[arg-type]
+def _count(text: str) -> int | None:
+    count = parse_integer(text)
+    return count if count is not None and abs(count) < 2**31 else None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return parse_go_duration_s(text)
+    except InvalidInput:
+        return None
 
 
 def _switch(text: str) -> bool:
@@ -123,33 +141,46 @@ def _switch(text: str) -> bool:
 
 
 def _problems(c: AutoscalerConfig) -> list[tuple[str, str]]:
-    """In Knative's order and words."""
-    target = c.target_utilization * c.target_concurrency
-    window_s = c.stable_window_s
+    """For each key the first rule that it breaks, in Knative's order and words."""
+    target, share, limit = (
+        c.target_utilization * c.target_concurrency,
+        c.target_utilization,
+        c.max_scale_limit,
+    )
+    grace, delay, retention, window = map(
+        go_duration,
+        (c.scale_to_zero_grace_period_s, c.scale_down_delay_s, c.pod_retention_period_s, c.stable_window_s),
+    )
+    least_initial, least_max = 0 if c.allow_zero_initial_scale else 1, 1 if limit > 0 else 0
+    whole = "must be specified with at most second precision"
     checks = (
-        (c.scale_to_zero_grace_period_s > 0, "scale-to-zero-grace-period", "must be positive, was: {:g}s", c.scale_to_zero_grace_period_s),
-        (c.scale_down_delay_s >= 0, "scale-down-delay", "cannot be negative, was: {:g}s", c.scale_down_delay_s),
-        (_is_whole(c.scale_down_delay_s), "scale-down-delay", "must be specified with at most second precision, was: {:g}s", c.scale_down_delay_s),
-        (c.pod_retention_period_s >= 0, "scale-to-zero-pod-retention-period", "cannot be negative, was: {:g}s", c.pod_retention_period_s),
-        (0 < c.target_utilization <= 1, "container-concurrency-target-percentage", "outside of valid range of (0, 100], was: {:g}", c.target_utilization * 100),
-        (c.target_concurrency >= LEAST_TARGET, "container-concurrency-target-default", "must be at least 0.01, was: {:g}", c.target_concurrency),
-        (target >= LEAST_TARGET, "container-concurrency-target-percentage", "times container-concurrency-target-default must be at least 0.01, was: {:g}", target),
-        (c.target_rps >= LEAST_TARGET, "requests-per-second-target-default", "must be at least 0.01, was: {:g}", c.target_rps),
-        (c.activator_capacity >= 1, "activator-capacity", "must be at least 1, was: {:g}", c.activator_capacity),
-        (c.target_burst_capacity >= 0 or c.target_burst_capacity == UNLIMITED_BURST, "target-burst-capacity", "must be either non-negative or -1 (for unlimited), was: {:g}", c.target_burst_capacity),
-        (c.max_scale_up_rate > 1, "max-scale-up-rate", "must be greater than 1.0, was: {:g}", c.max_scale_up_rate),
-        (c.max_scale_down_rate > 1, "max-scale-down-rate", "must be greater than 1.0, was: {:g}", c.max_scale_down_rate),
-        (LEAST_WINDOW_S <= window_s <= MOST_WINDOW_S, "stable-window", "must be in [6s, 1h] range, was: {:g}s", window_s),
-        (_is_whole(window_s), "stable-window", "must be specified with at most second precision, was: {:g}s", window_s),
-        (1 <= c.panic_window_percentage <= 100, "panic-window-percentage", "must be in [1, 100] interval, was: {:g}", c.panic_window_percentage),
-        (c.initial_scale >= (0 if c.allow_zero_initial_scale else 1), "initial-scale", "must be at least 1, or 0 where allow-zero-initial-scale is true, was: {:g}", c.initial_scale),
-        (c.min_scale >= 0, "min-scale", "must be at least 0, was: {:g}", c.min_scale),
-        (c.max_scale_limit >= 0, "max-scale-limit", "must be at least 0, was: {:g}", c.max_scale_limit),
-        (c.max_scale >= 0, "max-scale", "must be at least 0, was: {:g}", c.max_scale),
-        (not c.max_scale or c.max_scale >= c.min_scale, "max-scale", "must not be less than min-scale, was: {:g}", c.max_scale),
-        (not c.max_scale_limit or 1 <= c.max_scale <= c.max_scale_limit, "max-scale", "must be in [1, max-scale-limit], was: {:g}", c.max_scale),
+        (c.scale_to_zero_grace_period_s > 0, "scale-to-zero-grace-period", f" must be positive, was: {grace}"),
+        (c.scale_down_delay_s >= 0, "scale-down-delay", f" cannot be negative, was: {delay}"),
+        (_is_whole(c.scale_down_delay_s), "scale-down-delay", f" = {delay}, {whole}"),
+        (c.pod_retention_period_s >= 0, "scale-to-zero-pod-retention-period", f" cannot be negative, was: {retention}"),
+        (c.target_burst_capacity >= 0 or c.target_burst_capacity == UNLIMITED_BURST, "target-burst-capacity", f" must be either non-negative or -1 (for unlimited), was: {c.target_burst_capacity:f}"),
+        (0 < share <= 1, "container-concurrency-target-percentage", f" = {share:f} is outside of valid range of (0, 100]"),
+        (c.target_concurrency >= LEAST_TARGET, "container-concurrency-target-default", f" must be at least 0.01, was: {shown(c.target_concurrency)}"),
+        (target >= LEAST_TARGET or c.target_concurrency < LEAST_TARGET, "container-concurrency-target-percentage", f" and container-concurrency-target-default yield target concurrency of {shown(target)}, can't be less than 0.01"),
+        (c.target_rps >= LEAST_TARGET, "requests-per-second-target-default", f" must be at least 0.01, was: {shown(c.target_rps)}"),
+        (c.activator_capacity >= 1, "activator-capacity", f" = {shown(c.activator_capacity)}, must be at least 1"),
+        (c.max_scale_up_rate > 1, "max-scale-up-rate", f" = {shown(c.max_scale_up_rate)}, must be greater than 1.0"),
+        (c.max_scale_down_rate > 1, "max-scale-down-rate", f" = {shown(c.max_scale_down_rate)}, must be greater than 1.0"),
+        (LEAST_WINDOW_S <= c.stable_window_s <= MOST_WINDOW_S, "stable-window", f" = {window}, must be in [6s; 1h0m0s] range"),
+        (_is_whole(c.stable_window_s), "stable-window", f" = {window}, {whole}"),
+        (1 <= c.panic_window_percentage <= 100, "panic-window-percentage", f" = {shown(c.panic_window_percentage)}, must be in [1, 100] interval"),
+        (c.panic_threshold_percentage > 0, "panic-threshold-percentage", f" = {shown(c.panic_threshold_percentage)}, must be greater than 0"),
+        (c.initial_scale >= least_initial, "initial-scale", f" = {c.initial_scale}, must be at least 0 (or at least 1 when allow-zero-initial-scale is false)"),
+        (c.min_scale >= 0, "min-scale", f" = {c.min_scale}, must be at least 0"),
+        (limit >= 0, "max-scale-limit", f" = {limit}, must be at least 0"),
+        (c.max_scale >= least_max and (limit <= 0 or c.max_scale <= limit), "max-scale", f" = {c.max_scale}, must be in [{least_max}, max-scale-limit({limit})] range"),
+        (not c.max_scale or c.max_scale >= c.min_scale, "max-scale", f" = {c.max_scale}, must be at least min-scale({c.min_scale})"),
     )  # fmt: skip
-    return [(key, f"{key} {words.format(value)}") for holds, key, words, value in checks if not holds]
+    broken: dict[str, str] = {}
+    for holds, key, words in checks:
+        if not holds:
+            broken.setdefault(key, key + words)
+    return list(broken.items())
 
 
 def _is_whole(seconds: float) -> bool:

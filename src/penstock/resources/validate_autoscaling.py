@@ -5,15 +5,21 @@ Source: Knative's pkg/apis/autoscaling/annotation_validation.go; what is said of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from math import isfinite
 from typing import NamedTuple
 
 from penstock.kit.durations import go_duration, parse_go_duration_s
 from penstock.kit.errors import InvalidInput
+from penstock.kit.numerals import parse_integer, parse_number
 from penstock.resources.annotations import KNATIVE, mode_of
-from penstock.resources.autoscaler_config import DEFAULTS, LEAST_TARGET, AutoscalerConfig
+from penstock.resources.autoscaler_config import (
+    DEFAULTS,
+    LEAST_TARGET,
+    LEAST_WINDOW_S,
+    MOST_WINDOW_S,
+    AutoscalerConfig,
+)
 from penstock.resources.autoscaler_settings import (
     ALIASES,
     DOMAIN,
@@ -29,12 +35,12 @@ from penstock.resources.autoscaler_settings import (
     PROGRESS_DEADLINE,
     RESUME_WITHIN,
     TTFT_SLO,
+    annotations_of,
 )
 from penstock.resources.serving import InferenceService
 from penstock.resources.validation import Denial
 
 MOST_REPLICAS = 2**31 - 1
-LONGEST_S = 3600.0
 OUR_CLASSES = ("forecast.penstock.dev",)
 
 
@@ -49,18 +55,18 @@ def scaling_problems(
     annotations: Mapping[str, str], config: AutoscalerConfig = DEFAULTS, *, initial_scale: bool = True
 ) -> tuple[str, ...]:
     """Each line of Knative's error, sorted; () where all is well. Without `initial_scale` that one is not looked at (KServe drops it)."""
-    checks = (_class, _bounds, _activation, _times, _metric, _targets, _panic, _window, _algorithm, _own)
+    checks = (_class, _bounds, _times, _metric, _targets, _panic, _window, _algorithm, _own)
     problems = [problem for check in checks for problem in check(_Found(annotations), config)]
     if initial_scale:
         problems += _initial(_Found(annotations), config)
     merged: dict[str, list[str]] = {}
     for message, keys in problems:
         merged.setdefault(message, []).extend(keys)
-    return tuple(sorted(f"{text}: {', '.join(sorted(set(keys)))}" for text, keys in merged.items()))
+    return tuple(f"{text}: {', '.join(sorted(set(merged[text])))}" for text in sorted(merged))
 
 
 def deny_scaling_annotations(service: InferenceService) -> Denial | None:
-    """Where the gateway's demand decides, the annotations of a service and of its components must be Knative's."""
+    """Where the gateway's demand decides, the annotations of a service and of its components must be Knative's, also beside its fields."""
     if mode_of(service) != KNATIVE:
         return None
     spec = service.spec
@@ -73,7 +79,9 @@ def deny_scaling_annotations(service: InferenceService) -> Denial | None:
             continue
         where = f"spec.{name}.annotations" if part.annotations else "metadata.annotations"
         given = {**service.metadata.annotations, **part.annotations}
-        problems = scaling_problems(given, initial_scale=False)
+        problems = scaling_problems(given, initial_scale=False) or scaling_problems(
+            annotations_of(given, part), initial_scale=False
+        )
         if problems:
             return Denial(
                 where,
@@ -107,33 +115,55 @@ def _class(found: _Found, config: AutoscalerConfig) -> Problems:
     if (given := found.get("class")) is None:
         return
     key, value = given
-    if value.endswith("autoscaling.knative.dev") and value not in (KPA_CLASS, HPA_CLASS):
+    if value.endswith(".knative.dev") and value not in (KPA_CLASS, HPA_CLASS):
         yield Problem(f"invalid value: {value}", (key,))
     if value.endswith("penstock.dev") and value not in OUR_CLASSES:
         yield Problem(f"invalid value: {value}{_nearest(value, OUR_CLASSES)}", (key,))
 
 
 def _bounds(found: _Found, config: AutoscalerConfig) -> Problems:
-    sizes: dict[str, tuple[str, int]] = {}
-    for name in ("min-scale", "max-scale"):
-        if (given := found.get(name)) is not None:
-            key, value = given
-            size = _integer(value)
-            if size is None:
-                yield Problem(f"invalid value: {value}", (key,))
-            elif not 0 <= size <= MOST_REPLICAS:
-                yield Problem(f"expected 0 <= {value} <= {MOST_REPLICAS}", (key,))
-            else:
-                sizes[name] = key, size
-    least = sizes.get("min-scale", (f"{DOMAIN}min-scale", 0))
-    most = sizes.get("max-scale")
-    if most is not None and most[1] and most[1] < least[1]:
-        yield Problem(f"max-scale={most[1]} is less than min-scale={least[1]}", (most[0], least[0]))
-    if most is not None and config.max_scale_limit:
-        if not most[1]:
-            yield Problem(f"max-scale=0 (unlimited), must be less than {config.max_scale_limit}", (most[0],))
-        elif most[1] > config.max_scale_limit:
-            yield Problem(f"expected 1 <= {most[1]} <= {config.max_scale_limit}", (most[0],))
+    """One that cannot be read counts as 0 beside the other, as in Knative."""
+    least, least_problem = _scale(found.get("min-scale"))
+    most, most_problem = _scale(found.get("max-scale"))
+    yield from (problem for problem in (least_problem, most_problem) if problem is not None)
+    if most and most < least:
+        yield Problem(
+            f"max-scale={most} is less than min-scale={least}", (f"{DOMAIN}max-scale", f"{DOMAIN}min-scale")
+        )
+    given, limit = found.get("max-scale"), config.max_scale_limit
+    if given is not None and limit:
+        if most > limit:
+            yield Problem(f"expected 1 <= {most} <= {limit}", (given[0],))
+        if not most:
+            yield Problem(f"max-scale=0 (unlimited), must be less than {limit}", (given[0],))
+    yield from _activation(found.get("activation-scale"), least, most)
+
+
+def _scale(given: tuple[str, str] | None) -> tuple[int, Problem | None]:
+    if given is None:
+        return 0, None
+    key, value = given
+    size = parse_integer(value)
+    if size is None:
+        return 0, Problem(f"invalid value: {value}", (key,))
+    if not 0 <= size <= MOST_REPLICAS:
+        return 0, Problem(f"expected 0 <= {value} <= {MOST_REPLICAS}", (key,))
+    return size, None
+
+
+def _activation(given: tuple[str, str] | None, least: int, most: int) -> Problems:
+    if given is None:
+        return
+    key, value = given
+    size = _int32(value)
+    if size is None:
+        yield Problem(f"invalid value: {value}", (key,))
+    elif least > size:
+        yield Problem(f"min-scale={least} is greater than activation-scale={size}", (key,))
+    elif 0 < most < size:
+        yield Problem(f"max-scale={most} is less than activation-scale={size}", (key,))
+    elif size < 2:
+        yield Problem(f"activation-scale={size} must be greater than 1", (key,))
 
 
 def _initial(found: _Found, config: AutoscalerConfig) -> list[Problem]:
@@ -141,53 +171,33 @@ def _initial(found: _Found, config: AutoscalerConfig) -> list[Problem]:
     if (given := found.get("initial-scale")) is None:
         return []
     key, value = given
-    size = _integer(value)
+    size = parse_integer(value)
     if size is None:
         return [Problem(f"invalid value: {value}", (key,))]
     if size < 0:
-        return [Problem(f"invalid value: {size}", (f"{key} must be greater than 0",))]
+        return [Problem(f"invalid value: {value}", (f"{key} must be greater than 0",))]
     if not size and not config.allow_zero_initial_scale:
-        return [Problem("invalid value: 0", (f"{key}=0 not allowed by cluster",))]
+        return [Problem(f"invalid value: {value}", (f"{key}=0 not allowed by cluster",))]
     return []
-
-
-def _activation(found: _Found, config: AutoscalerConfig) -> Problems:
-    if (given := found.get("activation-scale")) is None:
-        return
-    key, value = given
-    size = _integer(value)
-    if size is None:
-        yield Problem(f"invalid value: {value}", (key,))
-        return
-    if size < 2:
-        yield Problem(f"activation-scale={size} must be greater than 1", (key,))
-    for name, wrong, words in (
-        ("max-scale", lambda bound: 0 < bound < size, "is greater than"),
-        ("min-scale", lambda bound: bound > size, "is less than"),
-    ):
-        other = found.get(name)
-        bound = _integer(other[1]) if other is not None else None
-        if other is not None and bound is not None and wrong(bound):
-            yield Problem(f"activation-scale={size} {words} {name}={bound}", (key, other[0]))
 
 
 def _times(found: _Found, config: AutoscalerConfig) -> Problems:
     for name in ("scale-down-delay", "scale-to-zero-pod-retention-period"):
         if (given := found.get(name)) is not None:
-            yield from _duration(*given, 0.0, LONGEST_S, whole=name == "scale-down-delay")
+            yield from _duration(*given, 0.0, MOST_WINDOW_S, whole=name == "scale-down-delay")
 
 
 def _window(found: _Found, config: AutoscalerConfig) -> Problems:
     if (given := found.get("window")) is not None:
-        hpa = (found.get("class") or ("", config.autoscaler_class))[1] == HPA_CLASS
-        yield from _duration(*given, 0.0 if hpa else 6.0, LONGEST_S, whole=True)
+        yield from _duration(*given, LEAST_WINDOW_S, MOST_WINDOW_S, whole=True)
 
 
 def _metric(found: _Found, config: AutoscalerConfig) -> Problems:
+    """Without a class, Knative's own is meant here, whatever the cluster's default is."""
     if (given := found.get("metric")) is None:
         return
     key, value = given
-    named = (found.get("class") or ("", config.autoscaler_class))[1]
+    named = (found.get("class") or ("", KPA_CLASS))[1]
     if (named == KPA_CLASS and value not in KNATIVE_METRICS) or (named == HPA_CLASS and not value):
         yield Problem(f"invalid value: {value}", (key,))
 
@@ -195,7 +205,7 @@ def _metric(found: _Found, config: AutoscalerConfig) -> Problems:
 def _targets(found: _Found, config: AutoscalerConfig) -> Problems:
     if (given := found.get("target")) is not None:
         key, value = given
-        target = _number(value)
+        target = parse_number(value)
         if target is None:
             yield Problem(f"invalid value: {value}", (key,))
         elif target < LEAST_TARGET:
@@ -203,7 +213,7 @@ def _targets(found: _Found, config: AutoscalerConfig) -> Problems:
     yield from _range(found.get("target-utilization-percentage"), 1, 100)
     if (given := found.get("target-burst-capacity")) is not None:
         key, value = given
-        burst = _number(value)
+        burst = parse_number(value)
         if burst is None or (burst < 0 and burst != -1):
             yield Problem(f"invalid value: {value}", (key,))
 
@@ -239,7 +249,7 @@ def _range(given: tuple[str, str] | None, low: int, high: int) -> Problems:
     if given is None:
         return
     key, value = given
-    number = _number(value)
+    number = parse_number(value)
     if number is None:
         yield Problem(f"invalid value: {value}", (key,))
     elif not low <= number <= high:
@@ -251,31 +261,21 @@ def _duration(key: str, value: str, low_s: float, high_s: float, *, whole: bool)
     if seconds is None:
         yield Problem(f"invalid value: {value}", (key,))
     elif not low_s <= seconds <= high_s:
-        shown = (go_duration(low_s), go_duration(seconds), go_duration(high_s))
-        yield Problem(" <= ".join(shown).join(("expected ", "")), (key,))
+        yield Problem(f"expected {go_duration(low_s)} <= {value} <= {go_duration(high_s)}", (key,))
     elif whole and seconds != int(seconds):
         yield Problem("must be specified with at most second precision", (key,))
 
 
-def _parse(value: str, read: Callable[[str], float]) -> float | None:
-    try:
-        number = read(value)
-    except (ValueError, InvalidInput):
-        return None
-    return number if isfinite(number) else None
-
-
-def _number(value: str) -> float | None:
-    return _parse(value, float)
-
-
 def _seconds(value: str) -> float | None:
-    return _parse(value, parse_go_duration_s)
+    try:
+        return parse_go_duration_s(value)
+    except InvalidInput:
+        return None
 
 
-def _integer(value: str) -> int | None:
-    number = _parse(value, int)
-    return None if number is None else int(number)
+def _int32(value: str) -> int | None:
+    size = parse_integer(value)
+    return size if size is not None and -MOST_REPLICAS - 1 <= size <= MOST_REPLICAS else None
 
 
 def _nearest(value: str, known: Iterable[str]) -> str:
