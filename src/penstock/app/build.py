@@ -92,11 +92,14 @@ class ControlPlane:
     def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
         demand = demand_reader(self.feed, cache)
-        scaled_objects = ScaledObjectController(
+        self.scaled_objects = ScaledObjectController(
             cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
         )
-        objects: dict[str, ObjectMetrics] = {"InferenceService": ServiceMetrics(demand), "Pod": PodMetrics(cache)}
-        metrics = MetricReader(clock, self.usages, scaled_objects, objects)
+        objects: dict[str, ObjectMetrics] = {
+            "InferenceService": ServiceMetrics(demand),
+            "Pod": PodMetrics(cache),
+        }
+        metrics = MetricReader(clock, self.usages, self.scaled_objects, objects)
         rollouts = RolloutController(cluster, cache, named("rollout"), clock)
         self.feed.subscribe(rollouts.hear)
         return [
@@ -106,7 +109,7 @@ class ControlPlane:
             RouteController(cache, self.feed, clock),
             rollouts,
             self.usages,
-            scaled_objects,
+            self.scaled_objects,
             HpaController(cluster, cache, named("horizontal-pod-autoscaler"), clock, metrics=metrics),
             VpaController(cluster, cache, named("vertical-pod-autoscaler"), clock, usages=self.usages),
             ApiKeyController(cluster, cache, named("api-keys"), clock),
@@ -135,7 +138,10 @@ class ControlPlane:
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`; nodes are there before the first pod asks for one."""
         await self.nodes.register()
-        await self.manager.run(stop)
+        try:
+            await self.manager.run(stop)
+        finally:
+            await self.scaled_objects.close()
 
     def close(self) -> None:
         """Let go of the store, last of all."""

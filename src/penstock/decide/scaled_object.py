@@ -1,4 +1,4 @@
-"""How many replicas now? (KEDA's triggers)
+"""How many replicas do KEDA's triggers ask for now?
 
 KEDA's own loop, which is asked every `pollingInterval`: it wakes a target from 0 (or idle) when any trigger is active, and puts it
 to sleep when none was for `cooldownPeriod`. Between one and many the autoscaler decides (`scaled_object_hpa.py`). What cannot be
