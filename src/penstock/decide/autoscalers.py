@@ -7,12 +7,13 @@ ScaledObject (keda), or nothing (external, none). Knative mode: a HorizontalPodA
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
 from penstock.decide.component_triggers import scaled_object_spec
 from penstock.decide.knative_hpa import knative_hpa_spec
+from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.rollout import is_stopped
 from penstock.decide.workload import ComponentName, component_labels, component_of
 from penstock.resources.annotations import (
@@ -33,11 +34,12 @@ from penstock.resources.autoscaling import (
 )
 from penstock.resources.keda import RESOURCE_TRIGGERS, ScaledObject
 from penstock.resources.meta import ObjectMeta, OwnerReference, Resource
+from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import Component, InferenceService, PredictorSpec, ResourceMetric
 
-MADE: tuple[type[Resource], ...] = (HorizontalPodAutoscaler, ScaledObject)
+MADE: tuple[type[HorizontalPodAutoscaler] | type[ScaledObject], ...] = (HorizontalPodAutoscaler, ScaledObject)
 """Kinds that are made here: whatever a service owns of them and does not ask for any more is deleted."""
-HPA, KEDA = "hpa", "keda"
+HPA, KEDA, EXTERNAL = "hpa", "keda", "external"
 LEGACY_METRIC = "serving.kserve.io/metrics"
 LEGACY_TARGET = "serving.kserve.io/targetUtilizationPercentage"
 DEFAULT_METRIC, DEFAULT_UTILIZATION = "cpu", 80
@@ -75,6 +77,23 @@ def autoscaler_objects(
         by_triggers = scaled_object_spec(deployment, component, _resource(component, given))
         return (ScaledObject(metadata=meta, spec=by_triggers),)
     return ()
+
+
+def scaled_by_others(service: InferenceService) -> bool:
+    """Whether the user said that somebody else sets the sizes; then they are left as they are."""
+    wanted = service.metadata.annotations.get(AUTOSCALER_CLASS)
+    return mode_of(service) == STANDARD and wanted == EXTERNAL
+
+
+def standing_by(service: InferenceService, scalers: Iterable[Resource]) -> frozenset[str]:
+    """The revisions that were ready once, so that at zero pods they only sleep; `scalers` are the service's own.
+
+    KEDA may let a component sleep, and keeps no note of it: there it is the last revision that was ready.
+    """
+    scalers = tuple(scalers)
+    ready = {status.latest_ready_revision for status in service.status.components.values()}
+    targets = {s.spec.scale_target_ref.name for s in scalers if isinstance(s, ScaledObject)}
+    return initialized(s for s in scalers if isinstance(s, PodAutoscaler)) | (targets & ready)
 
 
 def autoscaler_name(service: InferenceService, name: ComponentName) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from penstock.decide.autoscalers import autoscaler_objects, scaled_by_others
 from penstock.decide.canaries import (
     CANARY_LABEL,
     Canaries,
@@ -17,7 +18,7 @@ from penstock.decide.canaries import (
     plan_canaries,
     with_shares,
 )
-from penstock.decide.handover import Handover, Room, plan_handover
+from penstock.decide.handover import Handover, Room, is_in_handover, plan_handover
 from penstock.decide.pod_autoscaler import pod_autoscalers, scales_by_requests, scaling_annotations
 from penstock.decide.progression import PROGRESSING, ROLLED_BACK, WAITING, rollout_name, shares_of
 from penstock.decide.rollout import Rollout, is_stopped, plan_removal, plan_rollout
@@ -106,10 +107,11 @@ def _component(
         canaries = _canaries(service, workload, own, known, now) if name == "predictor" else Canaries()
         revisions = _revisions(own, canaries)
         handover = _handover(service, name, component, revisions, known, now)
+        stable = lowered(component, canaries.ready_replicas)
         rollout = plan_rollout(
             service,
             name,
-            lowered(component, canaries.ready_replicas),
+            stable,
             workload.template,
             revisions,
             now,
@@ -118,7 +120,10 @@ def _component(
         status = with_shares(rollout.status, canaries.shares)
         told = _rollout_status(service, name, known)
         compared = (told.stable, told.canary) if told.phase in (WAITING, PROGRESSING) else ()
-        autoscalers = pod_autoscalers(service, name, component, revisions, compared)
+        autoscalers = (
+            *pod_autoscalers(service, name, component, revisions, compared),
+            *_by_metrics(service, name, stable, rollout.status, revisions),
+        )
         shared = replace(rollout, status=status)
         newest = status.latest_created_revision
         back = told.message if told.phase == ROLLED_BACK and told.canary == newest else ""
@@ -126,6 +131,20 @@ def _component(
     if own or name in service.status.components:
         return ComponentPlan(name, Workload(), plan_removal(service, name, own), own)
     return None
+
+
+def _by_metrics(
+    service: InferenceService,
+    name: ComponentName,
+    stable: Component,
+    status: ComponentStatus,
+    revisions: tuple[Deployment, ...],
+) -> tuple[Resource, ...]:
+    """What scales the revision with the largest share by anything but its requests; while it hands its devices over, nothing does."""
+    shares = {target.revision_name: target.percent or 0 for target in status.traffic}
+    serving = max(shares, key=lambda revision: shares[revision], default=status.latest_created_revision)
+    asleep = {d.metadata.name for d in revisions if is_in_handover(d)}
+    return autoscaler_objects(service, name, serving, stable) if serving and serving not in asleep else ()
 
 
 def _handover(
@@ -169,7 +188,10 @@ def _known(
     if asked_percent(service, component) is not None:
         failed = frozenset()
     initial_scale = _initial_scale(service, component, known)
-    return Known(known.initialized, known.sized_elsewhere, failed, shares, initial_scale)
+    elsewhere = known.sized_elsewhere
+    if scaled_by_others(service):
+        elsewhere |= {deployment.metadata.name for deployment in known.deployments}
+    return Known(known.initialized, elsewhere, failed, shares, initial_scale)
 
 
 def _initial_scale(service: InferenceService, component: Component, known: Surroundings) -> int:

@@ -11,6 +11,8 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, 
 from penstock.controlplane.controllers.children import keep_children
 from penstock.controlplane.controllers.credentials import credentials
 from penstock.controlplane.controllers.revisions import RevisionWriter
+from penstock.decide.autoscalers import MADE as BY_METRICS
+from penstock.decide.autoscalers import standing_by
 from penstock.decide.handover import Room, is_in_handover
 from penstock.decide.plan import (
     ComponentPlan,
@@ -19,10 +21,11 @@ from penstock.decide.plan import (
     plan_service,
     service_url,
 )
-from penstock.decide.pod_autoscaler import initialized
+from penstock.decide.scaling_conflict import Autoscaler, target_of
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
+from penstock.kit.errors import Invalid
 from penstock.resources.autoscaler_config import (
     CONFIG_NAME,
     CONFIG_NAMESPACE,
@@ -39,7 +42,8 @@ from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageCont
 from penstock.resources.serving import InferenceService, ModelStatus
 from penstock.resources.workload import Deployment
 
-AUTOSCALERS: tuple[type[Resource], ...] = (PodAutoscaler,)
+AUTOSCALERS: tuple[type[Autoscaler], ...] = (PodAutoscaler, *BY_METRICS)
+REFUSED_AGAIN_S = 60.0
 
 
 class InferenceServiceController:
@@ -64,7 +68,7 @@ class InferenceServiceController:
             Watch(InferenceService, own_key),
             Watch(Deployment, owner_keys("InferenceService")),
             Watch(Pod, _service_of_pod),
-            Watch(PodAutoscaler, owner_keys("InferenceService")),
+            *(Watch(kind, owner_keys("InferenceService")) for kind in AUTOSCALERS),
             Watch(ConfigMap, self._every_service_by_config),
             Watch(Rollout, owner_keys("InferenceService")),
             Watch(Node, _nobody),
@@ -83,15 +87,24 @@ class InferenceServiceController:
             await self._revisions.apply_rollout(service, part.rollout)
             await self._revisions.apply_canaries(service, part.canaries)
             await self._revisions.apply_handover(service, part.handover)
-        wished = [scaler for part in plan.components for scaler in part.autoscalers]
-        await keep_children(self._cluster, self._cache, service, AUTOSCALERS, wished)
+        refused_s = await self._keep_autoscalers(service, plan)
         await self._write_status(service, plan)
         waits = [
             decided.again_s
             for part in plan.components
             for decided in (part.rollout, part.canaries, part.handover)
         ]
-        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+        return min((wait_s for wait_s in (*waits, refused_s) if wait_s is not None), default=None)
+
+    async def _keep_autoscalers(self, service: InferenceService, plan: ServicePlan) -> float | None:
+        """One that is refused, as for a trigger that this cluster does not know, holds up nothing else; when to try again (s)."""
+        wished = [scaler for part in plan.components for scaler in part.autoscalers]
+        try:
+            await keep_children(self._cluster, self._cache, service, AUTOSCALERS, wished)
+        except Invalid as error:
+            self._recorder.event(service, "Warning", "AutoscalerRefused", error.message)
+            return REFUSED_AGAIN_S
+        return None
 
     async def _observe(self, service: InferenceService) -> Surroundings:
         namespace = service.metadata.namespace
@@ -106,8 +119,8 @@ class InferenceServiceController:
             deployments=deployments,
             secret_env=await credentials(self._cluster, service),
             rollouts=self._cache.list(Rollout, namespace, owner=service.metadata.uid),
-            initialized=initialized(self._scalers(service)),
-            sized_elsewhere=frozenset(scaler.metadata.name for scaler in self._scalers(service)),
+            initialized=standing_by(service, self._scalers(service)),
+            sized_elsewhere=frozenset(target_of(scaler).name for scaler in self._scalers(service)),
             autoscaler=self._config(),
             room=self._room(service, deployments),
         )
@@ -122,8 +135,11 @@ class InferenceServiceController:
             return Room()
         return Room(self._cache.list(Node), self._cache.list(Pod))
 
-    def _scalers(self, service: InferenceService) -> tuple[PodAutoscaler, ...]:
-        return self._cache.list(PodAutoscaler, service.metadata.namespace, owner=service.metadata.uid)
+    def _scalers(self, service: InferenceService) -> tuple[Autoscaler, ...]:
+        meta = service.metadata
+        return tuple(
+            one for kind in AUTOSCALERS for one in self._cache.list(kind, meta.namespace, owner=meta.uid)
+        )
 
     def _config(self) -> AutoscalerConfig:
         given = self._cache.get(ConfigMap, CONFIG_NAME, CONFIG_NAMESPACE)
@@ -157,7 +173,7 @@ class InferenceServiceController:
             failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
             failure=part.workload.failure,
             rolled_back=part.rolled_back,
-            standby=initialized(self._scalers(service)),
+            standby=standing_by(service, self._scalers(service)),
         )
 
     def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
