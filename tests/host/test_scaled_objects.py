@@ -8,12 +8,18 @@ from collections.abc import Mapping
 import pytest
 from msgspec import structs
 
-from penstock.contracts.trigger import Opening, Reading
+from penstock.app.registry import trigger_plugin
+from penstock.contracts.controller import Key, Watch
+from penstock.contracts.exchange import DemandReport, ServiceDemand
+from penstock.contracts.trigger import Demand, Opening, Reading
+from penstock.controlplane.feed import Feed
+from penstock.controlplane.service_demand import demand_reader
 from penstock.host.hpa import HpaController
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.scaled_object import ScaledObjectController
 from penstock.kit.errors import Invalid, InvalidInput, NotFound, Unavailable
 from penstock.resources import keda
+from penstock.resources.admission import admit
 from penstock.resources.autoscaling import (
     CrossVersionObjectReference,
     HorizontalPodAutoscaler,
@@ -34,6 +40,7 @@ from penstock.resources.keda import (
 )
 from penstock.resources.meta import LabelSelector
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerSpec
+from penstock.resources.serving import InferenceService
 from penstock.testing.factories import deployment, meta, secret
 from penstock.testing.world import World, condition
 
@@ -76,6 +83,18 @@ class Turned:
         self._dial.closed += 1
 
 
+class Services:
+    """Lets the cache know InferenceServices."""
+
+    name = "services"
+
+    def watches(self) -> tuple[Watch, ...]:
+        return (Watch(InferenceService, lambda _: ()),)
+
+    async def reconcile(self, key: Key) -> None:
+        return None
+
+
 class NoUsage:
     def of(self, pod: object) -> Mapping[str, object]:
         return {}
@@ -86,11 +105,16 @@ class Scaled(World):
 
     def __init__(self) -> None:
         self.dial = Dial()
-        super().__init__(self._scaled_objects, self._autoscalers)
+        self.demand: Demand = no_demand
+        super().__init__(self._scaled_objects, self._autoscalers, lambda _: Services())
 
     def _scaled_objects(self, world: World) -> ScaledObjectController:
         parts = (world.cluster, world.cache, world.recorder.named("keda-operator"), world.clock)
-        self.controller = ScaledObjectController(*parts, plugin=lambda type_: self.dial, demand=no_demand)
+        self.controller = ScaledObjectController(
+            *parts,
+            plugin=lambda type_: self.dial if type_ == "prometheus" else trigger_plugin(type_),
+            demand=lambda *asked: self.demand(*asked),
+        )
         return self.controller
 
     def _autoscalers(self, world: World) -> HpaController:
@@ -418,3 +442,61 @@ async def test_metrics_that_nobody_offers_are_not_found() -> None:
 def _cached() -> dict[str, object]:
     metadata = {"serverAddress": "http://server", "query": "work", "threshold": "5"}
     return {"type": "prometheus", "metadata": metadata, "useCachedMetrics": True}
+
+
+async def test_a_restart_in_the_middle_of_failures_goes_on_counting() -> None:
+    async with Scaled() as world:
+        await world.cluster.create(deployment("web", replicas=0))
+        await world.cluster.create(scaled_object(min_replica_count=1))
+        world.dial.values["work"] = None
+        await asyncio.sleep(60)
+        before = (await world.scaled()).status.health[METRIC].number_of_failures or 0
+        parts = (world.cluster, world.cache, world.recorder.named("keda-operator"), world.clock)
+        fresh = ScaledObjectController(*parts, plugin=lambda type_: world.dial, demand=no_demand)
+        await fresh.reconcile(Key("default", "web"))
+        assert (await world.scaled()).status.health[METRIC].number_of_failures == before + 1
+        await fresh.close()
+
+
+async def test_a_restart_in_the_middle_of_a_cooldown_takes_nothing_down() -> None:
+    async with Scaled() as world:
+        await world.cluster.create(deployment("web", replicas=0))
+        await world.cluster.create(scaled_object(cooldown_period=600))
+        world.dial.values["work"] = 14.0
+        await asyncio.sleep(60)
+        world.dial.values["work"] = 0.0
+        await asyncio.sleep(20)
+        parts = (world.cluster, world.cache, world.recorder.named("keda-operator"), world.clock)
+        fresh = ScaledObjectController(*parts, plugin=lambda type_: world.dial, demand=no_demand)
+        await fresh.reconcile(Key("default", "web"))
+        assert await world.replicas() == 3
+        await fresh.close()
+
+
+async def test_the_demand_that_gateways_report_scales_like_any_metric() -> None:
+    async with Scaled() as world:
+        feed = Feed(world.clock)
+        world.demand = demand_reader(feed, world.cache)
+        await world.cluster.create(deployment("web", replicas=0))
+        service = {
+            "predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://bucket/model"}}
+        }
+        parsed = admit(
+            {
+                "apiVersion": "serving.kserve.io/v1beta1",
+                "kind": "InferenceService",
+                "metadata": {"name": "llm", "namespace": "default"},
+                "spec": service,
+            }
+        )
+        await world.cluster.create(parsed.object)
+        metadata = {"inferenceService": "llm", "metric": "concurrency", "threshold": "4"}
+        await world.cluster.create(scaled_object(ScaleTrigger(type="penstock-demand", metadata=metadata)))
+        await asyncio.sleep(30)
+        assert "no gateway has reported" in condition(await world.scaled(), "Ready").message
+        for gateway, in_flight in (("one", 6.0), ("two", 3.5)):
+            seen = ServiceDemand(namespace="default", name="llm", in_flight=in_flight)
+            feed.take(gateway, DemandReport(gateway=gateway, at=0.0, window_s=1.0, services=(seen,)))
+        await asyncio.sleep(60)
+        assert await world.replicas() == 3
+        assert (await world.scaled()).status.external_metric_names == ("s0-penstock-demand-concurrency-llm",)

@@ -317,6 +317,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         AGE,
         Column("MinReplicas", path("spec", "updatePolicy", "minReplicas", default=2), "integer", wide=True),
     ),
+    "ScaledObject": (
+        NAME,
+        Column("ScaleTargetKind", path("status", "scaleTargetKind")),
+        Column("ScaleTargetName", path("spec", "scaleTargetRef", "name")),
+        Column("Min", path("spec", "minReplicaCount", default=0), "integer"),
+        Column("Max", path("spec", "maxReplicaCount", default=100), "integer"),
+        *(Column(name, condition(name)) for name in ("Ready", "Active", "Fallback", "Paused")),
+        Column("Triggers", path("status", "triggersTypes")),
+        Column("Authentications", path("status", "authenticationsTypes")),
+        AGE,
+    ),
     "InferenceGraph": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
     "TrainedModel": (NAME, Column("URL", path("status", "url")), Column("Ready", condition("Ready")), AGE),
     "ApiKey": (
