@@ -291,8 +291,8 @@ def test_a_transformer_is_the_entry_and_its_predictor_has_a_route_of_its_own() -
     assert (starting.phase, behind.phase) == ("Starting", "Ready")
 
 
-def failed(transition: str, message: str | None) -> ModelStatus:
-    info = FailureInfo(reason="r", message=message) if message is not None else None
+def failed(transition: str, message: str | None, revision: str = FIRST) -> ModelStatus:
+    info = FailureInfo(reason="r", message=message, model_revision_name=revision) if message else None
     return ModelStatus(transition_status=transition, last_failure_info=info)
 
 
@@ -326,6 +326,17 @@ def test_why_nobody_answers(
     for traffic in ((), ((FIRST, 100),), ((SECOND, 0),)):
         route = only(with_status(known, *traffic, model_status=model_status), pod("p", SECOND))
         assert (route.phase, route.message) == (phase, message)
+
+
+@pytest.mark.parametrize("revision", ["", SECOND])
+def test_what_fails_without_a_share_of_the_traffic_keeps_nobody_from_waiting_for_what_has_one(
+    revision: str,
+) -> None:
+    status = failed("BlockedByFailedLoad" if revision else "InvalidSpec", "it fails", revision)
+    waits = only(with_status(service(), (FIRST, 100), (SECOND, 0), model_status=status))
+    assert (waits.phase, waits.message) == ("Starting", "its pods are starting")
+    alone = only(with_status(service(), model_status=status))
+    assert (alone.phase, alone.message) == ("Failed", "it fails")
 
 
 def test_a_pod_that_drains_gets_no_more_requests() -> None:

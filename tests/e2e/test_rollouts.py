@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +24,26 @@ POLICY = {
 ROLLOUT_WITHIN_S = 60.0
 
 
-def wish(name: str, failure_rate: float, delay_s: float = 0.0, **annotations: str) -> str:
+def wish(
+    name: str,
+    failure_rate: float,
+    delay_s: float = 0.0,
+    *,
+    cpu: str = "10m",
+    engine: Path = ENGINE,
+    policy: dict[str, str] = POLICY,
+) -> str:
     container = {
         "name": "kserve-container",
         "image": "example",
-        "command": [sys.executable, str(ENGINE), str(failure_rate), str(delay_s)],
+        "command": [sys.executable, str(engine), str(failure_rate), str(delay_s)],
+        "resources": {"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"cpu": cpu, "memory": "512Mi"}},
     }
     return json.dumps(
         {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            "metadata": {"name": name, "annotations": POLICY | annotations},
+            "metadata": {"name": name, "annotations": policy},
             "spec": {"predictor": {"containers": [container]}},
         }
     )
@@ -47,6 +57,7 @@ class Requests:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
         self.seen: Counter[int] = Counter()
+        self.said: set[str] = set()
 
     def __enter__(self) -> Requests:
         for thread in self._threads:
@@ -61,7 +72,10 @@ class Requests:
     def _ask(self) -> None:
         with httpx.Client(trust_env=False, timeout=60) as client:
             while not self._stop.wait(0.02):
-                self.seen[client.post(self._url, json={"instances": [1]}).status_code] += 1
+                answer = client.post(self._url, json={"instances": [1]})
+                self.seen[answer.status_code] += 1
+                if answer.status_code != 200:
+                    self.said.add(answer.text)
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +141,34 @@ def test_a_canary_that_is_slow_is_rolled_back_and_a_good_one_promoted(platform: 
     undone = platform.penstock("rollout", "undo", "slow", "--to-revision", "1")
     assert undone.returncode == 0, undone.stderr
     until("the first has everything again", lambda: shares(platform, "slow") == {"1": 100})
+
+
+def test_where_there_is_room_for_one_the_old_one_sleeps_and_no_request_is_lost(platform: Platform) -> None:
+    """Two thirds of the machine's cores stand for its only device."""
+    [node] = platform.objects("nodes")
+    most = f"{int(float(node['status']['allocatable']['cpu']) * 1000 * 2 / 3)}m"
+    apply(platform, wish("one", 0.0, cpu=most, policy={}))
+    platform.wait_ready("one")
+    with Requests(platform, "one") as requests:
+        apply(platform, wish("one", 0.0, 0.001, cpu=most, policy={}))
+        until("the new one has everything", lambda: shares(platform, "one") == {"2": 100}, 90)
+        apply(platform, wish("one", 0.0, 0.002, cpu=most, engine=Path("there-is-no-such-file"), policy={}))
+        until("it failed", lambda: "HandoverFailed" in events(platform), 120)
+        until("the one before answers", lambda: requests_go_on(requests), 60)
+        assert shares(platform, "one") == {"2": 100}
+    print(f"\n{[m for r, m in told(platform) if r.startswith('Handover')]}\nanswers: {dict(requests.seen)}")
+    assert set(requests.seen) == {200}, f"those that came meanwhile waited: {requests.said}"
+
+
+def told(platform: Platform) -> list[tuple[str, str]]:
+    return [(event["reason"], event["message"]) for event in platform.objects("events")]
+
+
+def events(platform: Platform) -> set[str]:
+    return {reason for reason, _ in told(platform)}
+
+
+def requests_go_on(requests: Requests) -> bool:
+    before = requests.seen[200]
+    time.sleep(0.5)
+    return requests.seen[200] > before

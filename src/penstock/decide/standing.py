@@ -59,16 +59,27 @@ def standing_of(service: InferenceService, awaited: Sequence[Awaited], *, is_ser
         return Standing("Ready", start_expected_s=expected_s)
     if is_stopped(service):
         return Standing("Sleeping", STOPPED, wakes=False)
-    model = service.status.model_status
-    if model is not None and model.transition_status in ("InvalidSpec", "BlockedByFailedLoad"):
-        info = model.last_failure_info
-        return Standing("Failed", info.message if info else model.transition_status)
+    if failure := _failure(service):
+        return Standing("Failed", failure)
     if awaited and all(map(_sleeps, awaited)):
         return Standing("Sleeping", ASLEEP, "placing", expected_s)
     phases = [phase for one in awaited for pod in one.pods if (phase := phase_of(pod)) is not None]
     furthest: StartPhase = max(phases, key=PHASES.index, default="placing")
     blocked = _unplaced(awaited) if furthest == "placing" else ""
     return Standing("Starting", blocked or STARTING[furthest], furthest, expected_s)
+
+
+def _failure(service: InferenceService) -> str:
+    """Why what should answer cannot; "" also where only a revision fails that has no share of the traffic."""
+    model = service.status.model_status
+    if model is None or model.transition_status not in ("InvalidSpec", "BlockedByFailedLoad"):
+        return ""
+    info = model.last_failure_info
+    shares = [target for status in service.status.components.values() for target in status.traffic]
+    serving = {target.revision_name for target in shares if target.percent}
+    if serving and info is not None and info.model_revision_name not in serving:
+        return ""
+    return info.message if info is not None else model.transition_status
 
 
 def _sleeps(one: Awaited) -> bool:
