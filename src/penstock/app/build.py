@@ -50,6 +50,7 @@ from penstock.host.replicasets import ReplicaSetController
 from penstock.host.scaled_object import ScaledObjectController
 from penstock.host.store import Store
 from penstock.host.vpa import VpaController
+from penstock.host.weights import WeightKeeper
 from penstock.kit.clock import Clock
 from penstock.resources.core import Taint
 
@@ -82,6 +83,7 @@ class ControlPlane:
         self.usages = UsageSampler(
             self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())
         )
+        self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
         controllers = self._controllers(settings, clock, home.path / "volumes")
         autoscaler = self._autoscaler(clock)
         self.manager = Manager(
@@ -116,6 +118,7 @@ class ControlPlane:
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
             JobController(cluster, cache, named("job-controller"), clock),
+            self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=volumes),
             PlacementController(cluster, cache, named("placement"), clock),
             GarbageCollector(self.objects),
@@ -144,7 +147,8 @@ class ControlPlane:
             await self.scaled_objects.close()
 
     def close(self) -> None:
-        """Let go of the store, last of all."""
+        """Let go of files, and of the store, last of all."""
+        self.weights.close()
         self.objects.store.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from penstock.contracts.controller import Key
-from penstock.decide.cold_start import StartPhase, after_start, phase_of
+from penstock.decide.cold_start import StartPhase, after_start, phase_of, weights_were_cached
 from penstock.decide.replica_set import ready_since
 from penstock.decide.revision import REVISION_LABEL
 from penstock.kit.clock import Clock
@@ -64,4 +64,5 @@ class Starts:
         del self._under_way[pod.metadata.uid]
         revision = Key(pod.metadata.namespace, pod.metadata.labels[REVISION_LABEL])
         if revision in self._known and after is not None and ready_since(pod) is not None:
-            self._known[revision] = after_start(self._known.get(revision), pod.metadata.name, start.took_s)
+            cached, before_it = weights_were_cached(pod), self._known.get(revision)
+            self._known[revision] = after_start(before_it, pod.metadata.name, start.took_s, cached=cached)

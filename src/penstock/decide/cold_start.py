@@ -20,6 +20,9 @@ PHASES: tuple[StartPhase, ...] = ("placing", "downloading", "loading", "warming"
 KEPT = 16
 """Starts that the expectation rests on."""
 QUANTILE = 0.9
+RESIDENT = "penstock.dev/weights-resident"
+"""Annotation of a pod: the share of its weights' bytes that were in memory when its containers started, 0 to 1."""
+MOSTLY = 0.9
 
 
 def phase_of(pod: Pod) -> StartPhase | None:
@@ -35,21 +38,42 @@ def phase_of(pod: Pod) -> StartPhase | None:
     return "warming" if probed and probed <= started else "loading"
 
 
-def after_start(known: ColdStart | None, pod: str, took_s: Mapping[StartPhase, float]) -> ColdStart:
-    """What is known once `pod` became ready; phases that nobody saw took no time.
+def weights_were_cached(pod: Pod) -> bool:
+    """Whether the machine says that the weights were in memory when the pod started; True where it says nothing."""
+    said = pod.metadata.annotations.get(RESIDENT, "")
+    try:
+        return float(said) >= MOSTLY if said else True
+    except ValueError:
+        return True
+
+
+def after_start(
+    known: ColdStart | None, pod: str, took_s: Mapping[StartPhase, float], *, cached: bool = True
+) -> ColdStart:
+    """What is known once `pod` became ready; phases that nobody saw took no time. `cached`: its weights were in memory already.
 
     What is expected next is the last download, since the files are there now or are brought every time, and a high quantile of the rest.
     """
+    before = known or ColdStart()
     total_s, download_s = sum(took_s.values()), took_s.get("downloading", 0.0)
-    totals = (*(known.totals_s if known else ()), round(total_s - download_s, 3))[-KEPT:]
-    ordered = sorted(totals)
+    rest = (round(total_s - download_s, 3),)
+    totals = (*before.totals_s, *(rest if cached else ()))[-KEPT:]
+    uncached = (*before.uncached_totals_s, *(() if cached else rest))[-KEPT:]
     return ColdStart(
         placing_s=round(took_s.get("placing", 0.0), 3),
         downloading_s=round(download_s, 3),
         loading_s=round(took_s.get("loading", 0.0), 3),
         warming_s=round(took_s.get("warming", 0.0), 3),
         total_s=round(total_s, 3),
-        expected_s=round(ordered[ceil(QUANTILE * len(ordered)) - 1] + download_s, 3),
+        expected_s=_expected(totals or uncached, download_s),
         totals_s=totals,
+        uncached_expected_s=_expected(uncached, download_s),
+        uncached_totals_s=uncached,
         last_pod=pod,
     )
+
+
+def _expected(totals: tuple[float, ...], download_s: float) -> float:
+    if not totals:
+        return 0.0
+    return round(sorted(totals)[ceil(QUANTILE * len(totals)) - 1] + download_s, 3)

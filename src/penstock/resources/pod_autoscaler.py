@@ -30,7 +30,8 @@ class PodAutoscalerSpec(Model, frozen=True):
 class ColdStart(Model, frozen=True):
     """How long the revision's pods take from being asked for to being ready, in seconds: the last start, and what to expect.
 
-    `expected_s` is the last download and a high quantile over the rest of the last starts (at most 16, in `totals_s`).
+    `expected_s` is the last download and a high quantile over the rest of the last starts (at most 16, in `totals_s`). Starts whose
+    weights had to be read from the disk are told apart: `uncached_expected_s` and `uncached_totals_s`, 0 and () while there was none.
     """
 
     placing_s: float = 0.0
@@ -40,6 +41,8 @@ class ColdStart(Model, frozen=True):
     total_s: float = 0.0
     expected_s: float = 0.0
     totals_s: tuple[float, ...] = ()
+    uncached_expected_s: float = 0.0
+    uncached_totals_s: tuple[float, ...] = ()
     last_pod: str = ""
 
 

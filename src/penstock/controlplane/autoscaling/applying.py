@@ -65,7 +65,7 @@ class Applier:
         size, now = replicas_of(deployment), self._clock.monotonic()
         applied, room, again_s = Applied(UNKNOWN if size else 0), Room(size), None
         if revision.reachable and ASLEEP_FOR not in deployment.metadata.annotations:
-            applied = revision.apply(size, now)
+            applied = revision.apply(size, now, revision.sleep(self._starts.of(revision.key)))
             wished = size if applied.replicas is None else applied.replicas
             if wished and not revision.initialized:
                 wished = max(wished, size)  # the rollout has chosen a size that bears the traffic to come
@@ -154,7 +154,7 @@ class Applier:
                 now=self._clock.now(),
             ),
             cold_start=self._starts.of(revision.key),
-            sleep=before.sleep,
+            sleep=revision.sleep(self._starts.of(revision.key)),
             decisions=revision.decisions,
         )
         if status != before:

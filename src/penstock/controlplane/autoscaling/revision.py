@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from penstock.contracts.controller import Key
@@ -10,11 +12,19 @@ from penstock.controlplane.autoscaling.laws import Pods, Verdict, law_of
 from penstock.decide import kpa
 from penstock.decide.autoscaler_status import Activity, activity, threshold, was
 from penstock.decide.scale_to_zero import UNKNOWN, Applied, Seen, apply_scale
+from penstock.decide.sleep import IDLE, sleep_depth
 from penstock.decide.workload import SERVICE_LABEL
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.autoscaler_config import AutoscalerConfig
 from penstock.resources.autoscaler_settings import AutoscalerSettings, settings_of
-from penstock.resources.pod_autoscaler import INITIALIZED, UNREACHABLE, PodAutoscaler, RecordedDecision
+from penstock.resources.pod_autoscaler import (
+    INITIALIZED,
+    UNREACHABLE,
+    ColdStart,
+    PodAutoscaler,
+    RecordedDecision,
+    SleepStatus,
+)
 
 KEPT_DECISIONS = 8
 """Decisions that a PodAutoscaler's status keeps."""
@@ -70,7 +80,12 @@ class Revision:
             self._law.share_grows(self.settings, ready, now)
         self._share = share
 
-    def apply(self, replicas: int, now: float) -> Applied:
+    def sleep(self, known: ColdStart | None) -> SleepStatus | None:
+        """How far it may sleep, by what starts take; None where nothing is promised."""
+        within_s = self.settings.resume_within_s
+        return None if within_s is None else sleep_depth(within_s, known)
+
+    def apply(self, replicas: int, now: float, sleep: SleepStatus | None) -> Applied:
         """What the present decision means for a workload of so many `replicas`."""
         status = {"active": "True", "inactive": "False", "activating": "Unknown"}[self.active]
         age_s = now - self.active_since
@@ -82,7 +97,10 @@ class Revision:
             replicas=replicas,
             proxied_s=age_s if self.active == "inactive" else None,
         )
-        return apply_scale(self.settings, self.desired, seen)
+        settings = self.settings
+        if sleep is not None and sleep.depth == IDLE:
+            settings = replace(settings, min_scale=max(1, settings.min_scale))
+        return apply_scale(settings, self.desired, seen)
 
     def become(self, wanted: int, ready: int, now: float) -> tuple[Activity, str]:
         """The condition Active that follows, and its reason; from now on it holds."""
