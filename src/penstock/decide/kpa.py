@@ -1,4 +1,4 @@
-"""How many replicas now? (Knative's law)
+"""How many replicas now, by Knative's law?
 
 Source: Knative's autoscaler (pkg/autoscaler/scaling). One tick compares the stable and the panic average of a metric with the target of
 one pod. Bounds and scale to zero are not its business: `decide/scale_to_zero.py` applies what comes out here.
@@ -7,14 +7,12 @@ one pod. Bounds and scale to zero are not its business: `decide/scale_to_zero.py
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, floor, trunc
+from math import ceil, floor, isfinite, trunc
 
 from penstock.resources.autoscaler_settings import AutoscalerSettings
 
 UNLIMITED = -1
 """A target burst capacity that keeps the activator in the path for ever."""
-TARGET_FLOOR = 0.01
-TICK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,7 @@ class Spec:
     scale_down_delay_s: float = 0.0
     initial_scale: int = 1
     reachable: bool = True
-    tick_s: float = TICK_S
+    tick_s: float = 2.0
     cold_start_s: float = 0.0
 
 
@@ -56,7 +54,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`stable` and `panic` are averages over their windows, None where there is no data; `ready` pods, None where counting failed."""
+    """`stable` and `panic` are averages over their windows, None where there is no data; `ready` pods, None where counting failed.
+
+    No data decides nothing, except where requests always go through the gateway (a target burst capacity of -1): there it is silence.
+    """
 
     stable: float | None
     panic: float | None
@@ -95,8 +96,12 @@ def spec_of(settings: AutoscalerSettings, *, reachable: bool = True, cold_start_
     )
 
 
-def first_state(spec: Spec, ready: int, now: float) -> State:
-    """More than one ready pod means that the autoscaler was started anew: it begins in panic, so that no scale is lost."""
+def first_state(spec: Spec, ready: int | None, now: float) -> State:
+    """More than one ready pod means that the autoscaler was started anew: it begins in panic, so that no scale is lost.
+
+    `ready` None: they could not be counted, as is usual for a new revision.
+    """
+    ready = ready or 0
     delayed = () if spec.scale_down_delay_s > 0 else None
     since = now if ready > 1 else None
     return State(since, ready, delayed, since)
@@ -110,29 +115,34 @@ def first_excess(spec: Spec) -> int:
 
 
 def decide(spec: Spec, state: State, seen: Observed, now: float) -> Decision:
-    """One tick. `now` is in Unix seconds."""
+    """One tick. `now` is in seconds of any clock that goes on."""
     if seen.ready is None:
         return Decision(0, 0, False, state, ("the ready pods could not be counted",))
-    if seen.stable is None or seen.panic is None:
+    silence = 0.0 if spec.target_burst_capacity == UNLIMITED else None
+    seen_stable = silence if seen.stable is None else seen.stable
+    seen_panic = silence if seen.panic is None else seen.panic
+    if seen_stable is None or seen_panic is None:
         return Decision(0, 0, False, state, ("no data: nothing was measured for longer than the window",))
+    if not (isfinite(seen_stable) and isfinite(seen_panic)):
+        return Decision(0, 0, False, state, ("what was measured is not a number",))
     ready = max(1, seen.ready)
     highest = ceil(spec.max_scale_up_rate * ready)
     lowest = floor(ready / spec.max_scale_down_rate) if spec.reachable else 0
-    needed_stable, needed_panic = ceil(seen.stable / spec.target), ceil(seen.panic / spec.target)
+    needed_stable, needed_panic = ceil(seen_stable / spec.target), ceil(seen_panic / spec.target)
     stable = min(max(needed_stable, lowest), highest)
     panic = min(max(needed_panic, lowest), highest)
     if spec.activation_scale > 1:
         stable = max(stable, spec.activation_scale) if needed_stable > 0 else stable
         panic = max(panic, spec.activation_scale) if needed_panic > 0 else panic
     state = _panicking(spec, state, needed_panic / ready, now)
-    reasons = [_reason("stable", seen.stable, spec.target, needed_stable, stable, lowest, highest)]
+    reasons = [_reason("stable", seen_stable, spec.target, needed_stable, stable, lowest, highest)]
     desired, runner_up = stable, ""
     if state.panic_since is not None:
         asked = max(stable, _worth_starting(spec, state.panic_began, panic, stable, now))
         most = max(state.max_panic_pods, asked)
         state = replace(state, max_panic_pods=most)
         desired, runner_up = most, f"{stable} by the stable window alone"
-        reasons.append(_reason("panic", seen.panic, spec.target, needed_panic, panic, lowest, highest))
+        reasons.append(_reason("panic", seen_panic, spec.target, needed_panic, panic, lowest, highest))
         if asked < panic:
             reasons.append(
                 f"{panic - asked} more are likely to be ready only after the burst: a start takes {spec.cold_start_s:g} s"
@@ -144,7 +154,7 @@ def decide(spec: Spec, state: State, seen: Observed, now: float) -> Decision:
             reasons.append(f"{delayed} was wanted within the last {spec.scale_down_delay_s:g} s")
             runner_up = f"{desired} without the scale-down delay"
         desired = delayed
-    return Decision(desired, _excess(spec, seen), True, state, tuple(reasons), runner_up)
+    return Decision(desired, _excess(spec, seen.ready, seen_panic), True, state, tuple(reasons), runner_up)
 
 
 def _panicking(spec: Spec, state: State, factor: float, now: float) -> State:
@@ -167,12 +177,10 @@ def _delayed(spec: Spec, state: State, desired: int, now: float) -> tuple[State,
     return replace(state, delayed=window), max(wish for _, wish in window)
 
 
-def _excess(spec: Spec, seen: Observed) -> int:
+def _excess(spec: Spec, ready: int, panic: float) -> int:
     if spec.target_burst_capacity in (0, UNLIMITED):
         return int(spec.target_burst_capacity)
-    assert seen.ready is not None
-    assert seen.panic is not None
-    return floor(seen.ready * spec.total - spec.target_burst_capacity - seen.panic)
+    return floor(ready * spec.total - spec.target_burst_capacity - panic)
 
 
 def _worth_starting(spec: Spec, began: float | None, panic: int, stable: int, now: float) -> int:

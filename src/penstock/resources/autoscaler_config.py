@@ -17,6 +17,7 @@ CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
 LEAST_TARGET = 0.01
 LEAST_WINDOW_S, MOST_WINDOW_S = 6.0, 3600.0
 UNLIMITED_BURST = -1.0
+MOST_REPLICAS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ def _sound(values: Mapping[str, object]) -> AutoscalerConfig:
 
 def _count(text: str) -> int | None:
     count = parse_integer(text)
-    return count if count is not None and abs(count) < 2**31 else None
+    return count if count is not None and abs(count) <= MOST_REPLICAS else None
 
 
 def _seconds(text: str) -> float | None:

@@ -5,15 +5,23 @@ Sources: Knative's `autoscaling.knative.dev/*` annotations and target rules; KSe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from math import floor, isfinite
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor, inf
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from penstock.kit.durations import parse_go_duration_s
 from penstock.kit.errors import InvalidInput
-from penstock.resources.autoscaler_config import LEAST_TARGET, AutoscalerConfig
+from penstock.kit.numerals import parse_integer, parse_number
+from penstock.resources.autoscaler_config import (
+    LEAST_TARGET,
+    LEAST_WINDOW_S,
+    MOST_REPLICAS,
+    MOST_WINDOW_S,
+    UNLIMITED_BURST,
+    AutoscalerConfig,
+)
 from penstock.resources.meta import Labels
 from penstock.resources.serving import Component
 
@@ -25,6 +33,7 @@ RESUME_WITHIN, TTFT_SLO = "penstock.dev/resume-within", "penstock.dev/ttft-slo"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 PROGRESS_DEADLINE_S = 600.0
 RPS_UTILIZATION = 0.7
+TICK_S = 2.0
 LINEAR, EXPONENTIAL = "linear", "weighted-exponential"
 
 Metric = Literal["concurrency", "rps", "in-flight-tokens", "queue-wait", "kv-cache-use"]
@@ -49,14 +58,15 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "metricAggregationAlgorithm": "metric-aggregation-algorithm",
     }
 )
-PROFILES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+NO_PROFILE: Mapping[str, float] = MappingProxyType({})
+PROFILES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "gpu": MappingProxyType(
             {
                 "tick_s": 15.0,
                 "stable_window_s": 180.0,
-                "panic_window_s": 24.0,
-                "panic_threshold": 2.0,
+                "panic_window_percentage": 100 * 24 / 180,
+                "panic_threshold_percentage": 200.0,
                 "utilization": 0.85,
                 "max_scale_up_rate": 20.0,
                 "max_scale_down_rate": 1.1,
@@ -78,7 +88,7 @@ class AutoscalerSettings:
     total: float = 100.0
     target: float = 70.0
     algorithm: str = LINEAR
-    tick_s: float = 2.0
+    tick_s: float = TICK_S
     stable_window_s: float = 60.0
     panic_window_s: float = 6.0
     panic_threshold: float = 2.0
@@ -122,90 +132,115 @@ def settings_of(
 ) -> AutoscalerSettings:
     """Never fails: admission has refused what is wrong, and what got through all the same is as if it were not there."""
     read = _Reader(annotations)
-    profile = dict(PROFILES.get(annotations.get(PROFILE, ""), {}))
-    utilization = profile.pop("utilization", None)
-    stable_s = read.duration("window", profile.get("stable_window_s", config.stable_window_s))
-    panic_percent = read.number("panic-window-percentage", config.panic_window_percentage)
-    panic_s = max(1.0, floor(stable_s * panic_percent / 100 + 0.5))
-    if not read.has("window", "panic-window-percentage"):
-        panic_s = profile.get("panic_window_s", panic_s)
-    threshold = read.number("panic-threshold-percentage", config.panic_threshold_percentage) / 100
+    profile = PROFILES.get(annotations.get(PROFILE, ""), NO_PROFILE)
+    stable_s = read.duration("window", profile.get("stable_window_s", config.stable_window_s), LEAST_WINDOW_S)
     metric = _metric(annotations, read)
-    total, target = _targets(read, metric, container_concurrency, config, utilization)
-    own = {
-        "autoscaler_class": annotations.get(DOMAIN + "class", config.autoscaler_class),
-        "metric": metric,
-        "total": total,
-        "target": target,
-        "algorithm": _algorithm(read),
-        "stable_window_s": stable_s,
-        "panic_window_s": panic_s,
-        "panic_threshold": threshold,
-        "target_burst_capacity": read.number("target-burst-capacity", config.target_burst_capacity),
-        "min_scale": read.count("min-scale", config.min_scale),
-        "max_scale": read.count("max-scale", config.max_scale),
-        "initial_scale": _initial(read, config),
-        "activation_scale": read.count("activation-scale", 1),
-        "scale_down_delay_s": read.duration("scale-down-delay", profile.get("scale_down_delay_s", config.scale_down_delay_s)),
-        "pod_retention_period_s": read.duration(
-            "scale-to-zero-pod-retention-period", profile.get("pod_retention_period_s", config.pod_retention_period_s)
+    total, target = _targets(read, metric, container_concurrency, config, profile.get("utilization"))
+    return AutoscalerSettings(
+        autoscaler_class=annotations.get(DOMAIN + "class", config.autoscaler_class),
+        metric=metric,
+        total=total,
+        target=target,
+        algorithm=_algorithm(read),
+        tick_s=profile.get("tick_s", TICK_S),
+        stable_window_s=stable_s,
+        panic_window_s=_panic_window_s(read, stable_s, config, profile),
+        panic_threshold=read.number(
+            "panic-threshold-percentage",
+            profile.get("panic_threshold_percentage", config.panic_threshold_percentage),
+            110.0,
+            1000.0,
+        )
+        / 100,
+        target_burst_capacity=_burst(read, config),
+        max_scale_up_rate=profile.get("max_scale_up_rate", config.max_scale_up_rate),
+        max_scale_down_rate=profile.get("max_scale_down_rate", config.max_scale_down_rate),
+        **_scales(read, config),
+        scale_down_delay_s=read.duration(
+            "scale-down-delay", profile.get("scale_down_delay_s", config.scale_down_delay_s)
         ),
-        "enable_scale_to_zero": config.enable_scale_to_zero,
-        "grace_period_s": config.scale_to_zero_grace_period_s,
-        "activator_capacity": config.activator_capacity,
-        "max_scale_up_rate": profile.get("max_scale_up_rate", config.max_scale_up_rate),
-        "max_scale_down_rate": profile.get("max_scale_down_rate", config.max_scale_down_rate),
-        "tick_s": profile.get("tick_s", 2.0),
-        "progress_deadline_s": _duration(annotations.get(PROGRESS_DEADLINE), PROGRESS_DEADLINE_S),
-        "resume_within_s": _duration(annotations.get(RESUME_WITHIN), None),
-        "ttft_slo_s": _duration(annotations.get(TTFT_SLO), None),
-        "starts_aware": bool(profile),
-    }  # fmt: skip
-    return replace(AutoscalerSettings(), **own)
+        enable_scale_to_zero=config.enable_scale_to_zero,
+        grace_period_s=config.scale_to_zero_grace_period_s,
+        pod_retention_period_s=read.duration(
+            "scale-to-zero-pod-retention-period",
+            profile.get("pod_retention_period_s", config.pod_retention_period_s),
+        ),
+        progress_deadline_s=_positive_s(annotations.get(PROGRESS_DEADLINE)) or PROGRESS_DEADLINE_S,
+        activator_capacity=config.activator_capacity,
+        resume_within_s=_positive_s(annotations.get(RESUME_WITHIN)),
+        ttft_slo_s=_positive_s(annotations.get(TTFT_SLO)),
+        starts_aware=bool(profile),
+    )
 
 
 class _Reader:
-    """Annotations of Knative's domain by their short names, aliases included; the first that is there counts."""
+    """Annotations of Knative's domain by their short names; the canonical spelling wins over its alias. What is out of range is not there."""
 
     def __init__(self, annotations: Mapping[str, str]) -> None:
-        self._given = {ALIASES.get(key, key): value for key, value in _short(annotations, aliases=True)}
-        self._given |= dict(_short(annotations, aliases=False))
-
-    def has(self, *keys: str) -> bool:
-        return any(key in self._given for key in keys)
+        self._given: dict[str, str] = {}
+        for key, value in annotations.items():
+            if key.startswith(DOMAIN):
+                short = key.removeprefix(DOMAIN)
+                if short in ALIASES:
+                    self._given.setdefault(ALIASES[short], value)
+                else:
+                    self._given[short] = value
 
     def text(self, key: str) -> str | None:
         return self._given.get(key)
 
-    def number(self, key: str, default: float) -> float:
-        value: float = _parsed(self._given.get(key), float, default)
-        return value if isfinite(value) else default
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        value = parse_number(self._given.get(key, ""))
+        return value if value is not None and low <= value <= high else default
 
-    def count(self, key: str, default: int) -> int:
-        return _parsed(self._given.get(key), int, default)
+    def count(self, key: str, default: int, low: int = 0) -> int:
+        value = parse_integer(self._given.get(key, ""))
+        return value if value is not None and low <= value <= MOST_REPLICAS else default
 
-    def duration(self, key: str, default: float) -> float:
-        return _parsed(self._given.get(key), parse_go_duration_s, default)
-
-
-def _short(annotations: Mapping[str, str], *, aliases: bool) -> list[tuple[str, str]]:
-    named = (
-        (key.removeprefix(DOMAIN), value) for key, value in annotations.items() if key.startswith(DOMAIN)
-    )
-    return [(key, value) for key, value in named if (key in ALIASES) == aliases]
+    def duration(self, key: str, default: float, low: float = 0.0) -> float:
+        value = _seconds(self._given.get(key))
+        return value if value is not None and low <= value <= MOST_WINDOW_S else default
 
 
-def _parsed(text: str | None, parse: Callable[[str], Any], default: Any) -> Any:
-    if text is None:
-        return default
+def _seconds(text: str | None) -> float | None:
     try:
-        return parse(text)
-    except (ValueError, InvalidInput):
-        return default
+        return None if text is None else parse_go_duration_s(text)
+    except InvalidInput:
+        return None
 
 
-def _duration(text: str | None, default: float | None) -> Any:
-    return _parsed(text, parse_go_duration_s, default)
+def _positive_s(text: str | None) -> float | None:
+    seconds = _seconds(text)
+    return seconds if seconds is not None and seconds > 0 else None
+
+
+def _panic_window_s(
+    read: _Reader, stable_s: float, config: AutoscalerConfig, profile: Mapping[str, float]
+) -> float:
+    """A share of the stable window, rounded to whole seconds, halves up, and at least one."""
+    default = profile.get("panic_window_percentage", config.panic_window_percentage)
+    return max(1.0, floor(stable_s * read.number("panic-window-percentage", default, 1.0, 100.0) / 100 + 0.5))
+
+
+def _burst(read: _Reader, config: AutoscalerConfig) -> float:
+    burst = read.number("target-burst-capacity", config.target_burst_capacity, UNLIMITED_BURST, inf)
+    return burst if burst >= 0 or burst == UNLIMITED_BURST else config.target_burst_capacity
+
+
+def _scales(read: _Reader, config: AutoscalerConfig) -> dict[str, int]:
+    """Bounds and first sizes. An initial scale that the cluster does not allow is dropped silently (KServe); its limit holds for all."""
+    most = read.count("max-scale", config.max_scale)
+    limit = config.max_scale_limit
+    if limit and not 1 <= most <= limit:
+        most = limit
+    return {
+        "min_scale": read.count("min-scale", config.min_scale),
+        "max_scale": most,
+        "initial_scale": read.count(
+            "initial-scale", config.initial_scale, 0 if config.allow_zero_initial_scale else 1
+        ),
+        "activation_scale": read.count("activation-scale", 1, 2),
+    }
 
 
 def _is_scaling(key: str) -> bool:
@@ -224,12 +259,6 @@ def _algorithm(read: _Reader) -> str:
     return EXPONENTIAL if named in (EXPONENTIAL, "weightedExponential") else LINEAR
 
 
-def _initial(read: _Reader, config: AutoscalerConfig) -> int:
-    """One that the cluster does not allow is dropped silently (KServe)."""
-    size = read.count("initial-scale", config.initial_scale)
-    return size if size > 0 or (size == 0 and config.allow_zero_initial_scale) else config.initial_scale
-
-
 def _targets(
     read: _Reader,
     metric: Metric,
@@ -238,7 +267,7 @@ def _targets(
     utilization: float | None,
 ) -> tuple[float, float]:
     """What a pod carries at most, and what it should carry."""
-    wished = read.number("target", 0.0)
+    wished = read.number("target", 0.0, LEAST_TARGET, inf)
     if metric == "concurrency":
         total = float(container_concurrency or config.target_concurrency)
         if wished:
@@ -250,7 +279,7 @@ def _targets(
     else:
         total = wished or OWN_TARGETS[metric]
         share = config.target_utilization if utilization is None else utilization
-    percent = read.number("target-utilization-percentage", 0.0)
+    percent = read.number("target-utilization-percentage", 0.0, 1.0, 100.0)
     if percent:
         share = percent / 100
     return total, max(LEAST_TARGET, total * share)

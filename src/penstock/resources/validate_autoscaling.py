@@ -17,6 +17,7 @@ from penstock.resources.autoscaler_config import (
     DEFAULTS,
     LEAST_TARGET,
     LEAST_WINDOW_S,
+    MOST_REPLICAS,
     MOST_WINDOW_S,
     AutoscalerConfig,
 )
@@ -40,7 +41,6 @@ from penstock.resources.autoscaler_settings import (
 from penstock.resources.serving import InferenceService
 from penstock.resources.validation import Denial
 
-MOST_REPLICAS = 2**31 - 1
 OUR_CLASSES = ("forecast.penstock.dev",)
 
 
