@@ -20,9 +20,12 @@ ALL: tuple[Activity, ...] = ("active", "activating", "inactive")
         (2, 0, 0, "active", ("inactive", "NoTraffic")),
         (2, 1, 2, "active", ("activating", "Queued")),
         (2, 2, 2, "inactive", ("active", "")),
-        (-1, 1, 2, "inactive", ("inactive", "NoTraffic")),
+        (-1, 1, 2, "inactive", ("inactive", "")),
         (-1, 1, 2, "active", ("activating", "Queued")),
-        (-1, 2, 2, "inactive", ("inactive", "NoTraffic")),
+        (-1, 2, 2, "inactive", ("inactive", "")),
+        (-1, 2, 2, "active", ("active", "")),
+        (-1, 1, 2, "activating", ("activating", "Queued")),
+        (-1, 2, 0, "active", ("inactive", "NoTraffic")),
         (-1, 2, 2, "activating", ("active", "")),
     ],
 )
@@ -48,6 +51,12 @@ def test_how_many_pods_make_it_active(least: int, initial: int, initialized: boo
     assert threshold(settings, initialized=initialized) == pods
 
 
+def test_a_revision_that_nobody_can_reach_has_no_lower_bound() -> None:
+    settings = AutoscalerSettings(min_scale=4, initial_scale=2)
+    assert threshold(settings, initialized=True, reachable=False) == 1
+    assert threshold(settings, initialized=False, reachable=False) == 2
+
+
 def told(
     state: tuple[Activity, str],
     ready: int = 1,
@@ -68,6 +77,13 @@ def test_ready_is_the_worse_of_being_active_and_having_been_ready() -> None:
     asleep = told(("inactive", "NoTraffic"), 0)["Active"]
     assert (asleep.status, asleep.message) == ("False", "The target is not receiving traffic.")
     assert told(("inactive", "TimedOut"), 0)["Active"].message == "The target could not be activated."
+
+
+def test_while_nothing_is_decided_an_inactive_one_keeps_its_reason() -> None:
+    before = tuple(told(("inactive", "TimedOut"), 0).values())
+    after = told(("inactive", ""), 0, before=before)["Active"]
+    assert (after.reason, after.message) == ("TimedOut", "The target could not be activated.")
+    assert told(("inactive", ""), 0)["Active"].reason == "NoTraffic"
 
 
 def test_what_was_ready_once_stays_initialized() -> None:

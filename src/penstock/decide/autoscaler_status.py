@@ -20,20 +20,21 @@ NO_TRAFFIC = "The target is not receiving traffic."
 TIMED_OUT = "The target could not be activated."
 
 
-def threshold(settings: AutoscalerSettings, *, initialized: bool) -> int:
-    """How many pods must be ready for the revision to be active."""
-    return max(settings.min_scale, 1) if initialized else max(settings.min_scale, settings.initial_scale)
+def threshold(settings: AutoscalerSettings, *, initialized: bool, reachable: bool = True) -> int:
+    """How many pods must be ready for the revision to be active; one that nobody can reach has no lower bound."""
+    least = settings.min_scale if reachable else 0
+    return max(least, 1 if initialized else settings.initial_scale)
 
 
 def activity(wanted: int, ready: int, least: int, was: Activity) -> tuple[Activity, str]:
-    """What it becomes, and the reason of its condition; `wanted` is -1 while nothing is decided."""
+    """What it becomes, and the reason of its condition, "" where there is none or it stays; `wanted` is -1 while nothing is decided."""
     if wanted == 0:
         timed_out = least > 0 and was == "activating"
         return "inactive", "TimedOut" if timed_out else "NoTraffic"
     if least == 0:
         return "inactive", "NoTraffic"
     if wanted < 0 and was == "inactive":
-        return "inactive", "NoTraffic"
+        return "inactive", ""
     return ("active", "") if ready >= least else ("activating", "Queued")
 
 
@@ -56,6 +57,8 @@ def conditions_of(
 ) -> tuple[Condition, ...]:
     """All conditions; `refusal` says why fewer pods are asked for than are wanted, "" where they are not."""
     state, reason = now_is
+    if state == "inactive" and not reason:
+        reason = next((c.reason for c in before if c.type == "Active" and c.reason), "NoTraffic")
     active = Condition(
         type="Active",
         status={"active": "True", "activating": "Unknown", "inactive": "False"}[state],

@@ -137,7 +137,7 @@ class Applier:
         self, revision: Revision, scaler: PodAutoscaler, pods: Iterable[Pod], applied: Applied, room: Room
     ) -> None:
         before, ready = scaler.status, sum(ready_since(pod) is not None for pod in pods)
-        least = threshold(revision.settings, initialized=revision.initialized)
+        least = threshold(revision.settings, initialized=revision.initialized, reachable=revision.reachable)
         becomes = revision.become(applied.wanted, ready, self._clock.monotonic())
         wanted = before.desired_scale if applied.wanted == UNKNOWN else applied.wanted
         status = PodAutoscalerStatus(

@@ -104,7 +104,7 @@ class Revision:
 
     def become(self, wanted: int, ready: int, now: float) -> tuple[Activity, str]:
         """The condition Active that follows, and its reason; from now on it holds."""
-        least = threshold(self.settings, initialized=self.initialized)
+        least = threshold(self.settings, initialized=self.initialized, reachable=self.reachable)
         after = activity(wanted, ready, least, self.active)
         if after[0] != self.active:
             self.active, self.active_since, self.dirty = after[0], now, True
