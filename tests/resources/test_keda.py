@@ -225,3 +225,13 @@ def test_a_parameter_is_given_once() -> None:
     with pytest.raises(Invalid) as caught:
         admit(given)
     assert [cause.field for cause in caught.value.causes] == ["spec.env[0].parameter"]
+
+
+def test_the_manifests_of_the_guide_are_taken_without_a_word() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "howto" / "scale-by-events.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    found = [one for block in blocks for one in yaml.safe_load_all(block)]
+    assert [one["kind"] for one in found].count("ScaledObject") == 2
+    for one in found:
+        one["metadata"]["namespace"] = "default"
+        assert admit(one, strict=True).warnings == ()
