@@ -82,7 +82,7 @@ def test_the_averages_of_all_windows_together_are_the_time_that_requests_took(
             load.begin(at, 0)
         elif what == "end":
             end(demand, at)
-            load.end(ended(), at, 0.0, 0, failed=False)
+            load.end(ended(), at, 0.0, 0, False)
         elif at > before:
             for told in demand.report(at, at - before, routes(m_1=(100, ("e",))), {}, {}):
                 service_s += told.in_flight * (at - before)
@@ -114,7 +114,7 @@ def test_tokens_in_flight_are_those_of_the_prompt_and_those_generated_so_far() -
     load.tokens += 50  # in a second
     first = load.take("m-1", 1.0, 1.0, {}, wanted=False)
     assert first.tokens_in_flight == 125.0, "100 at first, 150 at last"
-    load.end(ended(), 2.0, estimate + 50, 400, failed=False)
+    load.end(ended(), 2.0, estimate + 50, 400, False)
     assert load.take("m-1", 3.0, 2.0, {}, wanted=False).tokens_in_flight == 75.0, "150 for half of the time"
     assert load.is_idle
 
@@ -122,7 +122,7 @@ def test_tokens_in_flight_are_those_of_the_prompt_and_those_generated_so_far() -
 def test_the_estimate_of_a_prompt_learns_from_what_engines_count() -> None:
     load = RevisionLoad(0.0)
     for at in range(200):
-        load.end(ended(prompt_tokens=1000), at, load.begin(at, 8000), 8000, failed=False)
+        load.end(ended(prompt_tokens=1000), at, load.begin(at, 8000), 8000, False)
         if at % 10 == 0:
             load.take("m-1", at, 10.0, {}, wanted=False)
     assert load.begin(300.0, 8000) == pytest.approx(1000, rel=0.05)
@@ -150,7 +150,7 @@ def test_each_endpoint_says_what_it_does_now_and_what_its_cache_saved() -> None:
     begin(demand, 0.0)
     load = demand.of(KEY).revision("m-1", 0.0)
     load.begin(0.0, 0)
-    load.end(ended(prompt_tokens=100, cached_tokens=64, endpoint="a"), 1.0, 0, 0, failed=False)
+    load.end(ended(prompt_tokens=100, cached_tokens=64, endpoint="a"), 1.0, 0, 0, False)
     load.begin(0.0, 0)
     table = routes(m_1=(100, ("a", "b")))
     demand.keep(RouteTable(version=1, services=tuple(table.values())), {})
@@ -196,7 +196,7 @@ def test_what_is_gone_is_forgotten_once_it_has_been_told() -> None:
     demand.of(KEY).revision("m-1", 0.0).begin(0.0, 0)
     demand.keep(RouteTable(version=1), {})
     assert demand.report(1.0, 1.0, {}, {}, {})[0].revisions[0].in_flight == 1.0
-    demand.of(KEY).revisions["m-1"].end(ended(), 1.0, 0, 0, failed=False)
+    demand.of(KEY).revisions["m-1"].end(ended(), 1.0, 0, 0, False)
     end(demand, 1.0)
     demand.keep(RouteTable(version=2), {})
     assert not demand.loads

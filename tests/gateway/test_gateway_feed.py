@@ -200,9 +200,9 @@ async def test_a_table_that_cannot_be_kept_is_served_all_the_same(
 
 async def test_a_report_goes_out_each_second_and_says_what_is_served(tmp_path: Path, side: Side) -> None:
     async with ControlPlane(tmp_path, table(5, "m")) as control, side.connected():
-        side.state.begin(("default", "m"), side.state.clock.monotonic())
+        load = side.state.begin(("default", "m"), side.state.clock.monotonic())
         await until(lambda: len(control.reports) == 2)
-        side.state.end(("default", "m"), side.state.clock.monotonic(), failed=False)
+        side.state.end(("default", "m"), load, side.state.clock.monotonic(), failed=False)
     for report in control.reports:
         assert 0.9 < report.window_s < 1.5
         assert (report.gateway, report.table_version) == ("gateway-1", 5)
@@ -225,12 +225,12 @@ async def test_what_ran_while_the_control_plane_was_away_is_an_average_over_all_
     tmp_path: Path, side: Side
 ) -> None:
     async with side.connected():
-        side.state.begin(("default", "m"), side.state.clock.monotonic())
+        load = side.state.begin(("default", "m"), side.state.clock.monotonic())
         await asyncio.sleep(0.5)
         side.feed.wake()
         async with ControlPlane(tmp_path) as control:
             await until(lambda: control.reports)
-        side.state.end(("default", "m"), side.state.clock.monotonic(), failed=False)
+        side.state.end(("default", "m"), load, side.state.clock.monotonic(), failed=False)
     report = control.reports[0]
     assert report.window_s >= 0.5
     assert report.services[0].in_flight == pytest.approx(1.0, rel=0.05), "one request ran, no more"
@@ -261,8 +261,7 @@ async def test_a_report_forgets_what_is_over() -> None:
     assert state.report(1.0).services[0].wake is True
     state.demand.of(("default", "m")).leave(state.clock.monotonic(), runs=False, failed=False)
     assert state.report(1.0).services[0].wake is False
-    state.begin(("default", "n"), now)
-    state.end(("default", "n"), now, failed=True)
+    state.end(("default", "n"), state.begin(("default", "n"), now), now, failed=True)
     assert (state.report(1.0).services[0].requests, state.total_in_flight) == (1, 0)
     assert state.report(1.0).services == ()
     assert state.apply(RouteTable(version=1))

@@ -48,11 +48,11 @@ class RevisionLoad:
     Between two events tokens grow evenly, as far as anybody knows.
     """
 
-    __slots__ = ("_area_s", "_asked", "_at", "_itl", "_learned_bytes", "_learned_tokens", "_mark", "_token_area_s", "_tokens_per_byte",
-                 "_ttft", "cached", "ended", "failures", "in_flight", "requests", "tokens")  # fmt: skip
+    __slots__ = ("_area_s", "_asked", "_at", "_before", "_itl", "_learned_bytes", "_learned_tokens", "_mark", "_token_area_s", "_tokens_per_byte",
+                 "_ttft", "cached", "failures", "in_flight", "requests", "tokens")  # fmt: skip
 
     def __init__(self, now: float) -> None:
-        self.in_flight = self.requests = self.ended = self.failures = 0
+        self.in_flight = self.requests = self.failures = self._before = 0
         self.tokens = self._mark = self._area_s = self._token_area_s = self._asked = 0.0
         self._at = now
         self._tokens_per_byte = 1.0 / BYTES_PER_TOKEN
@@ -68,7 +68,7 @@ class RevisionLoad:
         self.in_flight += 1
         self.requests += 1
         self._area_s -= now
-        self._token_area_s += (self._mark + tokens) * 0.5 * (now - self._at)
+        self._token_area_s += (self._mark + tokens) * (now - self._at)
         self._at = now
         self.tokens = self._mark = tokens + estimate
         self._asked += estimate
@@ -81,19 +81,19 @@ class RevisionLoad:
             ttft = self._ttft = [0] * _BUCKETS
         ttft[bisect_left(LATENCY_BOUNDS_S, after_s)] += 1
 
-    def end(self, call: Call, now: float, tokens: float, prompt_bytes: int, *, failed: bool) -> None:
+    def end(self, call: Call, now: float, tokens: float, prompt_bytes: int, failed: bool) -> None:
         """It is over, and so are its `tokens`: those that its prompt was taken for, and those generated. `call` has what the engine told."""
+        present, told = self.tokens, call.prompt_tokens
         self.in_flight -= 1
-        self.ended += 1
         self._area_s += now
         if failed:
             self.failures += 1
-        self._token_area_s += (self._mark + self.tokens) * 0.5 * (now - self._at)
+        self._token_area_s += (self._mark + present) * (now - self._at)
         self._at = now
-        self.tokens = self._mark = self.tokens - tokens if self.in_flight else 0.0
-        if call.prompt_tokens > 0:
+        self.tokens = self._mark = present - tokens if self.in_flight else 0.0
+        if told > 0:
             self._learned_bytes += prompt_bytes
-            self._learned_tokens += call.prompt_tokens
+            self._learned_tokens += told
             if call.cached_tokens > 0:
                 self.cached[call.endpoint] = self.cached.get(call.endpoint, 0) + call.cached_tokens
         if call.streams and call.completion_tokens > 1:
@@ -111,16 +111,16 @@ class RevisionLoad:
         self, name: str, now: float, window_s: float, streams: Mapping[str, int], *, wanted: bool
     ) -> RevisionDemand:
         """What there is to tell since the last time; counting begins anew. `streams` are requests under way by endpoint."""
-        self._token_area_s += (self._mark + self.tokens) * 0.5 * (now - self._at)
+        self._token_area_s += (self._mark + self.tokens) * (now - self._at)
         self._at, self._mark = now, self.tokens
         endpoints = sorted({*streams, *self.cached})
         demand = RevisionDemand(
             name=name,
             in_flight=_average(self._area_s + self.in_flight * now, window_s),
-            tokens_in_flight=_average(self._token_area_s, window_s),
+            tokens_in_flight=_average(self._token_area_s / 2, window_s),
             prompt_tokens=self._asked,
             requests=self.requests,
-            ended=self.ended,
+            ended=self._before + self.requests - self.in_flight,
             failures=self.failures,
             ttft=tuple(self._ttft or ()),
             itl=tuple(self._itl or ()),
@@ -131,7 +131,7 @@ class RevisionLoad:
             wanted=wanted,
         )
         self._area_s, self._token_area_s = -self.in_flight * now, 0.0
-        self.requests = self.ended = self.failures = 0
+        self._before, self.requests, self.failures = self.in_flight, 0, 0
         self._asked = 0.0
         self._ttft = self._itl = None
         self.cached = {}

@@ -82,9 +82,9 @@ class Delivery:
 
     def _choose(self) -> Route | None:
         ends, service, call = self._state.endpoints, self._service, self._call
+        if not ends.circuits and not service.split_by:
+            return route(service, call.id, ends.in_flight, exclude=self._tried)
         session = session_of(call, service) if service.split_by else ""
-        if not ends.circuits:
-            return route(service, call.id, ends.in_flight, exclude=self._tried, session=session)
         avoid, weights = ends.set_aside(), ends.weights()
         return route(service, call.id, ends.in_flight, avoid, self._tried, weights, session)
 
@@ -256,7 +256,7 @@ class Delivery:
         state.telemetry.retries.add(failure)
         self._release(broken=True)
         assert self._share is not None, "it is tried again"
-        self._leave(self._share, now, failed=True)
+        self._share.end(call, now, self._estimate, 0, True)
         self._fresh = decided.action == "again"
         if self._fresh:
             self._tried, other = before, chosen
@@ -372,18 +372,14 @@ class Delivery:
         self._is_over = True
         call, state, told = self._call, self._state, self._usage
         call.last_byte_at = now
-        state.end(self._key, now, failed=failed)
+        state.end(self._key, self._load, now, failed=failed)
         if told is not None:
             call.prompt_tokens, call.completion_tokens = told.prompt_tokens, told.completion_tokens
             call.cached_tokens = told.cached_tokens
-        if self._share is not None:
-            self._leave(self._share, now, failed=failed)
-
-    def _leave(self, share: RevisionLoad, now: float, *, failed: bool) -> None:
-        """The revision is done with the attempt."""
-        tokens = self._estimate if self._relay is None else self._estimate + self._call.chunks
-        share.end(self._call, now, tokens, len(self._content), failed=failed)
-        self._share = None
+        share = self._share
+        if share is not None:
+            tokens = self._estimate if self._relay is None else self._estimate + call.chunks
+            share.end(call, now, tokens, len(self._content), failed)
 
     def _info(self) -> CallInfo:
         return CallInfo(self._call.id, self._state.clock.now() - self._elapsed_s(), self._elapsed_s)

@@ -109,7 +109,7 @@ class State:
 
     def begin(self, key: Id, now: float) -> ServiceLoad:
         """A request of this service is under way."""
-        load = self.demand.loads.get(key) or self.demand.of(key)
+        load = self.demand.of(key)
         load.area_s -= now
         load.in_flight += 1
         load.requests += 1
@@ -117,9 +117,8 @@ class State:
         self.pace.arrived(key, now)
         return load
 
-    def end(self, key: Id, now: float, *, failed: bool) -> None:
-        """It ended."""
-        load = self.demand.loads[key]
+    def end(self, key: Id, load: ServiceLoad, now: float, *, failed: bool) -> None:
+        """It ended; `load` is what `begin` gave."""
         load.area_s += now
         load.in_flight -= 1
         load.failures += failed

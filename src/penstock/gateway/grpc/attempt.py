@@ -143,7 +143,7 @@ class Attempt:
             raise
         finally:
             state.endpoints.end(endpoint.name)
-            share.end(call, state.clock.monotonic(), estimate, request_bytes, failed=failed)
+            share.end(call, state.clock.monotonic(), estimate, request_bytes, failed)
 
     async def _ask(self, channel: aio.Channel) -> tuple[Failure | None, End]:
         """One message each way, for half of what a conversation costs."""

@@ -173,7 +173,7 @@ class Passage:
     async def _pass_on(self, service: ServiceRoute) -> None:
         state, call = self._state, self._call
         key = (service.namespace, service.name)
-        state.begin(key, call.admitted)
+        load = state.begin(key, call.admitted)
         failed = True
         try:
             end = await Attempt(self._context, self._inbox, call, service, state, self._engines).run()
@@ -184,7 +184,7 @@ class Passage:
             raise
         finally:
             call.last_byte_at = state.clock.monotonic()
-            state.end(key, call.last_byte_at, failed=failed)
+            state.end(key, load, call.last_byte_at, failed=failed)
 
     def _refuse(self, error: PlatformError) -> None:
         call = self._call
