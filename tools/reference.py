@@ -24,6 +24,8 @@ from penstock.gateway import paths
 from penstock.gateway.activator import LATE
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.kit import errors
+from penstock.resources import autoscaler_fields, autoscaling, keda_fields, rollout_fields, vpa
+from penstock.resources.autoscaler_settings import PROFILES
 from penstock.resources.scheme import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +110,10 @@ def gateway() -> str:
         ("`/v2/models/NAME/…`", "KServe V2 (Open Inference Protocol)"),
         ("`/serving/NAMESPACE/NAME/…`", "anything that the service's engine answers"),
         ("Host `NAME.NAMESPACE.…` or `NAME-NAMESPACE.…`", "anything that the service's engine answers"),
-        ("`/serving/NAMESPACE/TAG-NAME/…`, Host `TAG-NAME.NAMESPACE.…`", "the same of one tagged revision, whatever its share"),
+        (
+            "`/serving/NAMESPACE/TAG-NAME/…`, Host `TAG-NAME.NAMESPACE.…`",
+            "the same of one tagged revision, whatever its share",
+        ),
     ]
     refused = [("queue_full", 429), ("gateway_full", 429), ("stopped", 503), ("failed", 503)]
     assert {code for code, _ in refused} == set(get_args(Outcome)) - {"run", "wait"}, (
@@ -171,6 +176,43 @@ def metrics() -> str:
     )  # fmt: skip
 
 
+def scaling() -> str:
+    """Every field of Knative's scaling, of HPA, KEDA, VPA and rollouts, and what is done with it."""
+    parts = [
+        "# Autoscaling and rollouts\n\nHow it works together, and which class to choose: [autoscaling](../explanation/autoscaling.md).\n"
+    ]
+    annotations = [
+        ("`, `".join((name, *autoscaler_fields.aliases_of(name))), *rest)
+        for name, *rest in autoscaler_fields.ANNOTATION_FIELDS
+    ]
+    parts.append(
+        "## Knative: annotations `autoscaling.knative.dev/…`\n\nOf an InferenceService or of a component, which wins. What is out "
+        "of range is refused at admission, in Knative's words.\n\n" + _rows("annotation", annotations)
+    )
+    parts.append("## Penstock: annotations\n\n" + _rows("annotation", autoscaler_fields.OWN_FIELDS))
+    for name in PROFILES:
+        rows = autoscaler_fields.profile_rows(name)
+        parts.append(f"### Profile `{name}`\n\n" + table(("setting", "value"), rows))
+    parts.append(
+        "## Knative: ConfigMap `knative-serving/config-autoscaler`\n\nTakes effect at once. A key that is wrong keeps its default, and "
+        "the control plane's log says so; keys that are not listed are ignored.\n\n"
+        + _rows("key", autoscaler_fields.CONFIG_FIELDS)
+    )
+    kinds = (
+        ("HorizontalPodAutoscaler (`autoscaling/v2`)", autoscaling.FIELDS),
+        ("KEDA: ScaledObject and TriggerAuthentication (`keda.sh/v1alpha1`)", keda_fields.FIELDS),
+        ("VerticalPodAutoscaler (`autoscaling.k8s.io/v1`)", vpa.FIELDS),
+        ("RolloutPolicy (`penstock.dev/v1alpha1`)", rollout_fields.FIELDS),
+    )
+    parts += [f"## {title}\n\n{_rows('field', fields)}" for title, fields in kinds]
+    return "\n".join(parts)
+
+
+def _rows(first: str, fields: Iterable[tuple[str, str, str, str]]) -> str:
+    lines = [(f"`{name}`", *rest) for name, *rest in fields]
+    return table((first, "default", "range", "what Penstock does with it"), lines)
+
+
 def decisions() -> str:
     """The table of questions."""
     return table(("question", "file"), [(question, f"`{path}`") for question, path in questions()])
@@ -182,6 +224,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "runtimes": runtimes,
     "resources": resources,
     "gateway": gateway,
+    "autoscaling": scaling,
     "metrics": metrics,
 }
 
