@@ -10,23 +10,73 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 START_S = 50.0
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """Of 127.0.0.1, signed by itself."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.read_text()
+
+
+def certificate(folder: Path) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made = Certificate(folder / "server.pem", folder / "server.key")
+    made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return made
+
+
+@dataclass(frozen=True)
 class Rabbit:
     amqp: int
+    amqps: int
     management: int
+    ca: str
 
     @property
     def amqp_url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.amqp}/"
+
+    @property
+    def amqps_url(self) -> str:
+        return f"amqps://guest:guest@127.0.0.1:{self.amqps}/"
 
     @property
     def http_url(self) -> str:
@@ -60,10 +110,13 @@ class Rabbit:
 def rabbit(folder: Path) -> Iterator[Rabbit]:
     """A RabbitMQ with its management API, of its own name, port mapper and folder."""
     needed(RABBIT, "rabbitmq-server")
-    amqp, management, dist, mapper = free_ports(4)
+    amqp, amqps, management, dist, mapper = free_ports(5)
+    own = certificate(folder)
     (folder / "plugins").write_text("[rabbitmq_management].\n")
     (folder / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{amqp}\n"
+        f"listeners.tcp.1 = 127.0.0.1:{amqp}\nlisteners.ssl.1 = 127.0.0.1:{amqps}\n"
+        f"ssl_options.cacertfile = {own.certificate}\nssl_options.certfile = {own.certificate}\n"
+        f"ssl_options.keyfile = {own.key}\nssl_options.verify = verify_none\n"
         f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
         "collect_statistics_interval = 1000\nvm_memory_high_watermark.absolute = 512MB\n"
         "disk_free_limit.absolute = 10MB\nlog.console = false\n"
@@ -84,7 +137,7 @@ def rabbit(folder: Path) -> Iterator[Rabbit]:
     with ExitStack() as stack:
         stack.enter_context(process(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], environ, folder))
         server = stack.enter_context(process([RABBIT], environ, folder))
-        found = Rabbit(amqp, management)
+        found = Rabbit(amqp, amqps, management, own.pem)
         until(
             lambda: answers(f"http://127.0.0.1:{management}/api/overview", ("guest", "guest")), server, folder
         )
@@ -113,11 +166,15 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def redis(folder: Path, password: str = "") -> Iterator[int]:
-    """A Redis that keeps nothing; its port."""
+def redis(folder: Path, password: str = "", own: Certificate | None = None) -> Iterator[int]:
+    """A Redis that keeps nothing; its port, which speaks TLS with a certificate."""
     program = needed(shutil.which("redis-server") or "", "redis-server")
     [port] = free_ports(1)
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [program, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command += (
+        ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"] if own else ["--port", str(port)]
+    )
+    command += ["--tls-cert-file", str(own.certificate), "--tls-key-file", str(own.key)] if own else []
     with process(
         [*command, *(["--requirepass", password] if password else [])], dict(os.environ), folder
     ) as server:

@@ -146,6 +146,18 @@ async def test_a_server_that_speaks_something_else_is_given_up_in_time(server: R
     assert time.monotonic() - started < 5
 
 
+async def test_tls_is_spoken_and_the_server_s_certificate_verified(server: Rabbit) -> None:
+    metadata = {"host": server.amqps_url, "queueName": "orders.new"}
+    trusting = open_trigger(opening(metadata, secrets={"ca": server.ca}))
+    assert (await trusting.read()).value == 7.0
+    await trusting.close()
+    careless = open_trigger(opening(metadata | {"unsafeSsl": "true"}))
+    assert (await careless.read()).value == 7.0
+    await careless.close()
+    with pytest.raises(Unavailable, match="cannot be asked"):
+        await read(**metadata)
+
+
 async def test_a_broken_connection_is_made_anew(server: Rabbit) -> None:
     trigger = open_trigger(opening({"host": server.amqp_url, "queueName": "orders.new"}))
     assert (await trigger.read()).value == 7.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from event_sources import free_ports, redis
+from event_sources import certificate, free_ports, redis
 from penstock.contracts.trigger import Opening, Reading
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, Unauthorized, Unavailable
 from penstock.plugins.triggers.redis import open_trigger
@@ -106,3 +107,14 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
                 demand=None,
             )
         )
+
+
+async def test_tls_is_spoken_and_the_server_s_certificate_verified(tmp_path: Path) -> None:
+    own = certificate(tmp_path)
+    with redis(tmp_path, own=own) as port:
+        assert (await read(port, "jobs", {"ca": own.pem}, enableTLS="true")).value == 0.0
+        assert (await read(port, "jobs", {}, enableTLS="true", unsafeSsl="true")).value == 0.0
+        with pytest.raises(Unavailable):
+            await read(port, "jobs", {}, enableTLS="true")
+        with pytest.raises(Unavailable):
+            await read(port, "jobs", {})
