@@ -7,6 +7,7 @@ that autoscaler's questions for external metrics. What it remembers (opened trig
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -56,6 +57,7 @@ KNOWN: tuple[type[Resource], ...] = (
     ConfigMap,
 )
 Target = Deployment | ReplicaSet
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -283,6 +285,11 @@ class ScaledObjectController:
         if decided.replicas is not None:
             meta, patch = target.metadata, {"spec": {"replicas": decided.replicas}}
             await self._cluster.patch(type(target), meta.name, meta.namespace, patch)
+            logger.info(
+                "%s/%s: %d replicas instead of %d: %s; the alternative: %s",
+                *(meta.namespace, meta.name, decided.replicas, _scale(target).replicas),
+                *("; ".join(decided.reasons), decided.runner_up or "none"),
+            )
         if decided.event is not None:
             self._recorder.event(scaled, "Normal", *decided.event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -203,3 +204,10 @@ def test_metadata_that_cannot_work_is_refused() -> None:
 )
 def test_what_a_mode_makes_of_a_queue(mode: str, queue: Queue, value: float, called: bool) -> None:
     assert _measured(queue, mode, 1.0) == (value, called)
+
+
+async def test_reads_at_the_same_time_share_one_connection(server: Rabbit) -> None:
+    trigger = open_trigger(opening({"host": server.amqp_url, "queueName": "orders.new"}))
+    found = await asyncio.gather(*(trigger.read() for _ in range(8)))
+    assert {reading.value for reading in found} == {7.0}
+    await trigger.close()  # a connection that was forgotten would warn here

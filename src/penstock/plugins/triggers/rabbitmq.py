@@ -190,6 +190,7 @@ class _Amqp:
         verify = not opening.flag("unsafeSsl")
         self._context = tls_context(opening.secrets.get("ca", ""), verify=verify) if secure else None
         self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
 
     async def look(self) -> Queue:
         name = self._opening.need("queueName")
@@ -221,11 +222,12 @@ class _Amqp:
             await connection.close()
 
     async def _channel(self) -> AbstractChannel:
-        if self._connection is None or self._connection.is_closed:
-            connection = Connection(self._url, context=self._context)
-            await connection.connect(client_properties={"connection_name": "penstock"})
-            self._connection = connection
-        return await self._connection.channel()
+        async with self._connecting:
+            if self._connection is None or self._connection.is_closed:
+                connection = Connection(self._url, context=self._context)
+                await connection.connect(client_properties={"connection_name": "penstock"})
+                self._connection = connection
+            return await self._connection.channel()
 
 
 def _host(opening: Opening) -> SplitResult:
