@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.contracts.exchange import RevisionDemand
-from penstock.controlplane.autoscaling.demand import Held
 from penstock.controlplane.autoscaling.laws import Pods
 from penstock.controlplane.autoscaling.revision import Revision
+from penstock.decide.sampling import Held
 from penstock.resources.autoscaler_config import DEFAULTS
 from penstock.resources.autoscaler_settings import DOMAIN, PROFILE
 from penstock.resources.autoscaling import CrossVersionObjectReference

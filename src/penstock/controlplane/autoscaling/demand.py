@@ -1,16 +1,13 @@
-"""What gateways report of one revision, kept as windows that the laws read.
-
-A report covers the seconds since the one before: its averages, times those seconds, are areas, and areas of several gateways and of
-several reports within a second add up to the second's average. So short reports count for little, and late ones for all they cover.
-"""
+"""What gateways report of one revision, kept as windows that the laws read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import NamedTuple
+from math import floor
 
 from penstock.contracts.exchange import RevisionDemand
+from penstock.decide.sampling import FIRST_STAT, LONGEST_REPORT_S, Held, reported, settled
 from penstock.kit.windows import ExponentialWindow, LinearWindow, Window
 from penstock.resources.autoscaler_settings import EXPONENTIAL, AutoscalerSettings
 
@@ -18,8 +15,6 @@ FORGET_S = 60.0
 """Over which the value of a cache fades to half."""
 WHOLE_S = 0.5
 """Reports come each second; one over less was sent early."""
-POKE = 1.0
-"""What the first request of a sleeping revision counts at once; its gateway's next report is less by as much (Knative)."""
 
 
 @dataclass(slots=True)
@@ -57,17 +52,6 @@ class Tally:
             self.ttft = tuple(map(sum, zip_longest(self.ttft, seen.ttft, fillvalue=0)))
 
 
-class Held(NamedTuple):
-    """Requests that wait for the service, as far as they are this revision's: their average number, and the longest wait.
-
-    A wait is the same for all of a service's pods, so it is counted once for each of the `ready`.
-    """
-
-    requests: float = 0.0
-    wait_s: float = 0.0
-    ready: int = 0
-
-
 class Demand:
     """Times are monotonic seconds of the control plane: what clocks of gateways say is not trusted."""
 
@@ -78,6 +62,7 @@ class Demand:
         self._metric = settings.metric
         self._windows = _windows(settings)
         self._debts: dict[str, float] = {}
+        self._filled_at: float | None = None
         self._tally = Tally()
 
     def adapt(self, settings: AutoscalerSettings, now: float) -> None:
@@ -93,17 +78,16 @@ class Demand:
     def poke(self, gateway: str, now: float) -> None:
         """Its first request waits there."""
         if gateway not in self._debts:
-            self._debts[gateway] = POKE
-            self._record(POKE, now)
+            self._debts[gateway] = FIRST_STAT
+            self._record(FIRST_STAT, now)
 
     def report(self, gateway: str, seen: RevisionDemand, held: Held, window_s: float, now: float) -> None:
         """`window_s` is what the report covers."""
         self._tally.add(seen, held.requests, window_s)
-        area = self._area(seen, held, window_s)
-        owed = self._debts.get(gateway, 0.0)
-        if owed and window_s >= WHOLE_S:
-            area, _ = max(0.0, area - owed), self._debts.pop(gateway)
-        self._record(area, now)
+        counted = reported(self._metric, seen, held, window_s)
+        owed = self._debts.pop(gateway, 0.0) if window_s >= WHOLE_S else 0.0
+        if counted is not None:
+            self._record(settled(counted, owed), now)
         self.quiet(gateway)
         for endpoint in seen.endpoints:
             load = self.loads.setdefault(endpoint.name, Load())
@@ -112,9 +96,16 @@ class Demand:
                 load.save(endpoint.cached_tokens, now)
 
     def fill(self, percent: float, now: float) -> None:
-        """How full the KV caches of the ready pods are, together: the metric kv-cache-use, which no gateway reports."""
-        if self._metric == "kv-cache-use":
-            self._record(percent, now)
+        """How full the KV caches of the ready pods are, together: the metric kv-cache-use, which no gateway reports.
+
+        It holds for the seconds since the look before: windows take a gap for silence.
+        """
+        if self._metric != "kv-cache-use":
+            return
+        since = now - 1 if self._filled_at is None else max(self._filled_at, now - LONGEST_REPORT_S)
+        for second in range(floor(since) + 1, floor(now) + 1):
+            self._record(percent, second)
+        self._filled_at = now
 
     def silence(self, now: float) -> None:
         """Gateways have reported, and said nothing of this revision: nothing is asked of it."""
@@ -145,18 +136,6 @@ class Demand:
         """Of the stable and the panic window; None where nothing was reported for longer than the stable one."""
         stable, panic = self._windows
         return None if stable.is_empty(now) else (stable.average(now), panic.average(now))
-
-    def _area(self, seen: RevisionDemand, held: Held, window_s: float) -> float:
-        match self._metric:
-            case "rps":
-                return float(max(0, seen.requests))
-            case "in-flight-tokens":
-                return max(0.0, seen.tokens_in_flight) * window_s
-            case "queue-wait":
-                return max(0.0, held.wait_s) * max(1, held.ready) * window_s
-            case "kv-cache-use":
-                return 0.0
-        return max(0.0, seen.in_flight + held.requests) * window_s
 
     def _record(self, value: float, now: float) -> None:
         for window in self._windows:

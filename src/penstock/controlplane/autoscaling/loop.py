@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from penstock.contracts.controller import Cache, Key
 from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
 from penstock.controlplane.autoscaling.applying import Applier
-from penstock.controlplane.autoscaling.demand import Held
 from penstock.controlplane.autoscaling.laws import Pods
 from penstock.controlplane.autoscaling.revision import Revision
 from penstock.controlplane.engine_metrics import EngineMetrics
@@ -19,6 +18,7 @@ from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.starts import Starts
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
+from penstock.decide.sampling import Held, Stat, recorded, sample_size
 from penstock.kit.clock import Clock
 from penstock.kit.errors import PlatformError
 from penstock.resources.autoscaler_config import (
@@ -138,15 +138,26 @@ class Autoscaler:
             await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
 
     async def _tick(self, revision: Revision, now: float) -> None:
-        revision.demand.silence(max(self._heard_at.values()))
         if revision.settings.metric == "kv-cache-use":
-            uses = await self._metrics.read(filter(_is_ready, self._pods(revision)))
-            revision.demand.fill(100 * sum(uses.values()), now)
+            await self._fill(revision, now)
+        else:
+            revision.demand.silence(max(self._heard_at.values()))
         pods = self._counted(revision)
         shares = self._shares(*revision.service, (revision.key.name,))
         revision.share(shares.get(revision.key.name, 0.0), pods.ready, now)
         revision.tick(pods, now, self._clock.now())
         revision.next_tick = now + revision.settings.tick_s
+
+    async def _fill(self, revision: Revision, now: float) -> None:
+        """Ask engines themselves, the oldest first, and others for those that do not answer; a look at too few is none."""
+        pods = sorted(filter(_is_ready, self._pods(revision)), key=lambda pod: ready_since(pod) or 0.0)
+        size = sample_size(len(pods))
+        uses = await self._metrics.read(pods[:size])
+        if len(uses) < size:
+            uses |= await self._metrics.read(pods[size:])
+        seen = recorded([Stat(use) for use in uses.values()], len(pods))
+        if seen is not None:
+            revision.demand.fill(100 * seen.concurrency, now)
 
     async def _apply(self, revision: Revision) -> None:
         revision.dirty = False
