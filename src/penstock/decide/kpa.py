@@ -137,7 +137,7 @@ def decide(spec: Spec, state: State, seen: Observed, now: float) -> Decision:
     state = _panicking(spec, state, needed_panic / ready, now)
     reasons = [_reason("stable", seen_stable, spec.target, needed_stable, stable, lowest, highest)]
     desired, runner_up = stable, ""
-    if state.panic_since is not None:
+    if (since := state.panic_since) is not None:
         asked = max(stable, _worth_starting(spec, state.panic_began, panic, stable, now))
         most = max(state.max_panic_pods, asked)
         state = replace(state, max_panic_pods=most)
@@ -147,7 +147,7 @@ def decide(spec: Spec, state: State, seen: Observed, now: float) -> Decision:
             reasons.append(
                 f"{panic - asked} more are likely to be ready only after the burst: a start takes {spec.cold_start_s:g} s"
             )
-        reasons.append(f"in panic since {now - state.panic_since:g} s: never fewer than {most}")
+        reasons.append(f"in panic since {now - since:g} s: never fewer than {most}")
     if spec.reachable and state.delayed is not None:
         state, delayed = _delayed(spec, state, desired, now)
         if delayed > desired:

@@ -97,7 +97,7 @@ def parse_config(data: Mapping[str, str]) -> tuple[AutoscalerConfig, tuple[tuple
     ):
         for key, name in keys.items():
             if key in data:
-                value = read(data[key])  # type: ignore[operator]
+                value = read(data[key])
                 if value is None:
                     problems.append((key, f'failed to parse "{key}": {data[key]!r} is not valid'))
                 else:
