@@ -13,6 +13,7 @@ from penstock.gateway.telemetry.series import Counter, Family, Histogram, Labels
 MAX_KEYS = 1000
 """API keys of which each has series of its own in one worker; the tokens of further ones are counted under `other`."""
 
+HOLD_HELP = "How long requests waited for a first endpoint, whatever came of it"
 HOLD_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 
 Id = tuple[str, str]
@@ -65,12 +66,7 @@ class Telemetry:
         self.broken = Counter(
             "penstock_gateway_broken_total", "Answers that broke off after they had begun", _SERVICE
         )
-        self.held = Histogram(
-            "penstock_gateway_hold_seconds",
-            "How long requests waited for a first endpoint, whatever came of it",
-            _SERVICE,
-            HOLD_S,
-        )
+        self.held = Histogram("penstock_gateway_hold_seconds", HOLD_HELP, _SERVICE, HOLD_S)
         self.streams = Counter("penstock_gateway_streams_total", "Streams that came to their end", _SERVICE)
         self.streams_without_usage = Counter(
             "penstock_gateway_streams_without_usage_total",
