@@ -22,6 +22,8 @@ from penstock.contracts.exchange import LATENCY_BOUNDS_S
 
 REQUESTS_KEPT = 300
 """Answers over which time to first token and throughput are averaged."""
+SLOWER_DOWN = 2.5
+"""Times come long during a burst, and answers late: a lower capacity is believed so many times more slowly."""
 BISECTIONS = 20
 ROUNDING = 0.05
 """A load that exceeds n replicas by less than this part of one is given n."""
@@ -33,6 +35,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     per_replica: float = 0.0
     ttft_s: float = 0.0
     throughput: float = 0.0
+    answers: int = 0
 
 
 def first_tokens(counts: Sequence[int], slo_s: float) -> tuple[int, float, float]:
@@ -57,22 +60,26 @@ def learn(
     throughput: float,
     work: float,
     ready: int,
-    slo_s: float,
+    as_planned: bool,
 ) -> Capacity:
     """After `answers` first tokens took `ttft_s` on average, while each of `ready` replicas did `throughput` work a second."""
     if answers <= 0 or ready <= 0 or ttft_s <= 0.0 or work <= 0.0:
         return known
-    if ttft_s > slo_s and known.per_replica:
-        # A backlog tells of demand in the past; what is done meanwhile can be done.
+    if known.per_replica and not as_planned:
+        # Times tell of a backlog then, and not of a replica; but what is done meanwhile can be done.
         return replace(known, per_replica=max(known.per_replica, throughput))
-    share = min(1.0, answers / REQUESTS_KEPT) if known.per_replica else 1.0
+    seen = known.answers + answers
+    share = min(1.0, max(answers / REQUESTS_KEPT, answers / seen))
     mean_ttft_s = known.ttft_s + (ttft_s - known.ttft_s) * share
     mean_throughput = known.throughput + (throughput - known.throughput) * share
     fitting = _fitting(mean_ttft_s, mean_throughput, work, ready)
+    if fitting < known.per_replica and seen > REQUESTS_KEPT:
+        share /= SLOWER_DOWN
     return Capacity(
         per_replica=known.per_replica + (fitting - known.per_replica) * share,
         ttft_s=mean_ttft_s,
         throughput=mean_throughput,
+        answers=seen,
     )
 
 

@@ -28,6 +28,8 @@ EVERY = 3
 NEEDED = 8
 """Excesses without which a forecast is not believed."""
 LOSS_KEPT = 0.99
+FURTHEST = 1.5
+"""How far a tail may be drawn, over what was seen."""
 
 
 class Forecaster(Struct, frozen=True, kw_only=True):
@@ -148,4 +150,5 @@ def _margin(excesses: Sequence[float], quantile: float, windows: float) -> float
     if windows * (1.0 - quantile) >= 1.0:
         return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
     middle, largest = ordered[len(ordered) // 2], ordered[-1]
-    return middle + (largest - middle) * log(0.5 / (1.0 - quantile)) / log(0.5 * (windows + 2.0))
+    further = log(0.5 / (1.0 - quantile)) / log(0.5 * (windows + 2.0))
+    return middle + (largest - middle) * min(FURTHEST, further)

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 REMEMBERED = 20_000.0
 """Requests over which misses are remembered, fading."""
-BELIEVED = 2_000.0
+BELIEVED = 5_000.0
 """As if so many requests had been seen before the first, with just as many misses as aimed at."""
 AIMED = 0.5
 """Part of the allowed misses that is aimed at."""
-USUAL_LOAD, LEAST_LOAD, MOST_LOAD = 1.0, 0.6, 1.2
+USUAL_LOAD, LEAST_LOAD, MOST_LOAD = 1.0, 0.6, 1.1
 """Share of its measured capacity that a replica is given: when as much is spent as aimed at, and at most and least."""
 LOAD_POWER = 0.3
 COVERED, LEAST_COVERED, MOST_COVERED = 0.95, 0.7, 0.99

@@ -174,7 +174,7 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
     cold_s = seen.cold_start_s or START_S
     horizon = max(1, ceil(cold_s / STEP_S) + 2)
     served = (*state.served, state.step_answers * state.work / step_s)[-SERVED_STEPS:]
-    if state.step_answers:
+    if state.step_answers and state.work:
         throughput = sum(served) / sum(rate > 0.0 for rate in served) / max(1, seen.ready)
         ttft_s = state.step_time_s / state.step_answers
         capacity = learn(
@@ -184,7 +184,7 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
             throughput=throughput,
             work=state.work,
             ready=seen.ready,
-            slo_s=spec.ttft_s,
+            as_planned=state.within_plan,
         )
         state = replace(state, capacity=capacity)
     state = replace(state, load=load(state.planned, spec.objective))
