@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from penstock.contracts.controller import Cache, Key
 from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
 from penstock.controlplane.autoscaling.applying import Applier
+from penstock.controlplane.autoscaling.counting import PodCounts, revision_of
 from penstock.controlplane.autoscaling.laws import Pods
 from penstock.controlplane.autoscaling.revision import Revision
 from penstock.controlplane.engine_metrics import EngineMetrics
@@ -58,6 +59,7 @@ class Autoscaler:
         self._starts = starts
         self._clock = clock
         self._metrics = EngineMetrics()
+        self._counts = PodCounts()
         self._config = DEFAULTS
         self._revisions: dict[Key, Revision] = {}
         self._of_service: dict[Key, dict[str, Revision]] = {}
@@ -65,6 +67,7 @@ class Autoscaler:
         self._asked = asyncio.Event()
         self._kinds = (PodAutoscaler, Pod, ConfigMap, InferenceService)
         cache.watch(PodAutoscaler, self._scaler_changed)
+        cache.watch(Pod, self._counts.pod_changed)
         cache.watch(Pod, self._pod_changed)
         cache.watch(Pod, starts.pod_changed)
         cache.watch(ConfigMap, self._config_changed)
@@ -107,7 +110,9 @@ class Autoscaler:
         shares = self._shares(demand.namespace, demand.name, revisions)
         for name, revision in revisions.items():
             share = shares.get(name, 0.0)
-            held = Held(waiting * share, demand.queue_wait_s if share else 0.0, self._ready(revision))
+            held = Held(
+                waiting * share, demand.queue_wait_s if share else 0.0, self._counts.of(revision.key).ready
+            )
             revision.demand.report(report.gateway, seen.get(name, NO_DEMAND), held, report.window_s, now)
             asked_by_tag = name in seen and seen[name].wanted
             wanted = asked_by_tag or (share and (demand.wake or demand.waiting))
@@ -178,14 +183,10 @@ class Autoscaler:
         labels = f"{REVISION_LABEL}={revision.key.name}"
         return self._cache.list(Pod, revision.key.namespace, labels=labels)
 
-    def _ready(self, revision: Revision) -> int:
-        return sum(map(_is_ready, self._pods(revision)))
-
     def _counted(self, revision: Revision) -> Pods:
-        active = [pod for pod in self._pods(revision) if is_active(pod)]
-        ready = sum(ready_since(pod) is not None for pod in active)
+        active, ready = self._counts.of(revision.key)
         known = self._starts.of(revision.key)
-        return Pods(ready, len(active) - ready, known.expected_s if known else 0.0)
+        return Pods(ready, active - ready, known.expected_s if known else 0.0)
 
     def _forget_gateways(self, now: float) -> None:
         """Those that are silent: nothing is known of what they have under way, and silence of all of them is no lack of demand."""
@@ -223,9 +224,7 @@ class Autoscaler:
     def _pod_changed(self, before: Resource | None, after: Resource | None) -> None:
         pod = after if after is not None else before
         assert pod is not None
-        revision = self._revisions.get(
-            Key(pod.metadata.namespace, pod.metadata.labels.get(REVISION_LABEL, ""))
-        )
+        revision = self._revisions.get(revision_of(pod))
         if revision is not None:
             revision.dirty = True
             self._asked.set()
