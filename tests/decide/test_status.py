@@ -86,7 +86,7 @@ def observed(
     serves: str = FIRST,
     percent: int = 100,
     condition: Condition | None = None,
-    **failure: str,
+    **failure: Any,
 ) -> Observed:
     """A component whose newest revision is `created`, and where `serves` ("": none) gets `percent` of the traffic."""
     targets = (TrafficTarget(revision_name=serves, percent=percent),) if serves else ()
