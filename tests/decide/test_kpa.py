@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -238,3 +239,87 @@ def test_the_same_input_gives_the_same_decision(spec: Spec, stable: float, panic
     assert decided(stable, panic, ready=ready, spec=spec, state=state) == decided(
         stable, panic, ready=ready, spec=spec, state=state
     )
+
+
+class Sheet:
+    """The law once more, line by line as the reference sheet has it: with state that changes, and no words."""
+
+    def __init__(self, spec: Spec, ready: int, now: float) -> None:
+        self.spec = spec
+        self.panic_since = now if ready > 1 else None
+        self.max_panic_pods = ready
+        self.slots: dict[int, int] = {}
+
+    def scale(self, stable: float, panic: float, ready0: int, now: float) -> tuple[int, int]:
+        spec, r = self.spec, max(1, ready0)
+        max_up = math.ceil(spec.max_scale_up_rate * r)
+        max_down = math.floor(r / spec.max_scale_down_rate) if spec.reachable else 0
+        ds, dp = math.ceil(stable / spec.target), math.ceil(panic / spec.target)
+        s, p = min(max(ds, max_down), max_up), min(max(dp, max_down), max_up)
+        if spec.activation_scale > 1:
+            if ds > 0:
+                s = max(s, spec.activation_scale)
+            if dp > 0:
+                p = max(p, spec.activation_scale)
+        if dp / r >= spec.panic_threshold:
+            self.panic_since = now
+        elif self.panic_since is not None and self.panic_since + spec.stable_window_s < now:
+            self.panic_since, self.max_panic_pods = None, 0
+        d = s
+        if self.panic_since is not None:
+            self.max_panic_pods = max(self.max_panic_pods, s, p)
+            d = self.max_panic_pods
+        if spec.reachable and spec.scale_down_delay_s > 0:
+            slot = int(now) // 2
+            self.slots[slot] = max(d, self.slots.get(slot, 0))
+            d = max(v for at, v in self.slots.items() if slot - at < math.ceil(spec.scale_down_delay_s / 2))
+        tbc = spec.target_burst_capacity
+        return d, int(tbc) if tbc in (0, -1) else math.floor(ready0 * spec.total - tbc - panic)
+
+
+EXACT = st.builds(
+    Spec,
+    target=st.sampled_from([0.01, 0.7, 1.0, 7.0, 70.0]),
+    total=st.sampled_from([1.0, 10.0, 100.0]),
+    target_burst_capacity=st.sampled_from([-1.0, 0.0, 10.0, 211.0]),
+    max_scale_up_rate=st.sampled_from([1.1, 2.0, 10.0, 1000.0]),
+    max_scale_down_rate=st.sampled_from([1.1, 2.0, 10.0]),
+    panic_threshold=st.sampled_from([1.1, 2.0, 10.0]),
+    stable_window_s=st.sampled_from([6.0, 20.0, 60.0]),
+    activation_scale=st.sampled_from([1, 2, 5]),
+    scale_down_delay_s=st.sampled_from([0.0, 1.0, 5.0, 12.0]),
+    reachable=st.booleans(),
+)
+TICKS = st.lists(
+    st.tuples(st.sampled_from([0.5, 2.0, 7.0]), st.floats(0, 300), st.floats(0, 300), st.integers(0, 20)),
+    max_size=40,
+)
+
+
+@given(EXACT, st.integers(0, 5), TICKS)
+def test_tick_by_tick_the_law_is_what_the_sheet_says(
+    spec: Spec, first: int, ticks: list[tuple[float, float, float, int]]
+) -> None:
+    now, sheet, state = NOW, Sheet(spec, first, NOW), first_state(spec, first, NOW)
+    for passed_s, stable, panic, ready in ticks:
+        now += passed_s
+        decision = decide(spec, state, Observed(stable, panic, ready), now)
+        state = decision.state
+        assert (decision.desired, decision.excess_burst_capacity) == sheet.scale(stable, panic, ready, now)
+
+
+def test_where_all_requests_go_through_the_gateway_no_data_is_silence() -> None:
+    decision = decide(replace(SPEC, target_burst_capacity=-1), State(None, 1), Observed(None, None, 1), NOW)
+    assert (decision.valid, decision.desired, decision.excess_burst_capacity) == (True, 0, -1)
+
+
+@pytest.mark.parametrize("lie", [math.nan, math.inf, -math.inf])
+def test_an_average_that_is_no_number_decides_nothing(lie: float) -> None:
+    for seen in (Observed(lie, 1.0, 1), Observed(1.0, lie, 1)):
+        assert decide(SPEC, State(NOW, 3), seen, NOW) == Decision(
+            0, 0, False, State(NOW, 3), ("what was measured is not a number",)
+        )
+
+
+def test_pods_that_could_not_be_counted_at_first_are_taken_for_none() -> None:
+    assert first_state(SPEC, None, NOW) == State(None, 0)

@@ -60,7 +60,7 @@ def test_policy_and_control_plane_want_the_same(
         wish = policy.decide(seen)
         revision.demand.silence(now)
         revision.tick(Pods(ready, size - ready), now, now)
-        applied = revision.apply(size, now)
+        applied = revision.apply(size, now, None)
         revision.become(applied.wanted, ready, now)
         assert wish.desired == (size if applied.replicas is None else applied.replicas), (passed_s, wish)
         sizes.append(wish.desired)

@@ -12,6 +12,7 @@ from math import ceil, floor
 
 from penstock.decide import kpa
 from penstock.decide.autoscaler_status import Activity, activity, threshold
+from penstock.decide.sampling import FIRST_STAT, settled
 from penstock.decide.scale_to_zero import UNKNOWN, Active, Applied, Seen, apply_scale
 from penstock.kit.errors import InvalidInput
 from penstock.kit.windows import ExponentialWindow, LinearWindow
@@ -29,7 +30,6 @@ from penstock.resources.autoscaler_settings import (
 from penstock.resources.validate_autoscaling import scaling_problems
 from penstock.testing.sim.policy import Observation, Policy, Second, Setup, Wish, check_options
 
-POKE = 1.0
 KEYS = (*sorted(set(ALIASES.values())), "metric", "profile", "target", "window")
 
 STATUS: Mapping[Activity, Active] = {"active": "True", "activating": "Unknown", "inactive": "False"}
@@ -50,14 +50,14 @@ class Averages:
         for second in seen.seconds:
             value = _value(second, metric, seen.ready)
             if second.at == self._told_early:
-                value = max(0.0, value - POKE)
+                value = settled(value, FIRST_STAT)
             if value:
                 self._add(second.at, value)
         if seen.seconds and self._last != seen.seconds[-1].at:
             self._add(seen.seconds[-1].at, 0.0)
         if seen.poked:
             self._told_early = floor(seen.now) + 1
-            self._add(floor(seen.now), POKE)
+            self._add(floor(seen.now), FIRST_STAT)
 
     def _add(self, at: int, value: float) -> None:
         """Windows take seconds between two values for zeros, unless there are more than they hold: those are told, as the gateway does."""
