@@ -100,7 +100,7 @@ CONFIG_FIELDS: tuple[Row, ...] = (
         "max-scale-limit",
         "0",
         "≥ 0; 1 ≤ max-scale ≤ it",
-        "the greatest max-scale that the configuration may name; 0 for none",
+        "the greatest max-scale of the configuration; a revision that asks for more, or for no bound, gets this one; 0 for none",
     ),
     (
         "pod-autoscaler-class",
