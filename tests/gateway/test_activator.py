@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from gateway_world import ControlPlane, Engine, Gateway, post, service, until
+from msgspec.structs import replace
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway import admit, feed
-from penstock.gateway.activator import Activator
+from penstock.gateway.activator import AT_ONCE, Activator
 from penstock.gateway.demand import Demand
 from penstock.kit.clock import SystemClock
 from penstock.kit.errors import NotFound, Unavailable
@@ -256,3 +258,77 @@ async def test_the_wait_ends_at_hold_s_and_not_before_however_often_the_table_ch
     with pytest.raises(Unavailable, match="within 120 s: its pods are starting"):
         await one
     assert loop.time() - began == pytest.approx(120)
+
+
+@pytest.mark.looptime
+async def test_a_crowd_is_let_go_in_the_order_in_which_it_came_some_at_a_time() -> None:
+    room, order = Room(), []
+    loop = asyncio.get_running_loop()
+
+    async def one(number: int) -> None:
+        await room.wait()
+        order.append((number, loop.time()))
+
+    crowd = [asyncio.create_task(one(number)) for number in range(1000)]
+    await asyncio.sleep(1)
+    began = loop.time()
+    room.now(READY)
+    await asyncio.gather(*crowd)
+    assert [number for number, _ in order] == list(range(1000))
+    assert max(Counter(at for _, at in order).values()) == AT_ONCE
+    assert order[0][1] == began
+    assert order[-1][1] - began < 0.05
+
+
+@pytest.mark.looptime
+async def test_who_was_not_let_go_yet_waits_on_when_the_endpoint_goes_again() -> None:
+    room = Room()
+    crowd = [asyncio.create_task(room.wait()) for _ in range(1000)]
+    await asyncio.sleep(1)
+    room.now(READY)
+    await asyncio.sleep(0.005)
+    served = sum(task.done() for task in crowd)
+    assert 0 < served < 1000
+    room.now(STARTING)
+    await asyncio.sleep(10)
+    assert sum(task.done() for task in crowd) == served
+    assert room.activator.waiting == {KEY: 1000 - served}
+    room.now(READY)
+    await asyncio.gather(*crowd)
+    assert room.activator.waiting == {}
+
+
+@pytest.mark.looptime
+async def test_endpoints_that_start_are_asked_for_as_long_as_somebody_waits() -> None:
+    starting = Endpoint(name="e", address="127.0.0.1", port=1)
+    revisions = (
+        RevisionRoute(name="m-1", weight_percent=100, starting=(starting,)),
+        RevisionRoute(name="m-0", weight_percent=0, starting=(replace(starting, name="other"),)),
+    )
+    room = Room(replace(STARTING, revisions=revisions))
+    assert room.asked == []
+    one, two = asyncio.create_task(room.wait()), asyncio.create_task(room.wait())
+    await asyncio.sleep(0)
+    assert room.asked == ["e"], "of revisions with a share"
+    one.cancel()
+    await asyncio.sleep(0.1)
+    assert room.asked == ["e"]
+    two.cancel()
+    await asyncio.sleep(0.1)
+    assert room.asked == []
+
+
+@pytest.mark.looptime
+async def test_what_is_left_of_a_start_counts_from_the_first_who_waited_for_it() -> None:
+    route = replace(STARTING, start_expected_s=60.0, start_phase="loading", hold_s=10.0)
+    room = Room(route)
+    for left_s in (50.0, 40.0, 30.0, 20.0, 10.0, 5.0, 5.0):
+        with pytest.raises(Unavailable) as refused:
+            await room.wait()
+        assert refused.value.code == "not_loaded_in_time"
+        assert refused.value.retry_after_s == pytest.approx(left_s)
+    room.now(READY)
+    room.now(route)
+    with pytest.raises(Unavailable) as refused:
+        await room.wait()
+    assert refused.value.retry_after_s == pytest.approx(50.0), "another start"

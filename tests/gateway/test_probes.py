@@ -206,3 +206,23 @@ async def test_a_caller_whose_own_deadline_is_shorter_is_answered_then(tmp_path:
         answer = await ask(gateway, **{"x-request-timeout-ms": "200"})
     assert answer.json()["error"]["code"] == "not_ready_in_time"
     assert 0.2 <= time.monotonic() - began < 2
+
+
+async def test_a_callers_deadline_counts_the_wait_and_the_services_timeout_does_not(tmp_path: Path) -> None:
+    async def slow(
+        engine: Engine, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await asyncio.sleep(0 if head.startswith(b"GET") else 3)
+        writer.write(OK)
+
+    engine = Engine("e", slow)
+    await engine.start()
+    table = RouteTable(version=2, services=(service(engine, timeout_s=4),))
+    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, starting(timeout_s=4)) as gateway:
+        await until(lambda: control.connections)
+        hurried = asyncio.create_task(ask(gateway, **{"x-request-timeout-ms": "2000"}))
+        patient = asyncio.create_task(ask(gateway))
+        await asyncio.sleep(1.5)
+        control.send(table)
+        assert (await hurried).json()["error"]["code"] == "upstream_timeout"
+        assert (await patient).status_code == 200

@@ -25,11 +25,14 @@ from penstock.gateway.wire.message import Answer
 from penstock.gateway.wire.tunnel import Tunnel
 from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 
+LEAST_S = 0.001
+"""Of a caller's deadline that has all but passed: 0 would be none."""
+
 
 class Delivery:
     """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
-    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
+    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_epoch", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
                  "_load", "_refuse", "_relay", "_service", "_share", "_state", "_tried", "_tunnel", "_upstream", "_usage")  # fmt: skip
 
     def __init__(
@@ -68,7 +71,8 @@ class Delivery:
         self._content = outgoing.content(call, self._service)
         now = call.admitted or call.started
         self._load = state.begin(self._key, now)
-        call.respond.watch(self, self._deadline.timeout_s)
+        self._epoch = call.started if self._deadline.is_callers else now
+        call.respond.watch(self, max(LEAST_S, self._deadline.remaining_s(now - self._epoch)))
         if call.asked is not None and not call.asked.path:
             self._answer_without_engine(call.asked)
             return
@@ -116,7 +120,9 @@ class Delivery:
         call, chosen = self._call, self._chosen
         assert chosen is not None
         self._upstream = upstream
-        told = self._deadline.told(self._elapsed_s()) if self._deadline.header else None
+        told = None
+        if self._deadline.header:
+            told = self._deadline.told(self._state.clock.monotonic() - self._epoch)
         data = outgoing.message(call, self._service, chosen.endpoint, self._content, told)
         upstream.send(data, self, is_head=call.request.head.method == b"HEAD")
 
@@ -244,7 +250,7 @@ class Delivery:
             others=other is not None,
             repeatable=is_repeatable(call.request.head.method, call.target.path),
             budget=state.pace.budget(self._key, now),
-            remaining_s=self._deadline.remaining_s(now - call.started),
+            remaining_s=self._deadline.remaining_s(now - self._epoch),
         )
         if decided.set_aside:
             state.endpoints.failed(call.endpoint, failure, asked_s)

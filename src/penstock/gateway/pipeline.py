@@ -109,11 +109,10 @@ class Pipeline:
         await self._wait(call, service)
 
     async def _wait(self, call: Call, service: ServiceRoute) -> None:
-        within_s = (
-            deadline(call.request.head.headers, service.timeout_s).timeout_s
-            if call.reading.has_deadline
-            else None
-        )
+        within_s = None
+        if call.reading.has_deadline:
+            due = deadline(call.request.head.headers, service.timeout_s)
+            within_s = due.timeout_s if due.is_callers else None
         call.service = await admit(service, call.id, self._state, within_s=within_s)
         call.admitted = self._state.clock.monotonic()
         Delivery(call, self._state, self._finish, self._refuse).start()
