@@ -187,6 +187,15 @@ def test_a_revision_that_does_not_get_ready_gets_nothing_and_says_why() -> None:
     assert story.status.message == f"{NEW} waits: it was not ready within 600 s; {OLD} keeps the traffic"
 
 
+def test_a_canary_that_answered_and_does_not_stay_up_is_rolled_back() -> None:
+    story = Story(ERRORS)
+    story.step()
+    story.serve(5)
+    story.step(stuck="container main: exit code 1")
+    assert story.status.phase == "RolledBack"
+    assert story.status.message.endswith("it does not stay up: container main: exit code 1")
+
+
 def test_the_users_own_percent_holds_and_afterwards_the_steps_begin_again() -> None:
     story = Story(ERRORS)
     story.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.kit.errors import Invalid
@@ -100,6 +101,17 @@ def test_annotations_spell_a_simple_policy_out() -> None:
         ("ttft", None, 1.5),
     ]
     assert annotated_policy({}) is None
+
+
+def test_a_handover_is_automatic_or_never() -> None:
+    def wish(value: str) -> Any:
+        wished = msgspec.to_builtins(service())
+        wished["metadata"]["annotations"] = {"penstock.dev/handover": value}
+        return admit(wished)
+
+    assert wish("Never").object
+    with pytest.raises(Invalid):
+        wish("maybe")
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import msgspec
 
 from penstock.contracts.exchange import LATENCY_BOUNDS_S
 from penstock.decide.analysis import (
-    MIN_BLOCK,
     Bounds,
     Counts,
     alarm_at,
     by_request,
     exceeding,
     grown,
+    is_enough,
     slow_bucket,
     slow_buckets,
 )
@@ -46,8 +46,8 @@ def observe(
     """The status after these further requests; `policy` has its defaults."""
     pending = (total(_pair(status.pending)[0], stable), total(_pair(status.pending)[1], canary))
     counted = msgspec.structs.replace(status, step_requests=status.step_requests + canary.requests)
-    compares = any(_bounds(gate).ratio > 0 for gate in policy.gates)
-    if pending[1].requests < MIN_BLOCK or (compares and pending[0].requests < MIN_BLOCK):
+    block = (Counts(total=pending[0].requests), Counts(total=pending[1].requests))
+    if not all(is_enough(block, _bounds(gate)) for gate in policy.gates):
         return msgspec.structs.replace(counted, pending=pending)
     seen = _pair(status.seen)
     after = (total(seen[0], pending[0]), total(seen[1], pending[1]))

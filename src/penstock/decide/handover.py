@@ -18,9 +18,9 @@ from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 from penstock.resources.serving import ComponentStatus, InferenceService
+from penstock.resources.validate_rollout import HANDOVER
 from penstock.resources.workload import Deployment
 
-HANDOVER = "penstock.dev/handover"
 NEVER = "Never"
 ASLEEP_FOR = "penstock.dev/asleep-for"
 """On the old revision's Deployment: for whom it gives way. Whoever else sets sizes leaves it alone meanwhile."""
@@ -178,15 +178,22 @@ def _released(giver: Deployment) -> tuple[tuple[str, str, str | None], ...]:
     return (giver.metadata.name, ASLEEP_FOR, None), (giver.metadata.name, SIZE_BEFORE, None)
 
 
-def _failure(newest: Deployment, own: list[Pod], now: float) -> str:
-    """Why the new revision will not serve, "" while it may."""
-    for pod in own:
+def hopeless(pods: Iterable[Pod]) -> str:
+    """Why a container of these pods will not run, however often it is started again; "" while it may."""
+    for pod in pods:
         for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
             waiting = status.state.waiting
             reason = waiting.reason if waiting is not None else ""
             if reason in HOPELESS or (reason == "CrashLoopBackOff" and status.restart_count >= MAX_RESTARTS):
                 said = f": {waiting.message}" if waiting is not None and waiting.message else ""
                 return f"container {status.name}: {reason}{said}"
+    return ""
+
+
+def _failure(newest: Deployment, own: list[Pod], now: float) -> str:
+    """Why the new revision will not serve, "" while it may."""
+    if why := hopeless(own):
+        return why
     since = newest.metadata.annotations.get(SINCE)
     limit_s = newest.spec.progress_deadline_seconds or PROGRESS_DEADLINE_S
     late = (

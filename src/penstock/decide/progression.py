@@ -35,7 +35,8 @@ KEPT_DECISIONS = 10
 class Situation(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of the component: names of revisions, "" for none; `asked` is a canaryTrafficPercent that has a say.
 
-    `newest` is of the present template, `stable` was rolled out last. `stuck` says why the newest does not get ready, if it does not.
+    `newest` is of the present template, `stable` was rolled out last. `stuck` says why the newest has no pod that answers and will not
+    have one, if that is so.
     """
 
     newest: str = ""
@@ -159,7 +160,7 @@ def _answer(chosen: Chosen, status: RolloutStatus, now_is: Situation, canary: st
         return _Answer(
             WAITING, 0, f"{canary} gets no traffic: {chosen.failure}", event="RolloutStuck", fresh=fresh
         )
-    if status.phase in (PROMOTED, ROLLED_BACK) and not fresh:
+    if status.phase in (PROMOTED, ROLLED_BACK, PAUSED) and not fresh:
         return _Answer(status.phase, status.weight, status.message, status.step)
     if canary != now_is.latest_ready:
         why = now_is.stuck or "its pods are not ready"
@@ -175,7 +176,7 @@ def _answer(chosen: Chosen, status: RolloutStatus, now_is: Situation, canary: st
             fresh=True,
             again_s=parse_duration_s(first.wait),
         )
-    return _progress(chosen.spec, status, canary, now_is.stable, now)
+    return _progress(chosen.spec, status, canary, now_is, now)
 
 
 def _settled(status: RolloutStatus, now_is: Situation) -> _Answer:
@@ -199,13 +200,15 @@ def _by_hand(override: RolloutOverride, status: RolloutStatus, canary: str, *, f
 
 
 def _progress(
-    policy: RolloutPolicySpec, status: RolloutStatus, canary: str, stable: str, now: float
+    policy: RolloutPolicySpec, status: RolloutStatus, canary: str, now_is: Situation, now: float
 ) -> _Answer:
     closed = next((evidence for evidence in status.evidence if evidence.closed), None)
     step = min(status.step, len(policy.steps) - 1)
     at = policy.steps[step]
     if closed is not None:
-        return _failed(policy, status, canary, stable, closed)
+        return _failed(policy, status, canary, now_is.stable, _why(policy, now_is.stable, closed))
+    if now_is.stuck:
+        return _failed(policy, status, canary, now_is.stable, f"it does not stay up: {now_is.stuck}")
     left_s = parse_rfc3339(status.since) + parse_duration_s(at.wait) - now
     missing = at.min_requests - status.step_requests
     if left_s > 0 or missing > 0:
@@ -235,21 +238,22 @@ def _progress(
     )
 
 
-def _failed(
-    policy: RolloutPolicySpec, status: RolloutStatus, canary: str, stable: str, closed: GateEvidence
-) -> _Answer:
-    rates = f"{closed.canary_rate:.3g} of {closed.requests[-1]} requests against {closed.stable_rate:.3g} of {closed.requests[0]}"
-    why = (
-        f"{closed.gate}: {rates} of {stable}; evidence {strength(closed)}"
-        f" (false-alarm rate {policy.false_alarm_rate:g})"
-    )
+def _failed(policy: RolloutPolicySpec, status: RolloutStatus, canary: str, stable: str, why: str) -> _Answer:
     if policy.on_failure == PAUSE:
         told = f"{canary} stays at {status.weight} %, promote or abort it by hand: {why}"
         return _Answer(PAUSED, status.weight, told, status.step, event="RolloutPaused", runner_up="roll back")
     told = f"{canary} gets nothing any more, {stable} all: {why}"
-    return _Answer(
-        ROLLED_BACK, 0, told, status.step, event="RolledBack", runner_up=f"stay at {status.weight} %"
+    stay = f"stay at {status.weight} %"
+    return _Answer(ROLLED_BACK, 0, told, status.step, event="RolledBack", runner_up=stay)
+
+
+def _why(policy: RolloutPolicySpec, stable: str, closed: GateEvidence) -> str:
+    rates = (
+        f"{closed.canary_rate:.3g} of {closed.requests[-1]} requests"
+        f" against {closed.stable_rate:.3g} of {closed.requests[0]} of {stable}"
     )
+    alarms = f"false-alarm rate {policy.false_alarm_rate:g}"
+    return f"{closed.gate}: {rates}; evidence {strength(closed)} ({alarms})"
 
 
 def _still(canary: str, at: RolloutStep, end: float, left_s: float, missing: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from penstock.resources.meta import Condition, Json, Model, Resource
+from penstock.resources.meta import Json, Model, Resource
 
 ERROR_RATE, TTFT, INTER_TOKEN_TIME = "errorRate", "ttft", "interTokenTime"
 PROMOTE, ABORT = "Promote", "Abort"
@@ -139,7 +139,6 @@ class RolloutStatus(Model, frozen=True):
     pending: tuple[RevisionCounts, ...] = ()
     evidence: tuple[GateEvidence, ...] = ()
     decisions: tuple[RolloutDecision, ...] = ()
-    conditions: tuple[Condition, ...] = ()
 
 
 class Rollout(Resource, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ POLICY = "penstock.dev/rollout-policy"
 STEPS, WAIT, MIN_REQUESTS = (f"penstock.dev/rollout-{word}" for word in ("steps", "wait", "min-requests"))
 MAX_ERROR_RATE, MAX_TTFT = "penstock.dev/rollout-max-error-rate", "penstock.dev/rollout-max-ttft-seconds"
 FALSE_ALARM_RATE = "penstock.dev/rollout-false-alarm-rate"
+HANDOVER, HANDOVERS = "penstock.dev/handover", ("Auto", "Never")
 TIMES = (TTFT, INTER_TOKEN_TIME)
 MAX_STEPS, MAX_GATES = 32, 16
 DEFAULT_WAIT = "5m"
@@ -64,6 +65,8 @@ def validate_rollout_annotations(annotations: Labels) -> Causes:
         yield from _duration(
             f"metadata.annotations[{PROGRESS_DEADLINE}]", annotations[PROGRESS_DEADLINE], least_s=1
         )
+    if HANDOVER in annotations:
+        yield from one_of(f"metadata.annotations[{HANDOVER}]", annotations[HANDOVER], HANDOVERS)
     if POLICY in annotations:
         yield from subdomain_name(f"metadata.annotations[{POLICY}]", annotations[POLICY])
         if STEPS in annotations:

@@ -14,8 +14,10 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key, owner_keys
 from penstock.contracts.exchange import LATENCY_BOUNDS_S, DemandReport, RevisionDemand
 from penstock.decide.evidence import observe, total
+from penstock.decide.handover import hopeless
 from penstock.decide.plan import COMPONENTS
 from penstock.decide.progression import PAUSED, PROGRESSING, Situation, advance, rollout_name
+from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.rollout import is_stopped
 from penstock.decide.rollout_policy import Chosen, chosen_policy, follows_policy
 from penstock.decide.traffic import asked_percent
@@ -23,6 +25,7 @@ from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import ObjectMeta, OwnerReference, Resource
+from penstock.resources.pod import Pod
 from penstock.resources.rollout import (
     RevisionCounts,
     Rollout,
@@ -71,6 +74,7 @@ class RolloutController:
             Watch(Rollout, owner_keys("InferenceService")),
             Watch(Deployment, owner_keys("InferenceService")),
             Watch(RolloutPolicy, self._followers),
+            Watch(Pod, _nobody),
         )
 
     async def reconcile(self, key: Key) -> float | None:
@@ -135,14 +139,14 @@ class RolloutController:
         )
 
     def _why_stuck(self, service: InferenceService, newest: str) -> str:
-        """Why the newest revision does not get ready, "" while it may only need time."""
-        model = service.status.model_status
-        failure = model.last_failure_info if model is not None else None
-        if failure is not None and failure.model_revision_name == newest:
-            return failure.message
+        """Why no pod of the newest revision answers, "" where one does, or may only need time."""
         deployment = self._cache.get(Deployment, newest, service.metadata.namespace)
-        conditions = deployment.status.conditions if deployment is not None else ()
-        late = next((c for c in conditions if c.reason == "ProgressDeadlineExceeded"), None)
+        if deployment is None or deployment.status.available_replicas:
+            return ""
+        pods = self._cache.list(Pod, service.metadata.namespace, labels=f"{REVISION_LABEL}={newest}")
+        if why := hopeless(pods):
+            return why
+        late = next((c for c in deployment.status.conditions if c.reason == "ProgressDeadlineExceeded"), None)
         return (late.message or "it was not ready within its progress deadline") if late is not None else ""
 
     def _is_due(self, key: Key) -> bool:
@@ -195,6 +199,11 @@ class RolloutController:
     def _followers(self, policy: Resource) -> Iterable[Key]:
         services = self._cache.list(InferenceService, policy.metadata.namespace)
         return tuple(key_of(service) for service in services if follows_policy(service))
+
+
+def _nobody(pod: Resource) -> Iterable[Key]:
+    """Pods are looked at, but what happens to them shows in their Deployments."""
+    return ()
 
 
 def _rollout(service: InferenceService, name: ComponentName) -> Rollout:
