@@ -58,9 +58,9 @@ CASES = (
     ),
     Case(
         "servegen-week1",
-        "ServeGen week 1 (rates times 0.01, the evening of its first day, 19:00 to 22:00)",
+        "ServeGen week 1 (rates times 0.005, 19:00 to 21:00 of its first day)",
         "servegen_m-small_week1_arrivals.csv",
-        Cut(from_s=68400.0, to_s=79200.0, scale=0.01),
+        Cut(from_s=68400.0, to_s=75600.0, scale=0.005),
         4,
         (2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 28.0, 40.0),
     ),

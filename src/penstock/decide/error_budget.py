@@ -3,7 +3,7 @@
 A promise of 99 % allows 1 % of misses, and to stay far below costs replicas that nobody asked for. Misses have two causes, which are told
 apart by whether the demand was as planned. Misses within the plan mean that a replica bears less than was thought, so that each gets less
 load. Misses altogether say how rare a peak has to be that is not covered. Both answers go with a power of the part that is spent of what
-is aimed at, which is half of what is allowed: the rest is for what nobody foresees.
+is aimed at, which is most of what is allowed: the rest is for what nobody foresees.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ REMEMBERED = 20_000.0
 """Requests over which misses are remembered, fading."""
 BELIEVED = 5_000.0
 """As if so many requests had been seen before the first, with just as many misses as aimed at."""
-AIMED = 0.5
+AIMED = 0.7
 """Part of the allowed misses that is aimed at."""
 USUAL_LOAD, LEAST_LOAD, MOST_LOAD = 1.0, 0.6, 1.1
 """Share of its measured capacity that a replica is given: when as much is spent as aimed at, and at most and least."""
 LOAD_POWER = 0.3
-COVERED, LEAST_COVERED, MOST_COVERED = 0.95, 0.7, 0.99
+COVERED, LEAST_COVERED, MOST_COVERED = 0.93, 0.7, 0.99
 """The quantile of peaks that are covered."""
 COVERED_POWER = 0.5
 
