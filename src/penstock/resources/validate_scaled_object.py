@@ -13,10 +13,12 @@ from penstock.resources.keda import (
     RESOURCE_TRIGGERS,
     UTILIZATION,
     VALUE,
+    EnvironmentTarget,
     ScaledObject,
     ScaledObjectSpec,
     ScaleTrigger,
     ScalingModifiers,
+    SecretTarget,
     TriggerAuthenticationSpec,
 )
 from penstock.resources.triggers import WORDS, as_number, check_metadata
@@ -72,11 +74,12 @@ def validate_scaled_object(new: ScaledObject) -> Causes:
 def validate_authentication(spec: TriggerAuthenticationSpec) -> Causes:
     """Causes in a TriggerAuthentication: it must say something, and nothing twice."""
     seen: set[str] = set()
-    for field, items in (
+    groups: tuple[tuple[str, tuple[SecretTarget | EnvironmentTarget, ...]], ...] = (
         ("secretTargetRef", spec.secret_target_ref),
         ("configMapTargetRef", spec.config_map_target_ref),
         ("env", spec.env),
-    ):
+    )
+    for field, items in groups:
         for i, item in enumerate(items):
             where = f"spec.{field}[{i}]"
             if not item.parameter:
