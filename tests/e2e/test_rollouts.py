@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from platform_process import Platform, running_platform, until
+from platform_process import Platform, running_platform, service, until
 
 ENGINE = Path(__file__).parent / "failing_engine.py"
 POLICY = {
@@ -50,10 +50,15 @@ def wish(
 
 
 class Requests:
-    """A prediction every 20 ms from each of two callers, until the block ends; `seen` counts the answers by status."""
+    """A prediction, or a chat, every 20 ms from each of two callers, until the block ends; `seen` counts the answers by status."""
 
-    def __init__(self, platform: Platform, name: str) -> None:
+    def __init__(self, platform: Platform, name: str, *, chat: bool = False) -> None:
         self._url = f"{platform.url}/serving/default/{name}/v1/models/{name}:predict"
+        self._body: dict[str, Any] = {"instances": [1]}
+        if chat:
+            self._url = f"{platform.url}/v1/chat/completions"
+            turn = {"role": "user", "content": "What is Penstock?"}
+            self._body = {"model": name, "messages": [turn], "max_tokens": 4}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
         self.seen: Counter[int] = Counter()
@@ -72,7 +77,7 @@ class Requests:
     def _ask(self) -> None:
         with httpx.Client(trust_env=False, timeout=60) as client:
             while not self._stop.wait(0.02):
-                answer = client.post(self._url, json={"instances": [1]})
+                answer = client.post(self._url, json=self._body)
                 self.seen[answer.status_code] += 1
                 if answer.status_code != 200:
                     self.said.add(answer.text)
@@ -141,6 +146,29 @@ def test_a_canary_that_is_slow_is_rolled_back_and_a_good_one_promoted(platform: 
     undone = platform.penstock("rollout", "undo", "slow", "--to-revision", "1")
     assert undone.returncode == 0, undone.stderr
     until("the first has everything again", lambda: shares(platform, "slow") == {"1": 100})
+
+
+def test_a_real_engine_takes_over_from_another_and_never_for_long_from_what_fails(platform: Platform) -> None:
+    def engine(*args: str) -> str:
+        document = json.loads(service("chat"))
+        document["metadata"]["annotations"] = POLICY
+        document["spec"]["predictor"]["model"]["args"] = list(args)
+        return json.dumps(document)
+
+    apply(platform, engine())
+    platform.wait_ready("chat", 60)
+    with Requests(platform, "chat", chat=True) as requests:
+        apply(platform, wish("chat", 0.7))
+        status = phase(platform, "chat", "RolledBack", "chat-predictor-00002")
+        print(f"\n{status['message']}")
+        before = requests.seen[500]
+        apply(platform, engine("--max_num_seqs=4"))
+        status = phase(platform, "chat", "Promoted", "chat-predictor-00003")
+        until("the new engine has everything", lambda: shares(platform, "chat") == {"3": 100})
+        print(f"{status['decisions'][-1]['reasons'][0]}\nanswers: {dict(requests.seen)}")
+        assert requests.seen[500] - before <= 2, (
+            "nothing goes to what was rolled back, but what was under way"
+        )
 
 
 def test_where_there_is_room_for_one_the_old_one_sleeps_and_no_request_is_lost(platform: Platform) -> None:
