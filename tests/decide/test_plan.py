@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from worlds import NOW, offers, runtime, service, stored
 from penstock.decide.plan import ComponentPlan, Surroundings, plan_service
 from penstock.decide.rollout import Rollout
 from penstock.resources import rollout as rollouts
+from penstock.resources.autoscaler_config import DEFAULTS
 from penstock.resources.meta import ObjectMeta, OwnerReference
 from penstock.resources.serving import ComponentStatus, InferenceService, InferenceServiceStatus
 from penstock.resources.workload import Deployment
@@ -96,3 +98,16 @@ def test_revisions_that_are_compared_do_not_sleep() -> None:
         [part] = plan_service(wished, known, NOW).components
         [scaler] = part.autoscalers
         assert scaler.metadata.annotations["autoscaling.knative.dev/min-scale"] == least
+
+
+def test_one_that_may_begin_at_zero_is_not_sized_before_its_autoscaler_is_there() -> None:
+    annotations = {"autoscaling.knative.dev/initial-scale": "0"}
+    wished = service(minReplicas=0, annotations=annotations)
+    allowed = replace(DEFAULTS, allow_zero_initial_scale=True)
+    known = Surroundings("127.0.0.1:1", cluster_runtimes=(RUNTIME,), autoscaler=allowed)
+    [part] = plan_service(wished, known, NOW).components
+    made = part.rollout.create
+    assert made is not None
+    assert made.spec.replicas == 0
+    [part] = plan_service(wished, replace(known, deployments=(made,)), NOW).components
+    assert part.rollout.scale == ()

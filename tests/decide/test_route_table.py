@@ -12,7 +12,7 @@ from worlds import model, service
 
 from penstock.app.runtimes import shipped_runtimes
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
-from penstock.decide.route_table import DEFAULT_TIMEOUT_S, service_routes
+from penstock.decide.route_table import DEFAULT_TIMEOUT_S, rests_on, revisions_of, routes_of, service_routes
 from penstock.resources.admission import admit
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
@@ -449,6 +449,16 @@ def test_how_far_a_start_has_come(
     [route] = service_routes([iris()], pods, [scaler(**STARTED, **status)])
     assert (route.phase, route.start_phase, route.message) == (phase, start_phase, message)
     assert (route.start_expected_s, route.hold_s, route.wakes) == (90.0, 180.0, True)
+
+
+def test_a_service_that_was_never_ready_says_how_far_its_first_revision_has_come() -> None:
+    components = {"predictor": ComponentStatus(latest_created_revision=FIRST)}
+    status = InferenceServiceStatus(components=components)
+    fresh = msgspec.structs.replace(service(), status=status)
+    known = revisions_of([started()], [])
+    [route] = routes_of(fresh, known)
+    assert (route.phase, route.start_phase, route.revisions) == ("Starting", "loading", ())
+    assert known.pods["default", FIRST][0] in rests_on(fresh, known)
 
 
 def test_the_furthest_pod_says_where_a_start_is_and_a_request_never_waits_beyond_its_timeout() -> None:

@@ -189,7 +189,7 @@ def _known(
         failed = frozenset()
     initial_scale = _initial_scale(service, component, known)
     elsewhere = known.sized_elsewhere
-    if scaled_by_others(service):
+    if scaled_by_others(service) or not initial_scale:  # at zero before its autoscaler is there, too
         elsewhere |= {deployment.metadata.name for deployment in known.deployments}
     return Known(known.initialized, elsewhere, failed, shares, initial_scale)
 

@@ -90,11 +90,7 @@ def routes_of(service: InferenceService, known: Revisions) -> tuple[ServiceRoute
 def rests_on(service: InferenceService, known: Revisions) -> tuple[object, ...]:
     """All that `routes_of` looks at: where each is the same object as before, so are the routes."""
     namespace = service.metadata.namespace
-    keys = [
-        (namespace, target.revision_name)
-        for status in service.status.components.values()
-        for target in status.traffic
-    ]
+    keys = [(namespace, name) for status in service.status.components.values() for name in _named(status)]
     pods = (pod for key in keys for pod in known.pods.get(key, ()))
     return (service, *pods, *(known.scalers.get(key) for key in keys))
 
@@ -115,11 +111,9 @@ def _route(service: InferenceService, name: str, entry: str, known: Revisions) -
         service,
         tuple(
             Awaited(
-                known.pods.get((meta.namespace, revision.name), ()),
-                known.scalers.get((meta.namespace, revision.name)),
+                known.pods.get((meta.namespace, revision), ()), known.scalers.get((meta.namespace, revision))
             )
-            for revision in revisions
-            if revision.weight_percent
+            for revision in _awaited(status)
         ),
         is_served=any(revision.endpoints for revision in revisions if revision.weight_percent),
     )
@@ -145,6 +139,18 @@ def _route(service: InferenceService, name: str, entry: str, known: Revisions) -
         wakes=standing.wakes,
         split_by=_split_by(meta.annotations.get(SPLIT_BY, "")),
     )
+
+
+def _named(status: ComponentStatus) -> list[str]:
+    """The revisions with traffic; before the first is ready, the one that is to get it."""
+    first = [] if status.traffic else [status.latest_created_revision]
+    return [target.revision_name for target in status.traffic] + first
+
+
+def _awaited(status: ComponentStatus) -> list[str]:
+    """Those of them that somebody waits for while the service has no endpoint."""
+    unasked = {target.revision_name for target in status.traffic if not target.percent}
+    return [name for name in _named(status) if name not in unasked]
 
 
 def _revision(target: TrafficTarget, slots: int, pods: Iterable[Pod]) -> RevisionRoute:
