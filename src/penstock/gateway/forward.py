@@ -71,8 +71,11 @@ class Delivery:
         self._content = outgoing.content(call, self._service)
         now = call.admitted or call.started
         self._load = state.begin(self._key, now)
-        self._epoch = call.started if self._deadline.is_callers else now
-        call.respond.watch(self, max(LEAST_S, self._deadline.remaining_s(now - self._epoch)))
+        self._epoch, timeout_s = now, self._deadline.timeout_s
+        if self._deadline.is_callers:
+            self._epoch = call.started
+            timeout_s = max(LEAST_S, timeout_s - (now - call.started))
+        call.respond.watch(self, timeout_s)
         if call.asked is not None and not call.asked.path:
             self._answer_without_engine(call.asked)
             return
