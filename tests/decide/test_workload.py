@@ -205,3 +205,24 @@ def test_ports_and_folders() -> None:
     assert serving_port(pod_of(asked())) == 8080
     assert common_folder(("/mnt/models/a", "/mnt/models/b")) == "/mnt/models"
     assert Source("u", "/p").path == "/p"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_part"),
+    [
+        ("autoscaling.knative.dev/min-scale", False),
+        ("autoscaling.knative.dev/max-scale", False),
+        ("autoscaling.knative.dev/window", True),
+        ("penstock.dev/autoscaling-profile", False),
+        ("penstock.dev/autoscaling-metric", False),
+        ("penstock.dev/resume-within", False),
+        ("penstock.dev/ttft-slo", False),
+        ("example.com/team", True),
+    ],
+)
+def test_what_scales_a_service_in_place_is_no_part_of_its_pods(annotation: str, is_part: bool) -> None:
+    given = asked()
+    metadata = msgspec.structs.replace(given.metadata, annotations={annotation: "5s"})
+    built = build_workload(msgspec.structs.replace(given, metadata=metadata), "predictor", RUNTIME)
+    assert built.template, built.failure
+    assert (annotation in built.template.metadata.annotations) is is_part

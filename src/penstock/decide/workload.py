@@ -16,6 +16,7 @@ from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
 from penstock.decide.storage import INITIALIZER, Source, choose_fetcher, sources_of, with_models
 from penstock.kit.patch import strategic_merge
+from penstock.resources.autoscaler_settings import METRIC, PROFILE, RESUME_WITHIN, TTFT_SLO
 from penstock.resources.meta import Labels, ObjectMeta
 from penstock.resources.pod import (
     Container,
@@ -51,6 +52,10 @@ _UNCOPIED = (
     "serving.knative.dev/rollout-duration",
     "kubernetes.io/change-cause",
     "penstock.dev/split-by",
+    METRIC,
+    PROFILE,
+    RESUME_WITHIN,
+    TTFT_SLO,
     LOCAL_COMMAND,
     INSTALL_HINT,
 )
