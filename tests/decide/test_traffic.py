@@ -187,3 +187,56 @@ def test_the_progress_deadline_is_what_the_annotation_says_else_ten_minutes() ->
         [part] = plan_service(service(annotations=given_annotations), known, NOW).components
         assert part.rollout.create is not None
         assert part.rollout.create.spec.progress_deadline_seconds == expected
+
+
+NAMES = tuple(f"iris-predictor-0000{n}" for n in range(1, 5))
+names = st.sampled_from(("", *NAMES))
+some = st.frozensets(st.sampled_from(NAMES))
+
+
+@given(
+    deployments=st.lists(
+        st.tuples(st.sampled_from(NAMES), st.integers(0, 2), st.booleans(), st.booleans()),
+        unique_by=lambda made: made[0],
+    ),
+    before=st.tuples(names, names, names, names),
+    current=names,
+    known=st.builds(
+        Known,
+        initialized=some,
+        failed=some,
+        enough=some,
+        shares=st.none() | st.dictionaries(st.sampled_from(NAMES), st.integers(0, 100)),
+    ),
+    asked=st.sampled_from([None, 0, 35, 100]),
+)
+def test_whatever_is_known_shares_sum_to_all_and_go_only_to_what_there_is(
+    deployments: list[tuple[str, int, bool, bool]],
+    before: tuple[str, str, str, str],
+    current: str,
+    known: Known,
+    asked: int | None,
+) -> None:
+    made = [revision(name, size, ready=ready, idle=idle) for name, size, ready, idle in deployments]
+    created, ready, rolled, previous = before
+    old = ComponentStatus(
+        latest_created_revision=created,
+        latest_ready_revision=ready,
+        latest_rolledout_revision=rolled,
+        previous_rolledout_revision=previous,
+    )
+    said: dict[str, Any] = {} if asked is None else {"canaryTrafficPercent": asked}
+    status = shared(*made, current=current, known=known, before=old, **said)
+    assert sum(percents(status).values()) == (100 if status.traffic else 0)
+    assert len(percents(status)) == len(status.traffic), "nobody is named twice"
+    assert set(percents(status)) <= {one.metadata.name for one in made}
+    newly = {name for name, percent in percents(status).items() if percent} - {ready, rolled}
+    assert all(
+        can_serve(one, known.initialized) or one.metadata.name in known.enough
+        for one in made
+        if one.metadata.name in newly
+    )
+    assert not newly & known.failed or newly <= {previous}
+    again = shared(*made, current=current, known=known, before=status, **said)
+    settled = status.latest_rolledout_revision == again.latest_rolledout_revision
+    assert not settled or again.traffic == status.traffic, "to look again changes nothing"
