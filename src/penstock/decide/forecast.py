@@ -117,9 +117,10 @@ def decide(spec: Spec, state: State, seen: Seen, now: float) -> Decision:
     state = _counted(spec, state, seen, now)
     passed_s = now - state.step_began
     if passed_s < 0.0 or passed_s > GAP_S:
-        return _answer(
-            _new_step(state, now), state.desired if state.desired >= 0 else present, ("a new start",)
-        )
+        state = replace(_new_step(state, now), busy_at=min(now, state.busy_at + max(0.0, passed_s)))
+        return _answer(state, state.desired if state.desired >= 0 else present, ("the step is left out",))
+    if state.desired == 0 and state.busy_at == now:
+        return _answer(state, max(1, _within(spec, present)), ("asked for while at zero",))
     if passed_s < STEP_S - EARLY_S and state.desired >= 0:
         return Decision(desired=state.desired, state=state, reasons=("within a step, the last answer holds",))
     return _step(spec, state, seen, now, max(passed_s, 1.0))
@@ -173,20 +174,7 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
     """A step is over: learns from it, and decides anew."""
     cold_s = seen.cold_start_s or START_S
     horizon = max(1, ceil(cold_s / STEP_S) + 2)
-    served = (*state.served, state.step_answers * state.work / step_s)[-SERVED_STEPS:]
-    if state.step_answers and state.work:
-        throughput = sum(served) / sum(rate > 0.0 for rate in served) / max(1, seen.ready)
-        ttft_s = state.step_time_s / state.step_answers
-        capacity = learn(
-            state.capacity,
-            answers=state.step_answers,
-            ttft_s=ttft_s,
-            throughput=throughput,
-            work=state.work,
-            ready=seen.ready,
-            as_planned=state.within_plan,
-        )
-        state = replace(state, capacity=capacity)
+    state = _measured(state, seen, step_s)
     state = replace(state, load=load(state.planned, spec.objective))
     arriving = state.step_work / step_s
     recent = (*state.recent, arriving)[-BURST_STEPS:]
@@ -203,12 +191,34 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
     )
     told = forecast(history, now, horizon * STEP_S)
     within_plan = peak <= seen.ready * used
-    state = replace(
-        _new_step(state, now), recent=recent, served=served, history=history, within_plan=within_plan
-    )
+    state = replace(_new_step(state, now), recent=recent, history=history, within_plan=within_plan)
+    idle_s = now - state.busy_at
+    if spec.min_replicas == 0 and idle_s >= max(spec.retention_s, spec.idle_starts * cold_s):
+        reason = (
+            f"idle for {idle_s:.0f} s, longer than keeping a replica is worth at {cold_s:.0f} s to start one"
+        )
+        return _answer(replace(state, wanted=()), 0, (reason,))
     if not used:
         return _unmeasured(spec, state, seen)
-    return _covered(spec, state, seen, now, told, peak, horizon, cold_s)
+    return _covered(spec, state, seen, told, peak, horizon)
+
+
+def _measured(state: State, seen: Seen, step_s: float) -> State:
+    """What the step tells of a replica's capacity."""
+    served = (*state.served, state.step_answers * state.work / step_s)[-SERVED_STEPS:]
+    state = replace(state, served=served)
+    if not state.step_answers or not state.work:
+        return state
+    capacity = learn(
+        state.capacity,
+        answers=state.step_answers,
+        ttft_s=state.step_time_s / state.step_answers,
+        throughput=sum(served) / sum(rate > 0.0 for rate in served) / max(1, seen.ready),
+        work=state.work,
+        ready=seen.ready,
+        as_planned=state.within_plan,
+    )
+    return replace(state, capacity=capacity)
 
 
 def _to_bear(recent: Sequence[float], slack_s: float) -> float:
@@ -236,18 +246,10 @@ def _covered(
     spec: Spec,
     state: State,
     seen: Seen,
-    now: float,
     told: Forecast | None,
     peak: float,
     horizon: int,
-    cold_s: float,
 ) -> Decision:
-    idle_s = now - state.busy_at
-    if spec.min_replicas == 0 and idle_s >= max(spec.retention_s, spec.idle_starts * cold_s):
-        reason = (
-            f"idle for {idle_s:.0f} s, longer than keeping a replica is worth at {cold_s:.0f} s to start one"
-        )
-        return _answer(replace(state, wanted=()), 0, (reason,))
     used = state.capacity.per_replica * state.load
     last_peak = max(state.history.peaks)
     demand = max(peak, told.demand if told else last_peak * FIRST_GUESS)
@@ -257,9 +259,10 @@ def _covered(
         needed = max(needed, seen.ready + seen.starting)
     wanted = (*state.wanted, needed)[-max(1, horizon - 2) :]
     desired = _within(spec, max(wanted))
+    unit = _unit(state)
     source = told.name if told else f"{FIRST_GUESS:g} times the last peak, as little was seen so far"
     reasons = [
-        f"up to {demand:.0f} tokens a second may come within {horizon * STEP_S:.0f} s ({source}); {state.recent[-1]:.0f} come now",
+        f"up to {demand:.0f} {unit} a second may come within {horizon * STEP_S:.0f} s ({source}); {state.recent[-1]:.0f} come now",
         f"a replica bears {used:.0f} within {spec.ttft_s:g} s ({state.load:.0%} of the measured {state.capacity.per_replica:.0f}):"
         f" {needed} are needed",
     ]
@@ -270,9 +273,7 @@ def _covered(
             f"{missed:.2%} missed the promise, {1.0 - spec.objective:.2%} may: {quantile:.1%} of peaks are covered"
         )
     if max(wanted) > needed:
-        reasons.append(
-            f"{max(wanted)} are kept: they were needed within the last {cold_s:.0f} s, a cold start"
-        )
+        reasons.append(f"{max(wanted)} are kept: they were needed within the last cold start")
     if desired != max(wanted):
         reasons.append(f"bounded to {desired} by minReplicas and maxReplicas")
     return _answer(replace(state, wanted=wanted), desired, tuple(reasons), _runner_up(spec, state, told))
@@ -283,4 +284,8 @@ def _runner_up(spec: Spec, state: State, told: Forecast | None) -> str:
         return ""
     used = state.capacity.per_replica * state.load
     count = replicas_for(told.second_demand, used, state.work, spec.ttft_s, (1.0 - spec.objective) * AIMED)
-    return f"{told.second}: {told.second_demand:.0f} tokens a second, {count} replicas"
+    return f"{told.second}: {told.second_demand:.0f} {_unit(state)} a second, {count} replicas"
+
+
+def _unit(state: State) -> str:
+    return "requests" if state.work == 1.0 else "prompt tokens"
