@@ -57,12 +57,19 @@ class RestCluster:
         return msgspec.convert(await self._ask("GET", path(kind, namespace, name)), kind, strict=False)
 
     async def list(
-        self, kind: Any, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        kind: Any,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        owner: str = "",
     ) -> Any:
         query = {"labelSelector": labels, "fieldSelector": fields}
         found = await self._ask("GET", path(kind, namespace), query=query)
         items = tuple(msgspec.convert(item, kind, strict=False) for item in found["items"])
-        return Listing(items, found["metadata"]["resourceVersion"])
+        kept = tuple(item for item in items if owner in ("", *_controllers(item)))
+        return Listing(kept, found["metadata"]["resourceVersion"])
 
     async def watch(
         self, kind: Any, namespace: str | None = None, *, since: str, labels: str = "", fields: str = ""
@@ -143,6 +150,10 @@ class RestCluster:
             assert answer["code"] == response.status_code
             raise error_of(answer)
         return answer
+
+
+def _controllers(item: Any) -> list[str]:
+    return [owner.uid for owner in item.metadata.owner_references if owner.controller]
 
 
 def path(kind: Any, namespace: str | None, name: str = "", subresource: str = "") -> str:

@@ -456,3 +456,23 @@ async def test_what_nobody_foresaw_is_our_fault_and_shows_no_inside(cluster: Emb
         answer = await client.get(f"{MAPS}/a")
     assert (answer.status_code, answer.json()["reason"]) == (500, "InternalError")
     assert "division" not in answer.text
+
+
+async def test_a_change_is_answered_when_it_is_on_disk_and_a_question_at_once(
+    cluster: EmbeddedCluster, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: list[int] = []
+
+    async def durable() -> None:
+        on_disk.append(cluster.objects.store.version)
+
+    monkeypatch.setattr(cluster.objects.store, "durable", durable)
+    made = (await client.post(MAPS, json={"metadata": {"name": "a"}})).json()
+    assert on_disk == [int(made["metadata"]["resourceVersion"])]
+    await client.get(f"{MAPS}/a")
+    assert len(on_disk) == 1
+    await client.patch(
+        f"{MAPS}/a", json={"data": {"k": "v"}}, headers={"Content-Type": "application/merge-patch+json"}
+    )
+    await client.delete(f"{MAPS}/a")
+    assert len(on_disk) == 3

@@ -1,8 +1,11 @@
 import asyncio
+import errno
+import os
 import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -279,6 +282,61 @@ def test_no_acknowledged_write_is_lost_when_the_writer_is_killed(tmp_path: Path)
         newest = store.version
         store.close()
     assert acknowledged > 100
+
+
+async def test_one_wait_for_the_disk_is_for_all_that_wait_and_none_for_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, synced = Store(tmp_path / "s.sqlite"), []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    await store.durable()
+    assert not synced
+    for name in "abc":
+        write(store, name)
+    await asyncio.gather(*(store.durable() for _ in range(3)))
+    assert len(synced) == 1
+    write(store, "d")
+    await store.durable()
+    assert len(synced) == 2
+    store.close()
+
+
+async def test_a_write_during_the_wait_is_waited_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, synced = Store(tmp_path / "s.sqlite"), []
+    going, go_on = threading.Event(), threading.Event()
+
+    def slow(log: int) -> None:
+        synced.append(log)
+        going.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    write(store, "a")
+    first = asyncio.create_task(store.durable())
+    await asyncio.to_thread(going.wait, 10)
+    write(store, "b")
+    second = asyncio.create_task(store.durable())
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert len(synced) == 2
+    store.close()
+
+
+async def test_a_disk_that_refuses_is_told_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(log: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = Store(tmp_path / "s.sqlite")
+    write(store, "a")
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="Input/output error"):
+            await store.durable()
+    store.close()
 
 
 def test_errors_are_of_the_platforms_own_tree(store: Store) -> None:

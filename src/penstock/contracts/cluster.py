@@ -54,9 +54,15 @@ class Cluster(Protocol):
         ...
 
     async def list(
-        self, kind: type[R], namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        kind: type[R],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        owner: str = "",
     ) -> Listing[R]:
-        """All that match, ordered by namespace and name."""
+        """All that match, ordered by namespace and name; `owner` is the controlling owner's uid, "" for any."""
         ...
 
     def watch(

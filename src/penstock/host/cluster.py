@@ -34,10 +34,20 @@ class EmbeddedCluster:
         return _decode(kind, self.objects.row(kind_of(kind), namespace, name).document)
 
     async def list(
-        self, kind: type[R], namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        kind: type[R],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        owner: str = "",
     ) -> Listing[R]:
-        """All that match, ordered by namespace and name."""
+        """All that match, ordered by namespace and name; what an owner has is found without looking at the rest."""
         selection = Selection.parse(labels, fields)
+        if owner:
+            documents = self.objects.owned(kind_of(kind), namespace, owner, selection)
+            version = str(self.objects.store.version)
+            return Listing(tuple(_typed(kind, document) for document in documents), version)
         if not selection:
             page = self.objects.store.list(resource_of(kind_of(kind)), namespace)
             return Listing(tuple(_decode(kind, row.document) for row in page.rows), str(page.version))

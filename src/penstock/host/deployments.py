@@ -10,7 +10,7 @@ from msgspec import structs
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.decide.deployment import REVISION, DeploymentPlan, plan_deployment
-from penstock.host.owned import is_owned, owned
+from penstock.host.owned import owned
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.workload import Deployment, ReplicaSet
@@ -46,8 +46,8 @@ class DeploymentController:
     async def _apply(self, deployment: Deployment) -> DeploymentPlan:
         """Acts on a fresh list: sizes that lag behind our own writes would let too many pods go."""
         namespace = deployment.metadata.namespace
-        listing = await self._cluster.list(ReplicaSet, namespace)
-        replica_sets = tuple(rs for rs in listing.items if is_owned(rs, deployment))
+        listing = await self._cluster.list(ReplicaSet, namespace, owner=deployment.metadata.uid)
+        replica_sets = listing.items
         plan = plan_deployment(deployment, replica_sets, self._clock.now())
         if plan.create is not None:
             size = plan.create.spec.replicas or 0

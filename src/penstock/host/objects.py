@@ -96,6 +96,22 @@ class ObjectStore:
         last = page.rows[-1] if page.more else None
         return Objects(documents, str(page.version), (last.namespace, last.name) if last else None)
 
+    def owned(
+        self, kind: Kind, namespace: str | None, owner_uid: str, selection: Selection
+    ) -> tuple[Document, ...]:
+        """The objects of a kind that an owner controls and that match, by namespace and name."""
+        rows = self.store.dependents(owner_uid)
+        documents = [
+            _document(row)
+            for row in rows
+            if row.resource == resource_of(kind) and namespace in (None, row.namespace)
+        ]
+        return tuple(
+            document
+            for document in documents
+            if selection.matches(document) and _controller(document) == owner_uid
+        )
+
     def watch(
         self, kind: Kind, namespace: str | None, *, since: str, selection: Selection | None = None
     ) -> ObjectWatch:
@@ -307,6 +323,12 @@ class ObjectStore:
                 f"{resource_of(kind)} is forbidden: unable to create new content in namespace {namespace}"
                 " because it is being terminated"
             )
+
+
+def _controller(document: Document) -> str:
+    """The uid of the owner that controls it."""
+    references = document["metadata"].get("ownerReferences") or ()
+    return next((reference["uid"] for reference in references if reference.get("controller")), "")
 
 
 def _document(row: Row) -> Document:

@@ -9,7 +9,7 @@ from msgspec import structs
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.decide.replica_set import ReplicaSetPlan, failed_to_create, plan_replica_set, pod_of
-from penstock.host.owned import is_owned, owned
+from penstock.host.owned import owned
 from penstock.host.vpa_sizing import AUTOSCALERS, sized_for
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound, PlatformError
@@ -59,9 +59,8 @@ class ReplicaSetController:
         The plan that was followed, and why a pod could not be made.
         """
         meta = replica_set.metadata
-        listing = await self._cluster.list(Pod, meta.namespace)
-        pods = tuple(pod for pod in listing.items if is_owned(pod, replica_set))
-        plan = plan_replica_set(replica_set, pods, self._clock.now())
+        listing = await self._cluster.list(Pod, meta.namespace, owner=meta.uid)
+        plan = plan_replica_set(replica_set, listing.items, self._clock.now())
         for _ in range(plan.create):
             try:
                 pod = await self._cluster.create(sized_for(pod_of(replica_set), replica_set, self._cache))

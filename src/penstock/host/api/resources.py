@@ -39,7 +39,13 @@ class ResourceApi:
         self._streams = streams
 
     async def answer(self, request: Request, target: Target) -> Response:
-        """Do what the method asks for."""
+        """Do what the method asks for; a change is on disk before it is answered."""
+        response = await self._answer(request, target)
+        if request.method != "GET":
+            await self._objects.store.durable()
+        return response
+
+    async def _answer(self, request: Request, target: Target) -> Response:
         method = request.method
         if target.subresource == "log" and target.kind.kind == "Pod" and method == "GET":
             return await pod_log(request, target, self._objects, self._logs, self._streams)

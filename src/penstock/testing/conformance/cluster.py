@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from penstock.contracts.cluster import Change, Cluster, Preconditions
 from penstock.kit.errors import AlreadyExists, Conflict, Expired, Invalid, NotFound, PlatformError
 from penstock.resources.core import ConfigMap, Node, Secret
-from penstock.resources.meta import Condition, ObjectMeta
+from penstock.resources.meta import Condition, ObjectMeta, OwnerReference
 from penstock.resources.pod import Pod
 from penstock.resources.workload import Deployment, DeploymentStatus
 from penstock.testing.factories import config_map, deployment, meta, pod, secret
@@ -93,6 +93,21 @@ async def a_list_is_ordered_and_narrowed_by_selectors(cluster: Cluster) -> None:
     assert (await cluster.list(ConfigMap, "kube-public-absent")).items == ()
     everywhere = await cluster.list(ConfigMap, labels="tier=web")
     assert [item.metadata.name for item in everywhere.items] == ["a", "c"]
+
+
+async def a_list_is_narrowed_to_what_an_owner_controls(cluster: Cluster) -> None:
+    """One that is an owner without being the controller does not count."""
+    owner = await cluster.create(config_map("owner"))
+    for name, controls in (("b", True), ("a", True), ("c", False)):
+        reference = OwnerReference(
+            api_version="v1", kind="ConfigMap", name="owner", uid=owner.metadata.uid, controller=controls
+        )
+        owned = ObjectMeta(name=name, namespace="default", owner_references=(reference,))
+        await cluster.create(ConfigMap(metadata=owned))
+    found = await cluster.list(ConfigMap, "default", owner=owner.metadata.uid)
+    assert [item.metadata.name for item in found.items] == ["a", "b"]
+    assert (await cluster.list(ConfigMap, "kube-system", owner=owner.metadata.uid)).items == ()
+    assert (await cluster.list(Pod, "default", owner=owner.metadata.uid)).items == ()
 
 
 async def a_write_over_a_newer_version_conflicts(cluster: Cluster) -> None:
@@ -307,6 +322,7 @@ CASES: tuple[Case, ...] = (
     a_generated_name_starts_as_asked_and_is_unique,
     what_is_absent_is_not_found,
     a_list_is_ordered_and_narrowed_by_selectors,
+    a_list_is_narrowed_to_what_an_owner_controls,
     a_write_over_a_newer_version_conflicts,
     a_write_without_a_difference_changes_no_version,
     patches_change_what_they_name,
