@@ -277,7 +277,7 @@ async def test_a_crowd_is_let_go_in_the_order_in_which_it_came_some_at_a_time() 
     assert [number for number, _ in order] == list(range(1000))
     assert max(Counter(at for _, at in order).values()) == AT_ONCE
     assert order[0][1] == began
-    assert order[-1][1] - began < 0.05
+    assert order[-1][1] - began < 0.1
 
 
 @pytest.mark.looptime

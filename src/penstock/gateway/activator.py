@@ -21,9 +21,9 @@ from penstock.kit.errors import NotFound, Unavailable
 
 MAX_WAITING = 10_000
 """Requests that may wait for one service in one worker, as many as with Knative. Each costs 10 KB with its connection, and its body."""
-AT_ONCE = 64
+AT_ONCE = 16
 """Requests that are let go together."""
-BETWEEN_S = 0.002
+BETWEEN_S = 0.001
 LATE: dict[StartPhase, str] = {
     "": "not_ready_in_time",
     "placing": "not_placed_in_time",
