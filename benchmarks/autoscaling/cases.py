@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 from benchmarks.autoscaling.foresight import foreseeing
+from benchmarks.autoscaling.synthetic import RATES, write
 
 from penstock.testing.sim.policy import Setup, policy_of
 from penstock.testing.sim.profile import EngineProfile, StartTimes, load_profile
@@ -35,7 +36,7 @@ class Case:
 
     name: str
     title: str
-    file: str
+    file: Path
     cut: Cut
     initial: int
     targets: tuple[float, ...] = TARGETS
@@ -45,35 +46,44 @@ CASES = (
     Case(
         "azure-conversation",
         "Azure conversation (9 of 10 requests, drawn anew for each seed)",
-        "azure2023_conv_to1850.csv",
+        TRACES / "azure2023_conv_to1850.csv",
         Cut(scale=0.9),
         4,
     ),
     Case(
         "azure-code",
         "Azure code (9 of 10 requests, drawn anew for each seed)",
-        "azure2023_code_to1850.csv",
+        TRACES / "azure2023_code_to1850.csv",
         Cut(scale=0.9),
         8,
     ),
     Case(
         "servegen-week1",
         "ServeGen week 1 (rates times 0.005, 19:00 to 21:00 of its first day)",
-        "servegen_m-small_week1_arrivals.csv",
+        TRACES / "servegen_m-small_week1_arrivals.csv",
         Cut(from_s=68400.0, to_s=75600.0, scale=0.005),
         4,
         (2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 28.0, 40.0),
     ),
 )
-OTHERS = (
-    Case(
+FEW_TARGETS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+
+
+def others(folder: Path) -> tuple[Case, ...]:
+    """Traces that no target is about; those made by formula are written into `folder`."""
+    mooncake = Case(
         "mooncake-conversation",
         "Mooncake conversation (as it is)",
-        "mooncake_conversation_lt2100000ms.jsonl",
+        TRACES / "mooncake_conversation_lt2100000ms.jsonl",
         Cut(),
-        16,
-    ),
-)
+        20,
+        FEW_TARGETS,
+    )
+    made = (
+        Case(name, f"By formula, one hour: {RATES[name][0]}", path, Cut(), 3, FEW_TARGETS)
+        for name, path in write(folder).items()
+    )
+    return (mooncake, *made)
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def engine(cold_s: float) -> EngineProfile:
 def play(run: Run) -> Figures:
     """One simulation, in a process of its own or not."""
     case, law = run.case, run.law
-    trace = Trace(TRACES / case.file, case.cut, run.seed)
+    trace = Trace(case.file, case.cut, run.seed)
     setup = Setup(
         start_s=trace.start_s,
         slo_ttft_s=run.slo_s,

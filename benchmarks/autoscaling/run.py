@@ -13,8 +13,10 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 from benchmarks.autoscaling.cases import (
@@ -26,7 +28,6 @@ from benchmarks.autoscaling.cases import (
     FORESIGHT,
     FORESIGHTS,
     OBJECTIVE,
-    OTHERS,
     PEERS,
     SEEDS,
     SLO_TTFT_S,
@@ -35,6 +36,7 @@ from benchmarks.autoscaling.cases import (
     Figures,
     Law,
     Run,
+    others,
     play,
 )
 from benchmarks.autoscaling.tables import Row, as_json, show, show_settings
@@ -171,16 +173,22 @@ def targets_of(rows: dict[str, list[Row]], shared: dict[str, dict[str, Row] | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--traces",
-        nargs="+",
-        choices=[c.name for c in (*CASES, *OTHERS)],
-        help="these only; keeps no results",
+        "--traces", nargs="+", choices=[case.name for case in CASES], help="these only; keeps no results"
+    )
+    parser.add_argument(
+        "--others", action="store_true", help="Mooncake's and made-up traces, which no target is about"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     if not TRACES.is_dir():
         sys.exit(f"the traces are not there: {TRACES}")
-    chosen = [case for case in (*CASES, *OTHERS) if not arguments.traces or case.name in arguments.traces]
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        aimed = [case for case in CASES if not arguments.traces or case.name in arguments.traces]
+        compare(others(Path(folder)) if arguments.others else aimed, arguments)
+
+
+def compare(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
+    """Plays and shows everything; the last line is the result."""
     main_cold_s, short_cold_s = COLD_STARTS_S
     known: Known = {}
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -193,22 +201,21 @@ def main() -> None:
         print(
             f"{ENGINE}; promise: {OBJECTIVE:.0%} of first tokens within {SLO_TTFT_S:g} s; cold start {main_cold_s:g} s"
         )
-        for case in chosen:
+        for case in cases:
             rows[case.name] = rows_of(known, play_all, case, main_cold_s)
             show(case.title, rows[case.name])
-        aimed = [case for case in chosen if case in CASES]
-        shared = {law.title: one_setting(known, play_all, aimed, law, main_cold_s) for law in PEERS if aimed}
+        shared = {law.title: one_setting(known, play_all, cases, law, main_cold_s) for law in PEERS}
         ours = {name: next(row for row in table if row.name == FORECAST.name) for name, table in rows.items()}
-        show_settings([case.name for case in aimed], shared, ours)
+        show_settings([case.name for case in cases], shared, ours)
         short: dict[str, Any] = {}
-        for case in aimed:
-            if case.cut.to_s is None:
+        for case in cases:
+            if case.cut.to_s is None and not arguments.others:
                 short[case.name] = rows_of(known, play_all, case, short_cold_s)
                 show(f"{case.title}, cold start {short_cold_s:g} s", short[case.name])
     conclude(
         "autoscaling",
-        targets_of({case.name: rows[case.name] for case in aimed}, shared),
-        is_whole=not arguments.traces,
+        [] if arguments.others else targets_of(rows, shared),
+        is_whole=not arguments.traces and not arguments.others,
         engine=ENGINE,
         objective=OBJECTIVE,
         slo_ttft_s=SLO_TTFT_S,

@@ -21,7 +21,7 @@ AIMED = 0.7
 USUAL_LOAD, LEAST_LOAD, MOST_LOAD = 1.0, 0.6, 1.1
 """Share of its measured capacity that a replica is given: when as much is spent as aimed at, and at most and least."""
 LOAD_POWER = 0.3
-COVERED, LEAST_COVERED, MOST_COVERED = 0.93, 0.7, 0.99
+COVERED, LEAST_COVERED, MOST_COVERED = 0.95, 0.7, 0.99
 """The quantile of peaks that are covered."""
 COVERED_POWER = 0.5
 
