@@ -9,9 +9,13 @@ import msgspec
 import pytest
 from service_world import ServiceWorld, iris
 
+from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
 from penstock.decide.scale_in import DRAINING
+from penstock.resources.admission import admit
 from penstock.resources.core import ConfigMap
 from penstock.resources.meta import ObjectMeta
+from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Deployment
 from penstock.testing.factories import namespace, node
 from penstock.testing.world import condition
 
@@ -207,3 +211,33 @@ async def test_how_long_starts_take_is_told() -> None:
         known = (await world.scaler()).status.cold_start
         assert known is not None
         assert 6.5 <= known.expected_s <= 8.0
+
+
+async def test_a_transformer_and_the_predictor_behind_it_each_follow_their_own_requests() -> None:
+    async with ServiceWorld() as world:
+        world.reports = False
+        container = {"name": "kserve-container", "image": "t", "command": ["serve"]}
+        made = msgspec.to_builtins(iris(QUICK))
+        made["spec"]["transformer"] = {"containers": [container]}
+        admitted = admit(made).object
+        assert isinstance(admitted, InferenceService)
+        await world.cluster.create(admitted)
+        await asyncio.sleep(20)
+        for _ in range(20):
+            services = tuple(
+                ServiceDemand(
+                    namespace="default",
+                    name=name,
+                    in_flight=asked,
+                    revisions=(RevisionDemand(name=f"iris-{component}-00001", in_flight=asked),),
+                )
+                for name, component, asked in (
+                    ("iris", "transformer", 8.0),
+                    ("iris-predictor", "predictor", 35.0),
+                )
+            )
+            world.feed.take(world, DemandReport(gateway="g", at=0.0, window_s=1.0, services=services))
+            await asyncio.sleep(1)
+        found = (await world.cluster.list(Deployment, "default")).items
+        sizes = {d.metadata.name: d.spec.replicas for d in found}
+        assert sizes == {"iris-transformer-00001": 2, "iris-predictor-00001": 5}

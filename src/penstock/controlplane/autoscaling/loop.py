@@ -91,15 +91,26 @@ class Autoscaler:
         """From a gateway, each second or at once."""
         now = self._clock.monotonic()
         self._heard_at[report.gateway] = now
-        named = {Key(demand.namespace, demand.name): demand for demand in report.services}
-        for service, demand in named.items():
-            revisions = self._of_service.get(service)
+        heard: set[Key] = set()
+        for demand in report.services:
+            revisions = self._behind(demand)
             if revisions:
                 self._take(report, demand, revisions, now)
-        for service, revisions in self._of_service.items():
-            if service not in named:
-                for revision in revisions.values():
-                    revision.demand.quiet(report.gateway)
+                heard.update(revision.key for revision in revisions.values())
+        for key, revision in self._revisions.items():
+            if key not in heard:
+                revision.demand.quiet(report.gateway)
+
+    def _behind(self, demand: ServiceDemand) -> dict[str, Revision]:
+        """The revisions of what was asked: a service's entry, or the predictor behind its transformer, which has a route of its own."""
+        name, component = demand.name, "predictor"
+        service = self._cache.get(InferenceService, name, demand.namespace)
+        if service is None:
+            name = name.removesuffix("-predictor")
+        elif service.spec.transformer is not None:
+            component = "transformer"
+        known = self._of_service.get(Key(demand.namespace, name), {})
+        return {each: revision for each, revision in known.items() if revision.component == component}
 
     def _take(
         self, report: DemandReport, demand: ServiceDemand, revisions: Mapping[str, Revision], now: float
@@ -107,7 +118,7 @@ class Autoscaler:
         """One service's part of a report; those that wait are shared out as the traffic is."""
         seen = {each.name: each for each in demand.revisions}
         waiting = max(0.0, demand.in_flight - sum(each.in_flight for each in demand.revisions))
-        shares = self._shares(demand.namespace, demand.name, revisions)
+        shares = self._shares(*next(iter(revisions.values())).service, revisions)
         for name, revision in revisions.items():
             share = shares.get(name, 0.0)
             held = Held(

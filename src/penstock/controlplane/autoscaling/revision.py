@@ -37,6 +37,7 @@ class Revision:
         """As its status has it, so that a restart changes nothing."""
         self.key = Key(scaler.metadata.namespace, scaler.metadata.name)
         self.service = Key(scaler.metadata.namespace, scaler.metadata.labels.get(SERVICE_LABEL, ""))
+        self.component = scaler.metadata.labels.get("component", "")
         self.settings = self._settings(scaler, config)
         self.reachable = scaler.spec.reachability != UNREACHABLE
         self.demand = Demand(self.settings)
