@@ -90,8 +90,8 @@ def replicas_of(deployment: Deployment) -> int:
 
 def current_replica_set(deployment: Deployment, replica_sets: tuple[ReplicaSet, ...]) -> ReplicaSet | None:
     """The oldest ReplicaSet of the Deployment's present template: going back to a template finds its ReplicaSet again."""
-    wished = _essence(deployment.spec.template)
-    same = [rs for rs in replica_sets if _essence(rs.spec.template) == wished]
+    wished = deployment.spec.template
+    same = [rs for rs in replica_sets if _asks_the_same(rs.spec.template, wished)]
     return min(same, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name), default=None)
 
 
@@ -113,11 +113,20 @@ def budget(deployment: Deployment) -> tuple[int, int]:
     return surge, min(unavailable, wished)
 
 
+def _asks_the_same(present: PodTemplateSpec, wished: PodTemplateSpec) -> bool:
+    """Two that are equal to the letter are most of them, and need no closer look."""
+    return _unhashed(present) == _unhashed(wished) or _essence(present) == _essence(wished)
+
+
 def _essence(template: PodTemplateSpec) -> Any:
     """What two templates that ask for the same have in common: clients write out empty fields, or leave them away."""
+    return _without_empty(msgspec.to_builtins(_unhashed(template)))
+
+
+def _unhashed(template: PodTemplateSpec) -> PodTemplateSpec:
     labels = {key: value for key, value in template.metadata.labels.items() if key != HASH_LABEL}
     meta = msgspec.structs.replace(template.metadata, labels=labels, creation_timestamp=None)
-    return _without_empty(msgspec.to_builtins(msgspec.structs.replace(template, metadata=meta)))
+    return msgspec.structs.replace(template, metadata=meta)
 
 
 def _without_empty(value: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 from penstock.kit.errors import InvalidInput
 
 MAX_DEPTH = 100
+_SCALARS = (str, int, float, bool, type(None))
+"""Set aside first: they are most of a document, and asking whether something is a Mapping is slow."""
 
 
 def check_depth(value: Any, what: str) -> None:
@@ -19,7 +21,7 @@ def check_depth(value: Any, what: str) -> None:
         level = [
             inner
             for item in level
-            if isinstance(item, Mapping | list | tuple)
+            if type(item) not in _SCALARS and isinstance(item, Mapping | list | tuple)
             for inner in (item.values() if isinstance(item, Mapping) else item)
         ]
         depth += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 from penstock.kit.errors import InvalidInput
 
@@ -24,6 +25,7 @@ def rfc3339_micro(epoch_s: float) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def parse_rfc3339(text: str) -> float:
     """Seconds since the epoch, for any offset and fraction. Raises InvalidInput."""
     match = _RFC3339.fullmatch(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Union, get_args, get_origin
 
@@ -57,10 +57,11 @@ def fit(document: Mapping[str, Any], type_: type[msgspec.Struct], *, secret: boo
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a field may hold. `scalars` are Python types; `any` takes everything."""
+    """What a field may hold. `scalars` are Python types, `plain` those of which every value will do; `any` takes everything."""
 
     any: bool = False
     scalars: tuple[type, ...] = ()
+    plain: frozenset[type] = frozenset()
     struct: type[msgspec.Struct] | None = None
     items: _Shape | None = None
     values: _Shape | None = None
@@ -102,14 +103,21 @@ def _shape(annotation: Any) -> _Shape:
         members = [_shape(argument) for argument in arguments if argument is not type(None)]
         if len(members) == 1:
             return members[0]
-        return _Shape(scalars=tuple(scalar for member in members for scalar in member.scalars))
+        return _scalars(tuple(scalar for member in members for scalar in member.scalars))
     if origin is tuple:
         return _Shape(items=_shape(arguments[0]))
     if origin is dict:
         return _Shape(values=_shape(arguments[1]))
     if issubclass(annotation, msgspec.Struct):
         return _Shape(struct=annotation)
-    return _Shape(scalars=(annotation,))
+    return _scalars((annotation,))
+
+
+def _scalars(types: tuple[type, ...]) -> _Shape:
+    """Most values are plain, and need no path by which a mistake in them could be named."""
+    plain = frozenset(types) & {str, bool}
+    shape = _Shape(scalars=types)
+    return shape if shape.is_quantity else replace(shape, plain=plain)
 
 
 @dataclass(slots=True)
@@ -125,7 +133,9 @@ class _Fitting:
             if known is None:
                 self.unknown.append(Unknown(_join(path, key), nearest(key, list(fields), limit=1)))
             elif item is not None:
-                result[key] = self.value(item, known.shape, _join(path, key))
+                shape = known.shape
+                plain = type(item) in shape.plain
+                result[key] = item if plain else self.value(item, shape, _join(path, key))
         for key, known in fields.items():
             if known.required and key not in result:
                 self.causes.append(Cause(_join(path, key), "Required value", "FieldValueRequired"))
@@ -140,12 +150,17 @@ class _Fitting:
             inner = shape.values
             empty = "" if inner.scalars == (str,) else None  # as Kubernetes reads `labels: {a: }`
             return {
-                key: self.value(empty if item is None else item, inner, f"{path}[{key}]")
+                key: item
+                if type(item) in inner.plain
+                else self.value(empty if item is None else item, inner, f"{path}[{key}]")
                 for key, item in value.items()
             }
         if shape.items is not None and isinstance(value, list | tuple):
             inner = shape.items
-            return [self.value(item, inner, f"{path}[{i}]") for i, item in enumerate(value)]
+            return [
+                item if type(item) in inner.plain else self.value(item, inner, f"{path}[{i}]")
+                for i, item in enumerate(value)
+            ]
         if type(value) in shape.scalars and (type(value) is not int or value in INT64):
             if shape.is_quantity:
                 self.quantity(value, path)

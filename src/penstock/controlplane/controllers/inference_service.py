@@ -61,6 +61,7 @@ class InferenceServiceController:
         self._revisions = RevisionWriter(cluster, recorder)
         self._clock = clock
         self._gateway_addr = gateway_addr
+        self._parsed: tuple[ConfigMap | None, AutoscalerConfig] = (None, DEFAULTS)
 
     def watches(self) -> tuple[Watch, ...]:
         """Services, what they own, and runtimes: a new runtime may be the one that a service waits for."""
@@ -142,8 +143,11 @@ class InferenceServiceController:
         )
 
     def _config(self) -> AutoscalerConfig:
+        """Read once for as long as the object is the same."""
         given = self._cache.get(ConfigMap, CONFIG_NAME, CONFIG_NAMESPACE)
-        return parse_config(given.data)[0] if given is not None else DEFAULTS
+        if given is not self._parsed[0]:
+            self._parsed = (given, parse_config(given.data)[0] if given is not None else DEFAULTS)
+        return self._parsed[1]
 
     async def _write_status(self, service: InferenceService, plan: ServicePlan) -> None:
         runtime = plan.choice.runtime
