@@ -1,9 +1,10 @@
 """How much work a second may come until replicas that are asked for now have done their part?
 
-Several simple forecasts run side by side: averages over different times, a trend, and the same time on earlier days. Each learns from the
-past by how much the peak within one horizon went beyond it; it forecasts its level plus a high quantile of these excesses. The one with
-the least loss so far is believed (pinball loss, the proper score of a quantile; prediction with expert advice). Thus a calm service is
-covered closely, and one of sudden bursts up to the bursts that it is known for, though it may be idle now.
+Several simple forecasts run side by side: averages over different times, and a trend. Each learns from the past by how much the peak within
+one horizon went beyond it; it forecasts its level plus a high quantile of these excesses. The one with the least loss so far is believed
+(pinball loss, the proper score of a quantile; prediction with expert advice). Thus a calm service is covered closely, and one of sudden
+bursts up to the bursts that it is known for, though it may be idle now. Where on earlier days much more came a horizon later than at this
+time, the forecast grows in the same proportion.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 AVERAGES_S = (20.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
-NAMES = (*(f"average of {tau_s:g} s" for tau_s in AVERAGES_S), "trend", "time of day")
+NAMES = (*(f"average of {tau_s:g} s" for tau_s in AVERAGES_S), "trend")
 TREND_FROM, TREND_TO = 1, 3
 """The trend is what lies between these two averages."""
 DAY_S = 86400.0
 BINS = 144
 """Parts of a day whose demand is remembered."""
+NOTABLE_RISE = 1.2
+"""Earlier days count when they rose by this factor; less is chance."""
 KEPT = 240
 """Excesses that each forecast remembers."""
 EVERY = 3
@@ -30,13 +33,18 @@ NEEDED = 8
 LOSS_KEPT = 0.99
 FURTHEST = 1.5
 """How far a tail may be drawn, over what was seen."""
+BEYOND = -1
 
 
 class Forecaster(Struct, frozen=True, kw_only=True):
-    """One forecast's record: past excesses, oldest first, the margin that follows from them, and its average loss."""
+    """One forecast's record: past excesses, oldest first, the margin that follows from them, and its average loss.
+
+    `rank` is the margin's place among the excesses in their order, BEYOND where it is drawn from several of them.
+    """
 
     excesses: tuple[float, ...] = ()
     margin: float = 0.0
+    rank: int = BEYOND
     loss: float = 0.0
     weight: float = 0.0
 
@@ -94,13 +102,16 @@ def forecast(history: History, now: float, horizon_s: float) -> Forecast | None:
     told = sorted(
         (one.loss / one.weight, name, max(0.0, level + one.margin))
         for one, name, level in zip(history.forecasters, NAMES, levels, strict=True)
-        if len(one.excesses) >= NEEDED and (name != NAMES[-1] or _day_is_known(history.day))
+        if len(one.excesses) >= NEEDED
     )
     if not told:
         return None
     _, name, demand = told[0]
     second = told[1] if len(told) > 1 else (0.0, "", 0.0)
-    return Forecast(demand=demand, name=name, second=second[1], second_demand=second[2])
+    rise = _usual_rise(history.day, now, horizon_s)
+    if rise > 1.0:
+        name += f", and {rise:.1f} times as much on earlier days"
+    return Forecast(demand=demand * rise, name=name, second=second[1], second_demand=second[2])
 
 
 def _levels(history: History, now: float, horizon_s: float) -> tuple[float, ...]:
@@ -108,19 +119,19 @@ def _levels(history: History, now: float, horizon_s: float) -> tuple[float, ...]
     apart_s = AVERAGES_S[TREND_TO] - AVERAGES_S[TREND_FROM]
     slope = (averages[TREND_FROM] - averages[TREND_TO]) / apart_s
     trend = averages[TREND_FROM] + slope * (AVERAGES_S[TREND_FROM] + horizon_s)
-    seasonal = averages[TREND_TO]
-    if _day_is_known(history.day):
-        here, there = history.day[_bin(now)], history.day[_bin(now + horizon_s)]
-        seasonal *= there / here if here > 0.0 else 1.0
-    return (*averages, max(0.0, trend), seasonal)
+    return (*averages, max(0.0, trend))
 
 
 def _bin(now: float) -> int:
     return int(now % DAY_S / DAY_S * BINS)
 
 
-def _day_is_known(day: Sequence[float]) -> bool:
-    return bool(day) and min(day) >= 0.0
+def _usual_rise(day: Sequence[float], now: float, horizon_s: float) -> float:
+    """By which factor demand rose within the horizon at this time of earlier days; 1 where no whole day is known."""
+    if not day or min(day) <= 0.0:
+        return 1.0
+    rise = day[_bin(now + horizon_s)] / day[_bin(now)]
+    return rise if rise >= NOTABLE_RISE else 1.0
 
 
 def _with_day(day: tuple[float, ...], work: float, now: float, step_s: float) -> tuple[float, ...]:
@@ -139,16 +150,28 @@ def _scored(one: Forecaster, excess: float, quantile: float, windows: float) -> 
         loss = loss * LOSS_KEPT + (quantile * beyond if beyond > 0.0 else (quantile - 1.0) * beyond)
         weight = weight * LOSS_KEPT + 1.0
     excesses = (*one.excesses, excess)[-KEPT:]
-    return Forecaster(
-        excesses=excesses, margin=_margin(excesses, quantile, windows), loss=loss, weight=weight
-    )
+    rank = _rank(len(excesses), quantile, windows)
+    margin = one.margin if _keeps_margin(one, excess, rank) else _margin(excesses, rank, quantile, windows)
+    return Forecaster(excesses=excesses, margin=margin, rank=rank, loss=loss, weight=weight)
 
 
-def _margin(excesses: Sequence[float], quantile: float, windows: float) -> float:
-    """The quantile of the excesses; where so few independent windows cannot show it, an exponential tail is drawn to it."""
+def _rank(count: int, quantile: float, windows: float) -> int:
+    """Which of so many excesses is the quantile; BEYOND where so few independent windows cannot show it."""
+    return min(count - 1, int(quantile * count)) if windows * (1.0 - quantile) >= 1.0 else BEYOND
+
+
+def _keeps_margin(one: Forecaster, excess: float, rank: int) -> bool:
+    """Whether nothing changes at the margin's rank: as many excesses come above it as go. Saves putting them in order most times."""
+    if rank == BEYOND or rank != one.rank or len(one.excesses) < KEPT:
+        return False
+    return (one.excesses[0] - one.margin) * (excess - one.margin) > 0.0
+
+
+def _margin(excesses: Sequence[float], rank: int, quantile: float, windows: float) -> float:
+    """The quantile of the excesses; beyond what they show, an exponential tail is drawn to it."""
     ordered = sorted(excesses)
-    if windows * (1.0 - quantile) >= 1.0:
-        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
+    if rank != BEYOND:
+        return ordered[rank]
     middle, largest = ordered[len(ordered) // 2], ordered[-1]
     further = log(0.5 / (1.0 - quantile)) / log(0.5 * (windows + 2.0))
     return middle + (largest - middle) * min(FURTHEST, further)
