@@ -243,6 +243,13 @@ def test_a_selector_that_cannot_be_used_is_told_and_nothing_changes() -> None:
     assert conditions(plan)["ScalingActive"] == ("False", "AmbiguousSelector")
 
 
+@pytest.mark.parametrize("wanted", [0, 1, 3, 11])
+def test_what_has_another_master_is_not_even_brought_within_bounds(wanted: int) -> None:
+    plan = sync(spec(minReplicas=2), wanted, Unread("not asked"), rival="PodAutoscaler a came first")
+    assert (plan.rescale, plan.desired) == (False, wanted)
+    assert conditions(plan)["ScalingActive"] == ("False", "ConflictingAutoscaler")
+
+
 def test_the_greatest_number_limits_and_says_so() -> None:
     plan = sync(spec(maxReplicas=4), 3, each(3, 1000))
     assert plan.desired == 4

@@ -22,6 +22,7 @@ from penstock.decide.hpa_behavior import (
 )
 from penstock.decide.hpa_metric import Failure, Proposal, Reading, Target, propose
 from penstock.decide.hpa_replicas import HpaSettings, PodState, Tolerances
+from penstock.decide.scaling_conflict import REASON as CONFLICT
 from penstock.kit.quantity import parse_quantity
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.autoscaling import (
@@ -52,7 +53,8 @@ class HpaInput:
     """All that a sync looks at. `readings` are one per metric of the spec, in its order.
 
     `wanted` and `existing` are the target's `spec.replicas` and `status.replicas`. `forbidden` is reason and message of
-    what lets nobody scale by metrics (InvalidSelector, AmbiguousSelector, ConflictingAutoscaler), or None.
+    what lets nobody scale by metrics (InvalidSelector, AmbiguousSelector), or None. `rival` says which autoscaler of another
+    kind came first, or is "": its target is not touched at all then, not even to bring it within bounds.
     """
 
     spec: HorizontalPodAutoscalerSpec
@@ -63,6 +65,7 @@ class HpaInput:
     status: HorizontalPodAutoscalerStatus = field(default_factory=HorizontalPodAutoscalerStatus)
     namespace: str = "default"
     forbidden: tuple[str, str] | None = None
+    rival: str = ""
     settings: HpaSettings = field(default_factory=HpaSettings)
 
 
@@ -92,6 +95,8 @@ def plan_hpa(seen: HpaInput, state: HpaState, now: float) -> HpaPlan:
         # What runs when nothing is remembered, as after a restart, holds for a whole window.
         state = HpaState((Recommendation(seen.wanted, now),), state.added, state.removed)
     draft = _Draft(seen, now).say("AbleToScale", "True", *GOT_SCALE)
+    if seen.rival:
+        return draft.refused(state, CONFLICT, seen.rival)
     if seen.wanted == 0 and least != 0:
         draft.say("ScalingActive", "False", *DISABLED)
         return draft.kept(state, DISABLED[1])
@@ -100,9 +105,7 @@ def plan_hpa(seen: HpaInput, state: HpaState, now: float) -> HpaPlan:
     if seen.wanted < least:
         return draft.rescaled(least, state, "Current number of replicas below Spec.MinReplicas")
     if seen.forbidden is not None:
-        reason, message = seen.forbidden
-        draft.say("ScalingActive", "False", reason, message).tell("Warning", reason, message)
-        return draft.tell("Warning", "FailedComputeMetricsReplicas", message).stuck(state, message)
+        return draft.refused(state, *seen.forbidden)
     return _by_metrics(draft, Bounds(seen.wanted, least, spec.max_replicas), state)
 
 
@@ -173,6 +176,11 @@ class _Draft:
     def stuck(self, state: HpaState, why: str) -> HpaPlan:
         """Nothing could be decided: the status goes on saying what was last desired."""
         return self._plan(self.seen.wanted, self.seen.status.desired_replicas, state, rescale=False, why=why)
+
+    def refused(self, state: HpaState, reason: str, message: str) -> HpaPlan:
+        """It must not scale."""
+        self.say("ScalingActive", "False", reason, message).tell("Warning", reason, message)
+        return self.tell("Warning", "FailedComputeMetricsReplicas", message).stuck(state, message)
 
     def rescaled(self, desired: int, state: HpaState, why: str) -> HpaPlan:
         """The target gets another number."""

@@ -19,7 +19,7 @@ from penstock.decide.hpa_behavior import HpaState
 from penstock.decide.hpa_metric import Reading
 from penstock.decide.hpa_pods import pod_state
 from penstock.decide.hpa_replicas import HpaSettings
-from penstock.decide.scaling_conflict import REASON, conflicts
+from penstock.decide.scaling_conflict import conflicts
 from penstock.host.scale import selector_text
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound, PlatformError
@@ -169,21 +169,16 @@ class HpaController:
             status=hpa.status,
             namespace=namespace,
             forbidden=self._forbidden(hpa, selector, pods),
+            rival=self._rival(hpa),
             settings=self._settings,
         )
 
     def _forbidden(
         self, hpa: HorizontalPodAutoscaler, selector: str, pods: Sequence[Pod]
     ) -> tuple[str, str] | None:
-        """Reason and message, if the pods cannot be told, or another autoscaler has some of them.
-
-        Two HPAs stop each other, as in Kubernetes; of different kinds, the first holds.
-        """
+        """Reason and message, if the pods cannot be told, or another HPA has some of them: the two stop each other, as in Kubernetes."""
         if not selector:
             return "InvalidSelector", "the HPA target's scale is missing a selector"
-        rivals = [rival for kind in RIVALS for rival in self._cache.list(kind, hpa.metadata.namespace)]
-        if found := conflicts(hpa, rivals):
-            return REASON, found[0].message
         others = [
             f"{other.metadata.namespace}/{other.metadata.name}"
             for other in self._cache.list(HorizontalPodAutoscaler, hpa.metadata.namespace)
@@ -193,6 +188,12 @@ class HpaController:
             return None
         message = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(others)}]"
         return "AmbiguousSelector", message
+
+    def _rival(self, hpa: HorizontalPodAutoscaler) -> str:
+        """Of autoscalers of different kinds, the first holds."""
+        rivals = [rival for kind in RIVALS for rival in self._cache.list(kind, hpa.metadata.namespace)]
+        found = conflicts(hpa, rivals)
+        return found[0].message if found else ""
 
     def _has_any(self, other: HorizontalPodAutoscaler, pods: Sequence[Pod]) -> bool:
         reference = other.spec.scale_target_ref
