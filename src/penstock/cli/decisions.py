@@ -16,7 +16,7 @@ def print_scaling(scalers: Iterable[PodAutoscaler], *, replay: bool) -> bool:
     for scaler in scalers:
         for one in scaler.status.decisions:
             again = replay_scaling(one) if replay else None
-            agreed = agreed and (again is None or again.same)
+            agreed = agreed and (again is None or again.same or one.input is None)
             change = f"{one.before} → {one.desired}"
             why = "; ".join(one.reasons)
             rows.append((one.at, scaler.metadata.name, change, why, one.runner_up or "-", *_said(again)))

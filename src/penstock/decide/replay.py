@@ -31,7 +31,9 @@ class Replayed:
 
 def replay_scaling(recorded: RecordedDecision) -> Replayed:
     """A decision of a PodAutoscaler, by the law that it names."""
-    given = recorded.input or {}
+    if recorded.input is None:
+        return Replayed(failure="what it rested on is not kept any more")
+    given = recorded.input
     try:
         said = _forecast(given) if recorded.law == FORECAST_CLASS else _knative(given)
     except (msgspec.ValidationError, KeyError, TypeError) as error:

@@ -155,7 +155,7 @@ class Applier:
             ),
             cold_start=self._starts.of(revision.key),
             sleep=revision.sleep(self._starts.of(revision.key)),
-            decisions=revision.decisions,
+            decisions=revision.told(),
         )
         if status != before:
             await self._cluster.replace(msgspec.structs.replace(scaler, status=status), subresource="status")

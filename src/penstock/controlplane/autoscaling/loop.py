@@ -142,6 +142,12 @@ class Autoscaler:
     async def _round(self, now: float) -> None:
         """Tick what is due, then apply what has changed."""
         self._forget_gateways(now)
+        await self._decide(now)
+        dirty = [revision for revision in self._revisions.values() if revision.dirty]
+        for start in range(0, len(dirty), AT_ONCE):
+            await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
+
+    async def _decide(self, now: float) -> None:
         due = [
             revision for revision in self._revisions.values() if self._heard_at and revision.next_tick <= now
         ]
@@ -149,9 +155,6 @@ class Autoscaler:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             await self._tick(revision, now)
-        dirty = [revision for revision in self._revisions.values() if revision.dirty]
-        for start in range(0, len(dirty), AT_ONCE):
-            await asyncio.gather(*(self._apply(revision) for revision in dirty[start : start + AT_ONCE]))
 
     async def _tick(self, revision: Revision, now: float) -> None:
         if revision.settings.metric == "kv-cache-use":

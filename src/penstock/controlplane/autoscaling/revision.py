@@ -28,6 +28,8 @@ from penstock.resources.pod_autoscaler import (
 
 KEPT_DECISIONS = 8
 """Decisions that a PodAutoscaler's status keeps."""
+MOST_INPUT_BYTES = 64 << 10
+"""What they rest on, together, as JSON; a forecast's memory alone is some 40 KB. The oldest go without first."""
 
 
 class Revision:
@@ -112,6 +114,16 @@ class Revision:
         self.initialized = self.initialized or ready >= least
         return after
 
+    def told(self) -> tuple[RecordedDecision, ...]:
+        """The last decisions as the status has them, with what they rest on as JSON as far as there is room."""
+        room, told = MOST_INPUT_BYTES, []
+        for one in reversed(self.decisions):
+            given = msgspec.json.encode(one.input)
+            room -= len(given)
+            told.append(msgspec.structs.replace(one, input=msgspec.json.decode(given) if room >= 0 else None))
+        self.decisions = tuple(reversed(told))
+        return self.decisions
+
     def _keep(self, verdict: Verdict, wall: float) -> None:
         record = RecordedDecision(
             at=rfc3339(wall),
@@ -120,7 +132,7 @@ class Revision:
             before=max(self.desired, 0),
             reasons=verdict.reasons,
             runner_up=verdict.runner_up,
-            input=msgspec.json.decode(msgspec.json.encode(verdict.input)),
+            input=verdict.input,
         )
         self.decisions = (*self.decisions, record)[-KEPT_DECISIONS:]
 
