@@ -24,10 +24,11 @@ from benchmarks.wake.chat import Timed, first_token
 
 from penstock.app.quickstart import model_folder
 
+Object = dict[str, Any]
 NAME = "sleeper"
 WINDOW = "6s"
 LIMIT_S = 60.0
-OBJECTS: list[dict[str, Any]] = [
+OBJECTS: list[Object] = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "knative-serving"}},
     {
         "apiVersion": "v1",
@@ -89,12 +90,7 @@ class Platform:
             [*command, "up", "--no-quickstart"], env=self._environment, stdout=subprocess.DEVNULL
         )
         until("the gateway is ready", self._is_serving)
-        token, unverified = (self._home / "token").read_text().strip(), ssl.create_default_context()
-        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-        headers = {"Authorization": f"Bearer {token}"}
-        self._api = httpx.Client(
-            base_url=self._api_url, headers=headers, verify=unverified, timeout=LIMIT_S, trust_env=False
-        )
+        self._api = self._client()
         manifest = "\n---\n".join(map(json.dumps, OBJECTS))
         subprocess.run(
             [*command, "apply", "-f", "-"],
@@ -118,12 +114,10 @@ class Platform:
 
     def wake(self) -> Timed:
         """From a request to its first token, by parts."""
-        with self._seen(DEPLOYMENTS) as deployments, self._seen(PODS) as pods:
+        with self._seen(DEPLOYMENTS, is_up) as deployments, self._seen(PODS, is_bound) as pods:
             began = time.time()
             token = first_token(self._gateway, NAME)
-            resized = first(deployments, lambda one: one["spec"]["replicas"] > 0)
-            made = first(pods, lambda one: True)
-            bound = first(pods, lambda one: bool(one["spec"].get("nodeName")))
+        resized, made, bound = first(deployments, is_up), pods[0][0], first(pods, is_bound)
         folder = self._pod_folder()
         fetching, fetched = times(folder / "containers" / INITIALIZER / "0" / "exit")[2:4]
         started = times(folder / "containers" / MAIN / "0" / "pid")[4]
@@ -156,8 +150,8 @@ class Platform:
         except httpx.TransportError:
             return False
 
-    def _all(self, path: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self._api.get(path).json()["items"]
+    def _all(self, path: str) -> list[Object]:
+        items: list[Object] = self._api.get(path).json()["items"]
         return items
 
     def _pod_folder(self) -> Path:
@@ -165,26 +159,45 @@ class Platform:
         return folder
 
     @contextmanager
-    def _seen(self, path: str) -> Iterator[list[tuple[float, dict[str, Any]]]]:
-        """What changes within the block, with the Unix time at which a watch told it."""
+    def _seen(self, path: str, last: Callable[[Object], bool]) -> Iterator[list[tuple[float, Object]]]:
+        """What a watch that begins now tells, each with its Unix time, until something is as `last` says; whole after the block."""
+        seen: list[tuple[float, Object]] = []
+        watching = threading.Event()
         version = self._api.get(path).json()["metadata"]["resourceVersion"]
-        seen: list[tuple[float, dict[str, Any]]] = []
-        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "60"}
-        with self._api.stream("GET", path, params=query) as answer:
 
-            def read() -> None:
-                try:
-                    for line in answer.iter_lines():
-                        seen.append((time.time(), json.loads(line)["object"]))
-                except (httpx.HTTPError, httpx.StreamError, OSError, ValueError):
-                    return  # the watch is over
+        def follow() -> None:
+            query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": f"{LIMIT_S:g}"}
+            with self._client() as api, api.stream("GET", path, params=query) as answer:
+                watching.set()
+                for line in answer.iter_lines():
+                    seen.append((time.time(), json.loads(line)["object"]))
+                    if last(seen[-1][1]):
+                        return
 
-            reader = threading.Thread(target=read, daemon=True)
-            reader.start()
-            yield seen
+        follower = threading.Thread(target=follow)
+        follower.start()
+        watching.wait(LIMIT_S)
+        yield seen
+        follower.join(LIMIT_S)
+
+    def _client(self) -> httpx.Client:
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        headers = {"Authorization": f"Bearer {(self._home / 'token').read_text().strip()}"}
+        return httpx.Client(
+            base_url=self._api_url, headers=headers, verify=unverified, timeout=LIMIT_S, trust_env=False
+        )
 
 
-def first(seen: list[tuple[float, dict[str, Any]]], true: Callable[[dict[str, Any]], bool]) -> float:
+def is_up(deployment: Object) -> bool:
+    return bool(deployment["spec"]["replicas"])
+
+
+def is_bound(pod: Object) -> bool:
+    return bool(pod["spec"].get("nodeName"))
+
+
+def first(seen: list[tuple[float, Object]], true: Callable[[Object], bool]) -> float:
     """When something was so for the first time."""
     return next(at for at, found in seen if true(found))
 

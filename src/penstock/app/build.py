@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from penstock import __version__
 from penstock.app.home import Home
+from penstock.app.local_files import at_once
 from penstock.app.registry import trigger_plugin
 from penstock.app.settings import DeclaredNode, Settings
 from penstock.contracts.controller import Controller
@@ -79,6 +80,7 @@ class ControlPlane:
             clock,
             home=home.path,
             nodes=frozenset(template.name for template in templates),
+            at_once=at_once,
         )
         self.usages = UsageSampler(
             self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.app.download import LATER, listed
+from penstock.app.local_files import free, link_local
 from penstock.app.model_cache import cached
 from penstock.app.registry import open_source
 from penstock.contracts.source import Changed, Corrupt, public
@@ -53,7 +54,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
         snapshot = listed(source)
         folder.mkdir(parents=True, exist_ok=True)
         if snapshot.local_folder:
-            _link_local(Path(snapshot.local_folder), folder)
+            link_local(Path(snapshot.local_folder), folder)
             return
         try:
             there = cached(cache, uri, source, snapshot.files)
@@ -61,7 +62,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
             print(f"{public(uri)}: changed while it was fetched; looking anew", flush=True)
             continue
         for path in sorted(path for path in there.rglob("*") if path.is_file()):
-            _link(path, _free(folder, path.relative_to(there)))
+            _link(path, free(folder, path.relative_to(there)))
         return
     raise Corrupt(f"changed {MAX_LISTINGS} times while it was fetched", hint=LATER)
 
@@ -98,29 +99,6 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return 1, f"{error.filename or 'this machine'}: {error.strerror}"
     return 1, f"{type(error).__name__}: {error}"
-
-
-def _link_local(local: Path, folder: Path) -> None:
-    """Links to what lies in `local`, or to it if it is a file."""
-    if folder.resolve() == local.resolve() or local.resolve() in folder.resolve().parents:
-        raise InvalidInput(f"{folder} is in the model's own folder, expected one beside it")
-    for path in sorted(local.iterdir()) if local.is_dir() else [local]:
-        _free(folder, Path(path.name)).symlink_to(path)
-
-
-def _free(folder: Path, name: Path) -> Path:
-    """`name` below `folder`, free of what an earlier try left there; never through a link, which may lead to a user's files."""
-    target = folder
-    for part in name.parent.parts:
-        target /= part
-        if target.is_symlink() or target.is_file():
-            target.unlink()
-        target.mkdir(exist_ok=True)
-    target /= name.name
-    if target.is_dir() and not target.is_symlink():
-        raise InvalidInput(f"{target} is a folder, expected nothing there", hint="remove it, then try again")
-    target.unlink(missing_ok=True)
-    return target
 
 
 def _link(path: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,20 @@ class World:
         self.kubelet: Kubelet | None = None
         self._feeding: asyncio.Task[None] | None = None
 
+    def at_once(self, argv: Sequence[str]) -> Sequence[str] | None:
+        """What is done without a process: whatever echoes something that begins with `at once`."""
+        return argv[1:] if argv[1:] and argv[1].startswith("at once") else None
+
     async def up(self) -> Kubelet:
         mirror = Mirror()
         self.kubelet = Kubelet(
-            self.cluster, mirror, self.events, SystemClock(), home=self.home, nodes=frozenset({NODE})
+            self.cluster,
+            mirror,
+            self.events,
+            SystemClock(),
+            home=self.home,
+            nodes=frozenset({NODE}),
+            at_once=self.at_once,
         )
         await self.kubelet.start()
         self._feeding = asyncio.ensure_future(self._feed(self.kubelet, mirror))

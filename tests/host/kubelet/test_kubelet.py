@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 
 import pytest
 from kubelet_world import FOREVER, World, condition, is_ready, main_status, sh, waiting_reason
 
+from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.layout import Layout
 from penstock.resources.core import ConfigMap, Secret
 from penstock.resources.meta import ObjectMeta
@@ -77,6 +80,26 @@ async def test_init_containers_run_in_order_before_the_others(world: World) -> N
     pod = await world.until("a", is_ready)
     assert await world.until_logged(pod, "two") == "one\ntwo"
     assert [status.name for status in pod.status.init_container_statuses] == ["first", "second"]
+
+
+async def test_what_needs_no_process_is_done_without_one_and_leaves_the_same_traces(world: World) -> None:
+    await world.up()
+    quick = Container(name="quick", image="any", command=("echo", "at once, in one line"))
+    pod = await world.create("a", sh("sleep 30"), init_containers=(quick,))
+    pod = await world.until("a", is_ready)
+    [status] = pod.status.init_container_statuses
+    assert status.state.terminated and status.state.terminated.exit_code == 0
+    assert status.state.terminated.reason == "Completed"
+    folder = next(world.home.glob(f"nodes/*/pods/{pod.metadata.uid}"))
+    [attempt] = attempts(folder / "containers" / "quick")
+    assert not attempt.is_running()
+    assert attempt.log.read_text().endswith(" stdout F at once, in one line\n")
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ", attempt.log.read_text())
+    await world.down()
+    await world.up()
+    await asyncio.sleep(0.3)
+    again = await world.cluster.get(Pod, "a", "default")
+    assert again.status.init_container_statuses == pod.status.init_container_statuses, "it is not done twice"
 
 
 async def test_a_failed_init_container_fails_a_pod_that_never_restarts(world: World) -> None:

@@ -12,13 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.host.kubelet import shim
+from penstock.host.kubelet.layout import write_atomically
 from penstock.host.kubelet.processes import ProcessId, is_alive, wait_until_dead
 from penstock.kit.errors import Unavailable
+from penstock.kit.timestamps import rfc3339_micro
 
 START_TIMEOUT_S = 20.0
 GROUP_KILL_S = 5.0
@@ -168,6 +170,20 @@ async def start(container: Path, number: int, spec: ProcessSpec) -> Attempt:
     subject = what.get(report[2] if report[2:] else "", f"program {spec.argv[0]}")
     reason = os.strerror(number_of_error) if number_of_error else "the supervising process did not start"
     raise Unavailable(f"{subject}: {reason}", code="container_cannot_run")
+
+
+def done(container: Path, number: int, said: Sequence[str], started_at: float, ended_at: float) -> Attempt:
+    """Attempt `number`, whose work was done without a process, with its record as the shim would have left it."""
+    attempt = Attempt(container / str(number), number)
+    attempt.discard()
+    attempt.folder.mkdir(mode=0o700, parents=True)
+    stamp = rfc3339_micro(ended_at).removesuffix("Z") + "000Z"
+    attempt.log.write_text("".join(f"{stamp} stdout F {line}\n" for line in said))
+    attempt.log.chmod(0o600)
+    write_atomically(attempt.folder / "exit", f"0 0 {started_at:.6f} {ended_at:.6f}\n".encode())
+    nobody = "0 1"  # a process id that is never given away
+    write_atomically(attempt.folder / "pid", f"{nobody} {nobody} {started_at:.6f}\n".encode())
+    return attempt
 
 
 def _launch(folder: Path, spec: ProcessSpec) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from msgspec import structs
 
 from penstock.host.kubelet.actions import Target, act
-from penstock.host.kubelet.attempts import Attempt, Exit, attempts, start
+from penstock.host.kubelet.attempts import Attempt, Exit, ProcessSpec, attempts, done, start
 from penstock.host.kubelet.command import CannotRun
 from penstock.host.kubelet.context import PodContext
 from penstock.host.kubelet.prober import watch
@@ -106,16 +106,26 @@ class ContainerRunner:
         while True:
             try:
                 spec, self._target = await self._context.process(self.container)
-                limits = self.container.resources.limits if self.container.resources else {}
-                uid = self._context.pod.metadata.uid
-                group = self._context.tools.limits.enter(uid, self.container.name, limits)
-                attempt = await start(self._folder, number, replace(spec, cgroup=group))
+                attempt = await self._at_once(number, spec) or await self._launch(number, spec)
                 self._context.event("Normal", "Created", f"Created container {self.container.name}")
                 return attempt
             except (PlatformError, OSError) as error:
                 self._refused(error)
             await self._context.tools.clock.sleep(retry_s)
             retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+
+    async def _launch(self, number: int, spec: ProcessSpec) -> Attempt:
+        limits = self.container.resources.limits if self.container.resources else {}
+        uid = self._context.pod.metadata.uid
+        group = self._context.tools.limits.enter(uid, self.container.name, limits)
+        return await start(self._folder, number, replace(spec, cgroup=group))
+
+    async def _at_once(self, number: int, spec: ProcessSpec) -> Attempt | None:
+        """Without a process; None where it needs one."""
+        clock = self._context.tools.clock
+        began = clock.now()
+        said = await asyncio.to_thread(self._context.tools.at_once, spec.argv)
+        return None if said is None else done(self._folder, number, said, began, clock.now())
 
     def _refused(self, error: PlatformError | OSError) -> None:
         message = str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,10 @@ from penstock.resources.pod import Container, Pod, PodIP
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every pod of this kubelet works with. `node_facts(name)`: allocatable cpu in cores and memory in bytes."""
+    """What every pod of this kubelet works with. `node_facts(name)`: allocatable cpu in cores and memory in bytes.
+
+    `at_once(argv)` does what a command would where that needs no process, and returns what it would say; None where it needs one.
+    """
 
     cluster: Cluster
     recorder: Recorder
@@ -39,6 +42,7 @@ class Tools:
     layout: Layout
     limits: Limits
     node_facts: Callable[[str], Mapping[str, float]]
+    at_once: Callable[[Sequence[str]], Sequence[str] | None]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from penstock.contracts.cluster import Cluster
@@ -31,7 +31,7 @@ FORCE_AFTER_S = 10.0
 
 
 class Kubelet:
-    """Runs pods. `nodes`: the names of the nodes that this host stands for; `home`: the data folder."""
+    """Runs pods. `nodes`: the names of the nodes that this host stands for; `home`: the data folder; `at_once`: see `Tools`."""
 
     name = "kubelet"
 
@@ -44,12 +44,13 @@ class Kubelet:
         *,
         home: Path,
         nodes: frozenset[str],
+        at_once: Callable[[Sequence[str]], Sequence[str] | None] = lambda argv: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._nodes = nodes
         layout = Layout(home)
-        self._tools = Tools(cluster, recorder, clock, layout, find_limits(home), self._node_facts)
+        self._tools = Tools(cluster, recorder, clock, layout, find_limits(home), self._node_facts, at_once)
         self._addresses = Addresses(home)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
