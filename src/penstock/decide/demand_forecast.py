@@ -31,6 +31,8 @@ EVERY = 3
 NEEDED = 8
 """Excesses without which a forecast is not believed."""
 LOSS_KEPT = 0.99
+BURSTS_APART_S = 120.0
+"""Peaks that are closer belong to one burst, and tell no more than one."""
 FURTHEST = 1.5
 """How far a tail may be drawn, over what was seen."""
 BEYOND = -1
@@ -84,7 +86,7 @@ def observe(
     )
     if known.pending and known.pending[0][0] + horizon <= steps:
         levels = known.pending[0][1]
-        windows = min(steps, KEPT * EVERY) / horizon
+        windows = min(steps, KEPT * EVERY) * step_s / max(horizon * step_s, BURSTS_APART_S)
         scored = tuple(
             _scored(one, max(peaks) - level, quantile, windows)
             for one, level in zip(known.forecasters, levels, strict=True)
@@ -164,7 +166,7 @@ def _keeps_margin(one: Forecaster, excess: float, rank: int) -> bool:
     """Whether nothing changes at the margin's rank: as many excesses come above it as go. Saves putting them in order most times."""
     if rank == BEYOND or rank != one.rank or len(one.excesses) < KEPT:
         return False
-    return (one.excesses[0] - one.margin) * (excess - one.margin) > 0.0
+    return excess == one.margin or (one.excesses[0] - one.margin) * (excess - one.margin) > 0.0
 
 
 def _margin(excesses: Sequence[float], rank: int, quantile: float, windows: float) -> float:
