@@ -121,7 +121,9 @@ class ContainerRunner:
         return await start(self._folder, number, replace(spec, cgroup=group))
 
     async def _at_once(self, number: int, spec: ProcessSpec) -> Attempt | None:
-        """Without a process; None where it needs one."""
+        """Without a process; None where it needs one, as all do that are to stay."""
+        if self.container not in self._context.pod.spec.init_containers:
+            return None
         clock = self._context.tools.clock
         began = clock.now()
         said = await asyncio.to_thread(self._context.tools.at_once, spec.argv)
