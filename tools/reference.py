@@ -208,7 +208,7 @@ def scaling() -> str:
     return "\n".join(parts)
 
 
-def _rows(first: str, fields: Iterable[tuple[str, str, str, str]]) -> str:
+def _rows(first: str, fields: Iterable[tuple[str, ...]]) -> str:
     lines = [(f"`{name}`", *rest) for name, *rest in fields]
     return table((first, "default", "range", "what Penstock does with it"), lines)
 

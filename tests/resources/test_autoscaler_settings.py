@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.resources.autoscaler_config import DEFAULTS
+from penstock.resources.autoscaler_config import DEFAULTS, AutoscalerConfig
 from penstock.resources.autoscaler_settings import (
     ALIASES,
     DOMAIN,
@@ -134,7 +134,8 @@ def test_an_initial_scale_that_the_cluster_does_not_allow_is_dropped(
 @pytest.mark.parametrize(("most", "holds"), [(None, 5), ("0", 10), ("7", 7), ("11", 10)])
 def test_nobody_gets_more_than_the_limit_of_the_cluster(most: str | None, holds: int) -> None:
     config = replace(DEFAULTS, max_scale=5, max_scale_limit=10)
-    assert settings(config=config, **({} if most is None else {"max_scale": most})).max_scale == holds
+    given = settings(config=config) if most is None else settings(config=config, max_scale=most)
+    assert given.max_scale == holds
 
 
 @pytest.mark.parametrize(
@@ -188,3 +189,62 @@ def test_what_admission_would_refuse_is_as_if_it_were_not_there(
     alone = {key: value for key, value in whole.items() if not scaling_problems({key: value})}
     if len({ALIASES.get(key, key) for key in annotations}) == len(annotations):
         assert settings_of(alone, concurrency, DEFAULTS) == known
+
+
+def test_the_profile_holds_whatever_the_cluster_is_set_to() -> None:
+    config = AutoscalerConfig(
+        target_utilization=0.3,
+        stable_window_s=30,
+        panic_window_percentage=50,
+        panic_threshold_percentage=500,
+        max_scale_up_rate=2,
+        max_scale_down_rate=9,
+        pod_retention_period_s=1,
+        scale_down_delay_s=1,
+    )
+    calm = {PROFILE: "gpu"}
+    assert settings_of(calm, 0, config) == settings_of(calm, 0, DEFAULTS)
+
+
+TEXTS = (
+    "",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "7",
+    "50",
+    "1_0",
+    " 5",
+    "nan",
+    "inf",
+    "1e400",
+    "9" * 20,
+    "x",
+    "10s",
+    "-5s",
+    "24h",
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*ALIASES, *ALIASES.values(), "window", "target", "metric"]), st.sampled_from(TEXTS)),
+    st.sampled_from(["", "gpu"]),
+    st.integers(0, 1000),
+)  # fmt: skip
+def test_whatever_is_written_the_settings_can_be_worked_with(
+    texts: dict[str, str], profile: str, concurrency: int
+) -> None:
+    annotations = {DOMAIN + key: text for key, text in texts.items()} | {PROFILE: profile}
+    found = settings_of(annotations, concurrency, DEFAULTS)
+    assert 6 <= found.stable_window_s <= 3600
+    assert 1 <= found.panic_window_s <= found.stable_window_s
+    assert 0.01 <= found.target <= found.total
+    assert not concurrency or found.metric != "concurrency" or found.total <= concurrency
+    assert 1.1 <= found.panic_threshold <= 10
+    assert found.target_burst_capacity >= -1
+    assert 0 <= found.scale_down_delay_s <= 3600
+    assert 0 <= found.pod_retention_period_s <= 3600
+    assert found.activation_scale >= 1
+    assert 0 <= found.min_scale < 2**31
+    assert 0 <= found.max_scale < 2**31
