@@ -72,6 +72,22 @@ async def test_an_idle_service_sleeps_stays_ready_and_wakes_at_once_when_it_is_a
         assert world.shares() == {"1": (100, 1)}
 
 
+async def test_what_never_gets_ready_is_given_up_and_says_so_until_it_is_asked_for_again() -> None:
+    async with ServiceWorld() as world:
+        quick = QUICK | {"serving.knative.dev/progress-deadline": "10s"}
+        await world.cluster.create(iris(quick, labels={"broken": "yes"}, **SLEEPY))
+        await asyncio.sleep(60)
+        assert await size(world) == 0
+        ready = condition(await world.service(), "Ready")
+        assert (ready.status, ready.reason) == ("False", "ProgressDeadlineExceeded")
+        assert "iris-predictor-00001 was not ready within its progress deadline" in ready.message
+        [route] = world.feed.table.services
+        assert (route.phase, route.wakes) == ("Sleeping", True)
+        await world.report(waiting=1, window_s=0.05)
+        await asyncio.sleep(1)
+        assert await size(world) == 1
+
+
 async def test_ten_thousand_requests_at_zero_ask_for_what_they_need() -> None:
     async with ServiceWorld() as world:
         await asleep(world)

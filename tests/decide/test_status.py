@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -406,6 +407,26 @@ def test_a_service_that_sleeps_until_it_is_asked_for_is_ready_and_stands_by() ->
     status = status_of(sleeping())
     assert conditions(status)["Ready"] == "True"
     assert model_of(status).states == ModelStates(active_model_state="Standby", target_model_state="Standby")
+
+
+def test_a_service_that_sleeps_is_ready_also_while_a_newer_revision_fails() -> None:
+    stuck = pod(SECOND, **serving(waiting={"reason": "CrashLoopBackOff", "message": "back-off"}))
+    asleep = sleeping(stuck)
+    rollout = msgspec.structs.replace(asleep.rollout, latest_created_revision=SECOND)
+    said = conditions(status_of(dataclasses.replace(asleep, rollout=rollout)))
+    assert (said["Ready"], said["LatestDeploymentReady"]) == ("True", "False")
+
+
+def test_of_a_revision_that_was_given_up_it_is_still_told_what_failed() -> None:
+    crashed = starting(pod(**fetching(terminated=CRASH)))
+    known = msgspec.structs.replace(service(), status=status_of(crashed))
+    gone = dataclasses.replace(crashed, pods=(), given_up=frozenset({FIRST}))
+    status = status_of(gone, known=known)
+    [latest] = [c for c in status.conditions if c.type == "LatestDeploymentReady"]
+    assert (latest.status, latest.reason) == ("False", "ProgressDeadlineExceeded")
+    assert failure_of(known.status).message in latest.message
+    assert model_of(status).transition_status == "BlockedByFailedLoad"
+    assert failure_of(status) == failure_of(known.status)
 
 
 def test_a_service_that_cannot_wake_says_why() -> None:

@@ -60,11 +60,20 @@ def pod_autoscalers(
 
 def initialized(scalers: Iterable[PodAutoscaler]) -> frozenset[str]:
     """The revisions that were ready once: without a pod they only sleep."""
+    return frozenset(one.metadata.name for one in scalers if _says(one, INITIALIZED, "True"))
+
+
+def given_up(scalers: Iterable[PodAutoscaler]) -> frozenset[str]:
+    """The revisions that were never ready, and have lost their pods for it."""
     return frozenset(
-        scaler.metadata.name
-        for scaler in scalers
-        if any(c.type == INITIALIZED and c.status == "True" for c in scaler.status.conditions)
+        one.metadata.name
+        for one in scalers
+        if _says(one, "Active", "False") and not _says(one, INITIALIZED, "True")
     )
+
+
+def _says(scaler: PodAutoscaler, condition: str, status: str) -> bool:
+    return any(c.type == condition and c.status == status for c in scaler.status.conditions)
 
 
 def _of(

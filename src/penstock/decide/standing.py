@@ -59,10 +59,10 @@ def standing_of(service: InferenceService, awaited: Sequence[Awaited], *, is_ser
         return Standing("Ready", start_expected_s=expected_s)
     if is_stopped(service):
         return Standing("Sleeping", STOPPED, wakes=False)
-    if failure := _failure(service):
-        return Standing("Failed", failure)
     if awaited and all(map(_sleeps, awaited)):
         return Standing("Sleeping", ASLEEP, "placing", expected_s)
+    if failure := _failure(service):
+        return Standing("Failed", failure)
     phases = [phase for one in awaited for pod in one.pods if (phase := phase_of(pod)) is not None]
     furthest: StartPhase = max(phases, key=PHASES.index, default="placing")
     blocked = _unplaced(awaited) if furthest == "placing" else ""

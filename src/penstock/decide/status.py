@@ -5,6 +5,7 @@ KServe's conditions and modelStatus table, with failure messages that say what t
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import msgspec
@@ -44,6 +45,7 @@ STUCK_REASONS = (
     "RunContainerError",
     "InvalidImageName",
 )
+TOO_LATE = "ProgressDeadlineExceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Observed:
     """One component: its new rollout status, revisions, pods, and why its pods cannot be made ("" if they can).
 
     `standby` names the revisions that were ready once and get pods when they are asked for: without any they are ready still.
+    `given_up` names those that never were within their progress deadline, and have no pods for it.
     """
 
     name: ComponentName
@@ -60,6 +63,7 @@ class Observed:
     failure_reason: str = ""
     failure: str = ""
     standby: frozenset[str] = frozenset()
+    given_up: frozenset[str] = frozenset()
     rolled_back: str = ""
 
 
@@ -79,7 +83,8 @@ def service_status(
     """
     stopped = is_stopped(service)
     present = [component for component in observed if component_of(service, component.name) is not None]
-    parts = [_component_condition(component, stopped) for component in present]
+    known = service.status.model_status.last_failure_info if service.status.model_status else None
+    parts = [_component_condition(component, stopped, known) for component in present]
     worst = min(parts, key=lambda condition: ("False", "Unknown", "True").index(condition.status))
     ready = worst.status == "True"
     conditions = [
@@ -88,7 +93,7 @@ def service_status(
         Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message),
         *((Condition(type="Stopped", status="True"),) if stopped else ()),
         *_canary_condition(canaries),
-        *(() if stopped else (_latest_condition(present),)),
+        *(() if stopped else (_latest_condition(present, known),)),
     ]
     components: dict[str, ComponentStatus] = {
         component.name: _with_urls(service, component, url if component in present else None)
@@ -141,7 +146,7 @@ def _canary_condition(canaries: tuple[CanaryStatus, ...]) -> tuple[Condition, ..
     return (Condition(type="CanaryPredictorReady", status="True", reason="AllCanariesReady"),)
 
 
-def _latest_condition(present: list[Observed]) -> Condition:
+def _latest_condition(present: list[Observed], known: FailureInfo | None) -> Condition:
     """Whether the newest revision of each component can serve; while one cannot, what was rolled out keeps the traffic."""
     kind = "LatestDeploymentReady"
     for component in present:
@@ -151,7 +156,7 @@ def _latest_condition(present: list[Observed]) -> Condition:
         )
         if newest and newest == component.rollout.latest_ready_revision and not component.failure:
             continue
-        reason, message = _why_not_ready(component)
+        reason, message = _why_not_ready(component, {newest}, known)
         given = next((d for d in component.deployments if d.metadata.name == newest), None)
         if component.failure:
             reason, message = component.failure_reason, component.failure
@@ -165,7 +170,7 @@ def _latest_condition(present: list[Observed]) -> Condition:
     return Condition(type=kind, status="True")
 
 
-def _component_condition(component: Observed, stopped: bool) -> Condition:
+def _component_condition(component: Observed, stopped: bool, known: FailureInfo | None) -> Condition:
     kind = READY_CONDITIONS[component.name]
     if stopped:
         return Condition(
@@ -178,36 +183,44 @@ def _component_condition(component: Observed, stopped: bool) -> Condition:
     serving = {target.revision_name for target in component.rollout.traffic if target.percent}
     if any(d.metadata.name in serving and d.status.available_replicas for d in component.deployments):
         return Condition(type=kind, status="True")
-    reason, message = _why_not_ready(component)
+    expected = serving or {component.rollout.latest_created_revision}
+    reason, message = _why_not_ready(component, expected, known)
     if not reason and serving & component.standby:
         return Condition(type=kind, status="True")
     return Condition(type=kind, status="False" if reason else "Unknown", reason=reason, message=message)
 
 
-def _why_not_ready(component: Observed) -> tuple[str, str]:
-    for pod in _newest_pods(component):
+def _why_not_ready(
+    component: Observed, revisions: Container[str], known: FailureInfo | None
+) -> tuple[str, str]:
+    """What keeps `revisions` from serving; `known` is the last failure that was seen, which may be all that is left of it."""
+    for pod in _pods_of(component, revisions):
         stuck = _stuck(pod)
         if stuck is not None:
             return _words(stuck[0], stuck[1], pod)
         placed = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
         if placed is not None and placed.status == "False":
             return placed.reason, placed.message
-    newest = component.rollout.latest_created_revision
     for deployment in component.deployments:
         for condition in deployment.status.conditions:
-            late = condition.reason == "ProgressDeadlineExceeded"
-            if deployment.metadata.name == newest and (condition.type == "ReplicaFailure" or late):
+            failed = condition.type == "ReplicaFailure" or condition.reason == TOO_LATE
+            if deployment.metadata.name in revisions and failed:
                 return condition.reason, condition.message
-    return "", ""
+    late = next((name for name in sorted(component.given_up) if name in revisions), "")
+    return (TOO_LATE, _given_up(late, known)) if late else ("", "")
 
 
-def _newest_pods(component: Observed) -> list[Pod]:
-    """Those of the newest revision; how a pod that is being deleted ends says nothing."""
-    newest = component.rollout.latest_created_revision
+def _given_up(revision: str, known: FailureInfo | None) -> str:
+    last = f"; at last: {known.message}" if known and known.model_revision_name == revision else ""
+    return f"{revision} was not ready within its progress deadline and was given up{last}"
+
+
+def _pods_of(component: Observed, revisions: Container[str]) -> list[Pod]:
+    """How a pod that is being deleted ends says nothing."""
     return [
         pod
         for pod in component.pods
-        if pod.metadata.labels.get(REVISION_LABEL) == newest and pod.metadata.deletion_timestamp is None
+        if pod.metadata.labels.get(REVISION_LABEL) in revisions and pod.metadata.deletion_timestamp is None
     ]
 
 
@@ -241,7 +254,7 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
     known = before.last_failure_info if before else None
     newest = predictor.rollout.latest_created_revision
     current = newest == predictor.rollout.latest_ready_revision
-    pods = _newest_pods(predictor)
+    pods = _pods_of(predictor, {newest})
     failed = [(pod, stuck) for pod in pods if (stuck := _stuck(pod)) is not None]
     ready_pods = sum(
         any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions) for pod in predictor.pods
@@ -260,6 +273,10 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
         info = _info(
             known, reason, _words(status, said, pod)[1], newest, now, ended.exit_code if ended else None
         )
+        return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, info)
+    if newest in predictor.given_up:
+        seen = known is not None and known.model_revision_name == newest
+        info = known if seen else _info(known, TOO_LATE, _given_up(newest, None), newest, now)
         return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, info)
     loading = any(
         status.name == INITIALIZER and status.state.running is not None

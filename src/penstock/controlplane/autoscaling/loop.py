@@ -43,6 +43,8 @@ SLICE = 256
 """Ticks between two moments for others."""
 AT_ONCE = 16
 """Revisions that are applied at the same time."""
+SOON_S = 0.01
+"""The least wait: the rest of a subtraction would be one that never ends in virtual time."""
 NO_DEMAND = RevisionDemand(name="")
 logger = logging.getLogger(__name__)
 
@@ -187,7 +189,7 @@ class Autoscaler:
             logger.warning("%s/%s is not scaled now: %s", *revision.key, error)
             return
         if again_s is not None:
-            asyncio.get_running_loop().call_later(again_s, self._again, revision)
+            asyncio.get_running_loop().call_later(max(again_s, SOON_S), self._again, revision)
 
     def _again(self, revision: Revision) -> None:
         revision.dirty = True

@@ -21,6 +21,7 @@ from penstock.decide.plan import (
     plan_service,
     service_url,
 )
+from penstock.decide.pod_autoscaler import given_up
 from penstock.decide.scaling_conflict import Autoscaler, target_of
 from penstock.decide.status import Observed, service_status
 from penstock.decide.workload import SERVICE_LABEL, component_labels
@@ -168,6 +169,7 @@ class InferenceServiceController:
         self._tell(service, status.model_status)
 
     def _observed(self, service: InferenceService, part: ComponentPlan, refusal: str) -> Observed:
+        scalers = self._scalers(service)
         labels = ",".join(f"{key}={value}" for key, value in component_labels(service, part.name).items())
         return Observed(
             name=part.name,
@@ -177,7 +179,8 @@ class InferenceServiceController:
             failure_reason=(refusal or "InvalidPredictorSpec") if part.workload.failure else "",
             failure=part.workload.failure,
             rolled_back=part.rolled_back,
-            standby=standing_by(service, self._scalers(service)),
+            standby=standing_by(service, scalers),
+            given_up=given_up(one for one in scalers if isinstance(one, PodAutoscaler)),
         )
 
     def _tell(self, service: InferenceService, after: ModelStatus | None) -> None:
