@@ -17,9 +17,9 @@ on Linux the first process also dies by its parent-death signal. The keeper is w
 Standard output, once: `started PID` or `error ERRNO what`.
 """
 
+import _signal as signal  # type: ignore[import-not-found]  # `signal` is this and its enumerations, a third of a start's time
 import os
 import select
-import signal
 import sys
 import time
 
