@@ -275,9 +275,9 @@ def _model_status(service: InferenceService, predictor: Observed, ready: bool, n
         )
         return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, info)
     if newest in predictor.given_up:
-        seen = known is not None and known.model_revision_name == newest
-        info = known if seen else _info(known, TOO_LATE, _given_up(newest, None), newest, now)
-        return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, info)
+        info = _info(known, TOO_LATE, _given_up(newest, None), newest, now)
+        last = known if known is not None and known.model_revision_name == newest else info
+        return _model("BlockedByFailedLoad", active, "FailedToLoad", copies, last)
     loading = any(
         status.name == INITIALIZER and status.state.running is not None
         for pod in pods
