@@ -10,6 +10,7 @@ import pytest
 from service_world import ServiceWorld, iris
 
 from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
+from penstock.controlplane.autoscaling.revision import Revision
 from penstock.decide.scale_in import DRAINING
 from penstock.resources.admission import admit
 from penstock.resources.core import ConfigMap
@@ -70,6 +71,41 @@ async def test_an_idle_service_sleeps_stays_ready_and_wakes_at_once_when_it_is_a
         assert await size(world) == 1
         await asyncio.sleep(10)
         assert world.shares() == {"1": (100, 1)}
+
+
+async def test_who_sleeps_is_not_looked_at_and_wakes_as_if_it_had_been(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks: list[float] = []
+    tick = Revision.tick
+
+    def counted(revision: Revision, pods: Any, now: float, wall: float) -> None:
+        ticks.append(now)
+        tick(revision, pods, now, wall)
+
+    monkeypatch.setattr(Revision, "tick", counted)
+    async with ServiceWorld() as world:
+        await asleep(world)
+        ticks.clear()
+        await asyncio.sleep(300)
+        assert not ticks
+        await world.report(waiting=1, window_s=0.05)
+        await asyncio.sleep(0.05)
+        assert (len(ticks), await size(world)) == (1, 1)
+        told = (await world.scaler()).status.decisions[-1].reasons[0]
+        assert told.startswith("stable average 0.1"), "one request, over the six seconds of its window"
+        await asyncio.sleep(20)
+        assert len(ticks) > 5
+
+
+async def test_who_looks_ahead_learns_from_silence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[float] = []
+    monkeypatch.setattr(Revision, "tick", lambda revision, pods, now, wall: ticks.append(now))
+    async with ServiceWorld() as world:
+        ahead = QUICK | {"autoscaling.knative.dev/class": "forecast.penstock.dev"}
+        await world.cluster.create(iris(ahead, **SLEEPY))
+        await asyncio.sleep(100)
+        assert len(ticks) > 30
 
 
 async def test_what_never_gets_ready_is_given_up_and_says_so_until_it_is_asked_for_again() -> None:

@@ -139,3 +139,28 @@ def test_an_average_is_never_more_than_the_largest_second(
         seconds[at] = seconds.get(at, 0.0) + value
         window.record(at, value)
         assert 0 <= window.average(at) <= max(seconds.values()) + 1e-6
+
+
+@BOTH
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.floats(0, 9)), max_size=8),
+    st.integers(0, 200),
+    st.lists(st.tuples(st.floats(0, 20), st.floats(0, 9)), max_size=4),
+)
+def test_a_quiet_while_counts_as_zeros_in_each_of_its_seconds(
+    kind: type[LinearWindow],
+    before: list[tuple[float, float]],
+    quiet_s: int,
+    after: list[tuple[float, float]],
+) -> None:
+    at_once, each = kind(10), kind(10)
+    for window in (at_once, each):
+        filled(window, *sorted(before), (41, 0))
+    at_once.quiet(41, 41 + quiet_s)
+    for second in range(quiet_s + 1):
+        each.record(41 + second, 0)
+    for passed_s, value in sorted(after):
+        now = 41 + quiet_s + passed_s
+        at_once.record(now, value)
+        each.record(now, value)
+        assert at_once.average(now) == pytest.approx(each.average(now), abs=2e-6)

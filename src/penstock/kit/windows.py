@@ -23,6 +23,10 @@ class Window(Protocol):
         """Add a value to the second that `at` is in; one that is older than the window is ignored."""
         ...
 
+    def quiet(self, since: float, now: float) -> None:
+        """As if zeros had been recorded all the time."""
+        ...
+
     def average(self, now: float) -> float:
         """Over the window that ends now; 0 without values in it."""
         ...
@@ -60,6 +64,11 @@ class LinearWindow:
                 self._advance(last, bucket)
         self._buckets[bucket % count] += value
         self._total += value
+
+    def quiet(self, since: float, now: float) -> None:
+        """As if zeros had been recorded all the time: the gap between two counts as such."""
+        self.record(max(since, now - (self._count - 1) * BUCKET_S), 0.0)
+        self.record(now, 0.0)
 
     def _advance(self, last: int, bucket: int) -> None:
         count, buckets = self._count, self._buckets

@@ -111,6 +111,11 @@ class Demand:
         """Gateways have reported, and said nothing of this revision: nothing is asked of it."""
         self._record(0.0, now)
 
+    def quiet_since(self, since: float, now: float) -> None:
+        """As if `silence` had been told all along."""
+        for window in self._windows:
+            window.quiet(since, now)
+
     def gone(self, gateway: str) -> None:
         """A gateway is not connected any more: what it had under way is over."""
         self._debts.pop(gateway, None)

@@ -42,6 +42,10 @@ class Law(Protocol):
         """Decide once; `now` in monotonic seconds."""
         ...
 
+    def rests(self, demand: Demand, now: float) -> bool:
+        """Whether, without pods, silence changes nothing any more."""
+        ...
+
     def share_grows(self, settings: AutoscalerSettings, ready: int, now: float) -> None:
         """More of the traffic comes from now on than what was seen so far tells."""
         ...
@@ -68,6 +72,13 @@ class KnativeLaw:
         return Verdict(
             said.desired, said.excess_burst_capacity, said.valid, said.reasons, said.runner_up, given
         )
+
+    def rests(self, demand: Demand, now: float) -> bool:
+        """Nothing in the windows, no panic, and nothing that was wanted within the scale-down delay."""
+        state = self._state
+        if state is None or state.panic_since is not None or any(wish for _, wish in state.delayed or ()):
+            return False
+        return demand.averages(now) == (0.0, 0.0)
 
     def share_grows(self, settings: AutoscalerSettings, ready: int, now: float) -> None:
         """As after a restart: no pod is given up before a stable window has passed."""
@@ -107,6 +118,10 @@ class ForecastLaw:
         self._state = said.state
         given = {"spec": spec, "state": before, "seen": seen, "now": now}
         return Verdict(said.desired, 0, True, said.reasons, said.runner_up, given)
+
+    def rests(self, demand: Demand, now: float) -> bool:
+        """It learns from silence too, as of the time of day."""
+        return False
 
     def share_grows(self, settings: AutoscalerSettings, ready: int, now: float) -> None:
         """Its memory is of demand, which comes anew with the share; what was wanted last holds until then."""

@@ -122,6 +122,7 @@ class Autoscaler:
         waiting = max(0.0, demand.in_flight - sum(each.in_flight for each in demand.revisions))
         shares = self._shares(*next(iter(revisions.values())).service, revisions)
         for name, revision in revisions.items():
+            revision.rise(now)
             share = shares.get(name, 0.0)
             held = Held(
                 waiting * share, demand.queue_wait_s if share else 0.0, self._counts.of(revision.key).ready
@@ -168,6 +169,7 @@ class Autoscaler:
         revision.share(shares.get(revision.key.name, 0.0), pods.ready, now)
         revision.tick(pods, now, self._clock.now())
         revision.next_tick = now + revision.settings.tick_s
+        revision.rest(pods, now)
 
     async def _fill(self, revision: Revision, now: float) -> None:
         """Ask engines themselves, the oldest first, and others for those that do not answer; a look at too few is none."""
@@ -209,6 +211,7 @@ class Autoscaler:
         for gateway in [name for name, heard_at in self._heard_at.items() if now - heard_at > STALE_S]:
             del self._heard_at[gateway]
             for revision in self._revisions.values():
+                revision.rise(now)
                 revision.demand.gone(gateway)
 
     def _scaler_changed(self, before: Resource | None, after: Resource | None) -> None:
@@ -242,6 +245,7 @@ class Autoscaler:
         assert pod is not None
         revision = self._revisions.get(revision_of(pod))
         if revision is not None:
+            revision.rise(self._clock.monotonic())
             revision.dirty = True
             self._asked.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import msgspec
 
@@ -49,6 +50,7 @@ class Revision:
         self.dirty = True
         self.decisions = scaler.status.decisions
         self._share = 0.0
+        self._resting_since: float | None = None
         conditions = scaler.status.conditions
         self.active: Activity = was(conditions)
         self.initialized = any(c.type == INITIALIZED and c.status == "True" for c in conditions)
@@ -62,6 +64,7 @@ class Revision:
         if before.autoscaler_class != self.settings.autoscaler_class:
             self._law = law_of(self.settings)
         self.reachable = scaler.spec.reachability != UNREACHABLE
+        self.rise(now)
         self.demand.adapt(self.settings, now)
         self.dirty = True
 
@@ -76,6 +79,17 @@ class Revision:
         if (verdict.excess < 0) != (self.excess < 0):
             self.dirty = True
         self.excess = verdict.excess
+
+    def rest(self, pods: Pods, now: float) -> None:
+        """No more ticks at zero, from where on each would say what this one said; a thousand that sleep cost nothing."""
+        if self.desired == 0 and not pods.ready and not pods.starting and self._law.rests(self.demand, now):
+            self._resting_since, self.next_tick = now, inf
+
+    def rise(self, now: float) -> None:
+        """Something has happened to it; all that was told in between is silence."""
+        if self._resting_since is not None:
+            self.demand.quiet_since(self._resting_since, now)
+            self._resting_since, self.next_tick = None, now
 
     def share(self, share: float, ready: int, now: float) -> None:
         """Its part of the service's traffic now, from 0 to 1."""
