@@ -117,16 +117,15 @@ class Platform:
         with self._seen(DEPLOYMENTS, is_up) as deployments, self._seen(PODS, is_bound) as pods:
             began = time.time()
             token = first_token(self._gateway, NAME)
-        resized, made, bound = first(deployments, is_up), pods[0][0], first(pods, is_bound)
+        resized, bound = first(deployments, is_up), first(pods, is_bound)
         folder = self._pod_folder()
         fetching, fetched = times(folder / "containers" / INITIALIZER / "0" / "exit")[2:4]
         started = times(folder / "containers" / MAIN / "0" / "pid")[4]
         return Timed.between(
             {
                 "poke, autoscaler: deployment resized": resized,
-                "deployment, replica set: pod made": made,
-                "placement: pod bound": bound,
-                "kubelet: initializer runs": fetching,
+                "replica set, placement: pod bound": bound,
+                "kubelet: address, volumes": fetching,
                 "initializer": fetched,
                 "kubelet: engine runs": started,
                 "engine: exec to serving": serving(folder / "containers" / MAIN / "0" / "log"),

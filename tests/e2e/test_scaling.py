@@ -197,7 +197,7 @@ async def test_two_hundred_that_come_at_zero_are_each_answered_once(platform: Pl
 
 
 async def test_load_takes_it_from_one_to_four_and_back_to_zero_and_cuts_no_stream(platform: Platform) -> None:
-    """Of the four, two go while there is a stream in each, which they bring to its end."""
+    """Two of the four go while four callers stream; what they have begun, they bring to its end."""
     with applied(platform, scaled("wave", most=4)):
         assert (await asyncio.to_thread(platform.ask, "wave", max_tokens=4)).status_code == 200
         async with Watch(platform, "wave") as watch:
