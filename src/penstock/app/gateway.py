@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 
 from penstock.app.home import Home
 from penstock.app.link import LISTEN_VARIABLE, Link, inherited
@@ -16,11 +17,14 @@ from penstock.kit import logs
 from penstock.kit.api_keys import ensure_pepper
 
 logger = logging.getLogger(__name__)
+OPEN_FILES = 65_536
+"""More than all connections that it takes, and those to engines."""
 
 
 async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
     """Until told to stop or the supervisor is gone; running requests may finish within `drain_s`."""
     logs.configure(settings.log_level)
+    allow_open_files()
     home = Home(settings.home)
     for warning in settings.warnings:
         logger.warning("%s", warning)
@@ -47,6 +51,14 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
     )
     gc.freeze()  # what is there now stays: no collection need look at it again
     await serve(chosen, stop.event, on_ready=link.ready)
+
+
+def allow_open_files() -> None:
+    """As many as a process may give itself: shells begin with some hundred, and each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wished = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wished:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wished, hard))
 
 
 if __name__ == "__main__":

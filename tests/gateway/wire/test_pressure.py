@@ -158,6 +158,8 @@ async def test_one_peer_has_only_so_many_connections(tmp_path: Path) -> None:
         refused = await gateway.raw(HEALTH)
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"too_many_connections_of_peer" in refused
+        assert b'"server_error"' in refused
+        assert b"\r\nretry-after: 1\r\n" in refused
         held[0][1].close()
         async with asyncio.timeout(5):
             while not (await gateway.raw(HEALTH)).startswith(b"HTTP/1.1 200 "):

@@ -23,6 +23,7 @@ Handler = Callable[[Request, Responder], None]
 logger = logging.getLogger(__name__)
 LINGER_S = 2.0
 """How long a refused client may go on sending, so that it reads the answer before the connection is reset."""
+RETRY_AFTER = b"retry-after: 1\r\n"
 FLUSH_S = 30.0
 """How long a client may take to read the rest of its last answer."""
 
@@ -273,12 +274,12 @@ class Connection(asyncio.Protocol):
         if not self.transport.is_closing():
             error = {
                 "message": str(refusal),
-                "type": "invalid_request_error",
+                "type": "server_error" if refusal.status >= 500 else "invalid_request_error",
                 "param": None,
                 "code": refusal.reason,
             }
             body = json.dumps({"error": error}).encode()
-            head = b"content-type: application/json\r\nx-request-id: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            number = secrets.token_hex(16).encode()
-            self.transport.write(status_line(refusal.status) + head % (number, len(body)) + body)
+            head = b"content-type: application/json\r\nx-request-id: %s\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n"
+            number, again = secrets.token_hex(16).encode(), RETRY_AFTER if refusal.status == 503 else b""
+            self.transport.write(status_line(refusal.status) + head % (number, len(body), again) + body)
         self._close()

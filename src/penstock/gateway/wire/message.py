@@ -54,14 +54,17 @@ _STATUS_LINES = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one listener; times in seconds, sizes in bytes. `max_buffered_bytes` holds for all bodies together."""
+    """Bounds of one listener; times in seconds, sizes in bytes. `max_buffered_bytes` holds for all bodies together.
+
+    One peer may have more connections than a service's waiting room has places: who comes in vain is told of the service.
+    """
 
     max_head_bytes: int = 65_536
     max_headers: int = 128
     max_body_bytes: int = 64 << 20
     max_buffered_bytes: int = 1 << 30
-    max_connections: int = 10_000
-    max_connections_per_peer: int = 5_000
+    max_connections: int = 20_000
+    max_connections_per_peer: int = 15_000
     max_pipelined_bytes: int = 65_536
     write_buffer_bytes: int = 65_536
     idle_s: float = 75.0
