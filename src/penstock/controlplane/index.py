@@ -64,7 +64,8 @@ class Index:
             exact.append(_Trait("owner", owner))
         groups: list[Collection[Place]] = [self._by_trait.get(trait, {}) for trait in exact]
         if not groups:
-            return tuple(o for o in map(self._objects.__getitem__, self) if matches(terms, o.metadata.labels))
+            ordered = map(self._objects.__getitem__, self)
+            return tuple(o for o in ordered if not terms or matches(terms, o.metadata.labels))
         smallest = min(groups, key=len)
         places = [place for place in smallest if all(place in group for group in groups)]
         found = (self._objects[place] for place in sorted(places))
