@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, TextIO
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from penstock.kit.errors import InvalidInput
 
 UNBOUNDED_COLUMNS = 100_000
+GAP = 3
+"""Spaces between columns."""
 GOOD = frozenset(("True", "Running", "Ready", "Completed", "Succeeded", "Bound", "Normal", "Active", "yes"))
 BAD = frozenset(
     (
@@ -42,17 +45,20 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns as wide as they need to be, three spaces apart."""
-    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header.upper(), no_wrap=True, overflow="ignore")
-    for row in rows:
-        table.add_row(*(Text(shown(cell), style(shown(cell))) for cell in row))
+    """Columns as wide as they need to be, three spaces apart. Laid out here: Rich's own table takes a second for a thousand rows."""
+    titles = [header.upper() for header in headers]
+    cells = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip_longest(titles, *cells, fillvalue="")]
     out = console()
     with out.capture() as captured:
-        out.print(table, soft_wrap=True)
-    for line in captured.get().splitlines():
-        sys.stdout.write(line.rstrip() + "\n")
+        for number, line in enumerate((titles, *cells)):
+            text = Text()
+            for cell, width in zip(line, widths, strict=False):
+                text.append(cell, style(cell) if number else "bold")
+                text.append(" " * (width - cell_len(cell) + GAP))
+            out.print(text, soft_wrap=True)
+    for line_shown in captured.get().splitlines():
+        sys.stdout.write(line_shown.rstrip() + "\n")
     sys.stdout.flush()
 
 
