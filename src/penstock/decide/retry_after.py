@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import exp, expm1
 
-from penstock.kit.hashing import draw
+from penstock.kit.hashing import DRAWS, draw
 
 LEAST_S = 0.1
 MOST_S = 120.0
@@ -23,7 +23,6 @@ LATE_S = 5.0
 """Where nobody knows when a start ends."""
 NEVER = frozenset({"insufficient_quota", "budget_spent", "rate_limit_unreachable"})
 """Codes of refusals that time alone does not lift."""
-_DRAWS = float(1 << 64)
 
 
 def retry_after_s(queue: int, drain_per_s: float, request_id: str, unknown_s: float = UNKNOWN_S) -> float:
@@ -37,7 +36,7 @@ def retry_after_s(queue: int, drain_per_s: float, request_id: str, unknown_s: fl
 def spread_s(wait_s: float, request_id: str) -> float:
     """A wait within the bounds, by up to a quarter longer, always the same for the same request."""
     bounded = min(max(wait_s, LEAST_S), MOST_S / (1.0 + SPREAD))
-    return bounded * (1.0 + SPREAD * draw(request_id) / _DRAWS)
+    return bounded * (1.0 + SPREAD * draw(request_id) / DRAWS)
 
 
 def start_left_s(expected_s: float, passed_s: float) -> float:

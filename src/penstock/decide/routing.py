@@ -16,12 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import Struct
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
-from penstock.kit.hashing import draw
+from penstock.kit.hashing import DRAWS, draw
 
 Share = tuple[RevisionRoute, Sequence[Endpoint]]
 NO_WEIGHTS: Mapping[str, float] = {}
 _FULL = 1 << 32
-_DRAWS = float(1 << 64)
 
 
 class Route(Struct, frozen=True, gc=False):
@@ -114,7 +113,7 @@ def _least(
 
 def _warm(pool: Sequence[Endpoint], drawn: int, weights: Mapping[str, float]) -> Sequence[Endpoint]:
     """Those that take part in this choice."""
-    left = [e for e in pool if e.name not in weights or draw(f"{drawn}{e.name}") < weights[e.name] * _DRAWS]
+    left = [e for e in pool if e.name not in weights or draw(f"{drawn}{e.name}") < weights[e.name] * DRAWS]
     return left or pool
 
 
@@ -140,7 +139,7 @@ def _drawn(usable: list[Share], drawn: int) -> Share:
 
 def _of_session(revisions: Sequence[RevisionRoute], usable: list[Share], session: str) -> Share:
     """By its point among all shares; if nothing can be used there, by another among those that can."""
-    point = draw(session) / _DRAWS * sum(revision.weight_percent for revision in revisions)
+    point = draw(session) / DRAWS * sum(revision.weight_percent for revision in revisions)
     for revision in revisions:
         point -= revision.weight_percent
         if point < 0:

@@ -30,6 +30,10 @@ def short_hash(value: Any, length: int = SHORT_LENGTH) -> str:
     return "".join(letters)
 
 
+DRAWS = float(1 << 64)
+"""How many numbers `draw` draws from."""
+
+
 def draw(text: str) -> int:
     """A number in [0, 2^64) that looks drawn by chance and is always the same for the same text."""
     return xxhash.xxh3_64_intdigest(text.encode())

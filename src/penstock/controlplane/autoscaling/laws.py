@@ -36,6 +36,10 @@ class Verdict:
 class Law(Protocol):
     """One revision's."""
 
+    def tick_s(self, settings: AutoscalerSettings) -> float:
+        """How often it decides."""
+        ...
+
     def tick(
         self, settings: AutoscalerSettings, reachable: bool, demand: Demand, pods: Pods, now: float
     ) -> Verdict:
@@ -57,6 +61,10 @@ class KnativeLaw:
     def __init__(self) -> None:
         """The first tick makes the state, when the pods are known."""
         self._state: kpa.State | None = None
+
+    def tick_s(self, settings: AutoscalerSettings) -> float:
+        """As the profile says."""
+        return settings.tick_s
 
     def tick(
         self, settings: AutoscalerSettings, reachable: bool, demand: Demand, pods: Pods, now: float
@@ -95,12 +103,16 @@ class ForecastLaw:
         self._state = forecast.State()
         self._ticked_at: float | None = None
 
+    def tick_s(self, settings: AutoscalerSettings) -> float:
+        """Its own step: there is nothing to decide within one."""
+        return forecast.STEP_S
+
     def tick(
         self, settings: AutoscalerSettings, reachable: bool, demand: Demand, pods: Pods, now: float
     ) -> Verdict:
         """See `decide/forecast.py`."""
         spec = _promise(settings)
-        passed_s = settings.tick_s if self._ticked_at is None else max(now - self._ticked_at, 1e-3)
+        passed_s = forecast.STEP_S if self._ticked_at is None else max(now - self._ticked_at, 1e-3)
         self._ticked_at = now
         tally = demand.take()
         seen = forecast.Seen(

@@ -168,7 +168,6 @@ class Autoscaler:
         shares = self._shares(*revision.service, (revision.key.name,))
         revision.share(shares.get(revision.key.name, 0.0), pods.ready, now)
         revision.tick(pods, now, self._clock.now())
-        revision.next_tick = now + revision.settings.tick_s
         revision.rest(pods, now)
 
     async def _fill(self, revision: Revision, now: float) -> None:

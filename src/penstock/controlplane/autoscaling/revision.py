@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
+from math import floor, inf
 
 import msgspec
 
@@ -15,6 +15,7 @@ from penstock.decide.autoscaler_status import Activity, activity, threshold, was
 from penstock.decide.scale_to_zero import UNKNOWN, Applied, Seen, apply_scale
 from penstock.decide.sleep import IDLE, sleep_depth
 from penstock.decide.workload import SERVICE_LABEL
+from penstock.kit.hashing import DRAWS, draw
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.autoscaler_config import AutoscalerConfig
 from penstock.resources.autoscaler_settings import AutoscalerSettings, settings_of
@@ -69,7 +70,10 @@ class Revision:
         self.dirty = True
 
     def tick(self, pods: Pods, now: float, wall: float) -> None:
-        """Decide once."""
+        """Decide once. Ticks of different revisions are spread over the time between two, by their names."""
+        tick_s = self._law.tick_s(self.settings)
+        offset_s = tick_s * draw("/".join(self.key)) / DRAWS
+        self.next_tick = offset_s + tick_s * (floor((now - offset_s) / tick_s) + 1)
         verdict = self._law.tick(self.settings, self.reachable, self.demand, pods, now)
         if not verdict.valid:
             return
