@@ -228,6 +228,9 @@ async def test_no_more_replicas_are_asked_for_than_can_be_placed_and_the_conditi
         room = condition(await world.scaler(), "Schedulable")
         assert (room.status, room.reason) == ("False", "InsufficientRoom")
         assert "3 can be placed: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu" in room.message
+        assert any(
+            event.startswith("InsufficientRoom: iris-predictor-00001: ") for event in await world.events()
+        )
 
 
 async def test_the_clusters_configuration_counts_from_when_it_is_changed() -> None:

@@ -212,7 +212,8 @@ def test_ports_and_folders() -> None:
     [
         ("autoscaling.knative.dev/min-scale", False),
         ("autoscaling.knative.dev/max-scale", False),
-        ("autoscaling.knative.dev/window", True),
+        ("autoscaling.knative.dev/window", False),
+        ("serving.kserve.io/autoscalerClass", False),
         ("penstock.dev/autoscaling-profile", False),
         ("penstock.dev/autoscaling-metric", False),
         ("penstock.dev/resume-within", False),

@@ -16,7 +16,8 @@ from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
 from penstock.decide.storage import INITIALIZER, Source, choose_fetcher, sources_of, with_models
 from penstock.kit.patch import strategic_merge
-from penstock.resources.autoscaler_settings import METRIC, PROFILE, RESUME_WITHIN, TTFT_SLO
+from penstock.resources.annotations import AUTOSCALER_CLASS
+from penstock.resources.autoscaler_settings import DOMAIN, METRIC, PROFILE, RESUME_WITHIN, TTFT_SLO
 from penstock.resources.meta import Labels, ObjectMeta
 from penstock.resources.pod import (
     Container,
@@ -45,8 +46,7 @@ DRAIN_HEAD_START_S = 1
 
 _UNCOPIED = (
     "kubectl.kubernetes.io/last-applied-configuration",
-    "autoscaling.knative.dev/min-scale",
-    "autoscaling.knative.dev/max-scale",
+    AUTOSCALER_CLASS,
     "serving.kserve.io/enable-tag-routing",
     "serving.kserve.io/stop",
     "serving.knative.dev/rollout-duration",
@@ -59,7 +59,8 @@ _UNCOPIED = (
     LOCAL_COMMAND,
     INSTALL_HINT,
 )
-_UNCOPIED_PREFIXES = ("penstock.dev/rollout-", "penstock.dev/handover")
+_UNCOPIED_PREFIXES = (DOMAIN, "penstock.dev/rollout-", "penstock.dev/handover")
+"""How a service scales is no part of its pods: to tune it restarts nothing, where Knative makes a revision of each change."""
 
 
 @dataclass(frozen=True, slots=True)

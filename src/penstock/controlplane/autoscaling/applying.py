@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -128,10 +129,16 @@ class Applier:
             why = revision.decisions[-1].reasons if revision.decisions else (applied.reason,)
             self._say(revision, f"{revision.key.name} from {before} to {plan.size} pods: {'; '.join(why)}")
 
-    def _say(self, revision: Revision, message: str) -> None:
+    def _say(
+        self,
+        revision: Revision,
+        message: str,
+        type: Literal["Normal", "Warning"] = "Normal",
+        reason: str = "RevisionScaled",
+    ) -> None:
         service = self._cache.get(InferenceService, revision.service.name, revision.service.namespace)
         if service is not None:
-            self._recorder.event(service, "Normal", "RevisionScaled", message)
+            self._recorder.event(service, type, reason, message)
 
     async def _tell(
         self, revision: Revision, scaler: PodAutoscaler, pods: Iterable[Pod], applied: Applied, room: Room
@@ -157,5 +164,7 @@ class Applier:
             sleep=revision.sleep(self._starts.of(revision.key)),
             decisions=revision.told(),
         )
+        if room.refusal and not any(c.message == room.refusal for c in before.conditions):
+            self._say(revision, f"{revision.key.name}: {room.refusal}", "Warning", "InsufficientRoom")
         if status != before:
             await self._cluster.replace(msgspec.structs.replace(scaler, status=status), subresource="status")
