@@ -75,21 +75,25 @@ class PodLogs:
             if newer:
                 attempt = newer[-1] if number < 0 else newer[0]
                 number = attempt.number
-                async for piece in self._until_ended(attempt, format_, tail_lines):
+                async for piece in self._until_ended(folder, attempt, format_, tail_lines):
                     yield piece
                 tail_lines = None
-            elif folder.finished.exists() or not folder.path.exists():
+            elif _is_over(folder):
                 return
             else:
                 await self._clock.sleep(POLL_S)
 
     async def _until_ended(
-        self, attempt: Attempt, format_: Format, tail_lines: int | None
+        self, folder: PodFolder, attempt: Attempt, format_: Format, tail_lines: int | None
     ) -> AsyncIterator[bytes]:
+        """An attempt without a process is one that has not started yet, unless it is too late for that."""
         reader = LogReader(attempt.log, tail_lines)
         try:
             while True:
-                ended = not attempt.is_running()  # asked before the read, so that the last lines are seen
+                begun = attempt.identity() is not None or _is_over(folder) or _has_successor(attempt)
+                ended = (
+                    begun and not attempt.is_running()
+                )  # asked before the read, so that the last lines are seen
                 if raw := reader.read():
                     yield format_.text(raw)
                     await asyncio.sleep(0)
@@ -99,6 +103,16 @@ class PodLogs:
                     await self._clock.sleep(POLL_S)
         finally:
             reader.close()
+
+
+def _is_over(folder: PodFolder) -> bool:
+    """Whether no container of the pod will run again."""
+    return folder.finished.exists() or not folder.path.exists()
+
+
+def _has_successor(attempt: Attempt) -> bool:
+    """Whether the container was tried again since."""
+    return any(other.number > attempt.number for other in attempts(attempt.folder.parent))
 
 
 async def _past(attempt: Attempt, format_: Format, tail_lines: int | None) -> AsyncIterator[bytes]:
