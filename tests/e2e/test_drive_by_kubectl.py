@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -27,8 +28,6 @@ def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
         "patch", "isvc", "life", "--type=merge", "-p", '{"spec":{"predictor":{"minReplicas":2}}}'
     )
     until("two pods are ready", lambda: ready_pods(platform, "life") == 2)
-    platform.kubectl("scale", "deployment/life-predictor-00001", "--replicas=3")
-    until("three pods are ready", lambda: ready_pods(platform, "life") == 3)
 
     platform.kubectl("delete", "isvc", "life")
     until(
@@ -36,6 +35,20 @@ def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
         lambda: not platform.objects("pods,deploy", "serving.kserve.io/inferenceservice=life"),
     )
     assert platform.ask("life").status_code == 404
+
+
+def test_who_scales_by_himself_does_so_by_kubectl(platform: Platform) -> None:
+    asked = json.loads(service("sized"))
+    mode = {"deploymentMode": "Standard", "autoscalerClass": "external"}
+    asked["metadata"]["annotations"] = {f"serving.kserve.io/{key}": value for key, value in mode.items()}
+    platform.kubectl("apply", "-f", "-", stdin=json.dumps(asked))
+    platform.wait_ready("sized")
+    platform.kubectl("scale", "deployment/sized-predictor-00001", "--replicas=2")
+    until("two pods are ready", lambda: ready_pods(platform, "sized") == 2)
+    platform.kubectl("delete", "isvc", "sized")
+    until(
+        "its pods are gone", lambda: not platform.objects("pods", "serving.kserve.io/inferenceservice=sized")
+    )
 
 
 def test_logs_are_followed_and_watches_tell(platform: Platform) -> None:
