@@ -5,16 +5,21 @@ Source: Knative's PodAutoscaler reconciler (computeActiveCondition): which wish 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
-import msgspec
-
-from penstock.kit.timestamps import rfc3339
+from penstock.decide.scale_to_zero import Active
 from penstock.resources.autoscaler_settings import AutoscalerSettings
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 from penstock.resources.pod_autoscaler import INITIALIZED
 
 Activity = Literal["active", "activating", "inactive"]
+STATUS: Mapping[Activity, Active] = MappingProxyType(
+    {"active": "True", "activating": "Unknown", "inactive": "False"}
+)
+"""Of the condition Active."""
 QUEUED = "Requests to the target are being buffered as resources are provisioned."
 NO_TRAFFIC = "The target is not receiving traffic."
 TIMED_OUT = "The target could not be activated."
@@ -61,7 +66,7 @@ def conditions_of(
         reason = next((c.reason for c in before if c.type == "Active" and c.reason), "NoTraffic")
     active = Condition(
         type="Active",
-        status={"active": "True", "activating": "Unknown", "inactive": "False"}[state],
+        status=STATUS[state],
         reason=reason,
         message={"Queued": QUEUED, "NoTraffic": NO_TRAFFIC, "TimedOut": TIMED_OUT}.get(reason, ""),
     )
@@ -75,10 +80,4 @@ def conditions_of(
     )
     worst = active if active.status != "True" else target
     whole = Condition(type="Ready", status=worst.status, reason=worst.reason, message=worst.message)
-    return tuple(_dated(each, before, now) for each in (active, whole, target, room))
-
-
-def _dated(fresh: Condition, before: tuple[Condition, ...], now: float) -> Condition:
-    known = next((c for c in before if c.type == fresh.type), None)
-    since = known.last_transition_time if known and known.status == fresh.status else rfc3339(now)
-    return msgspec.structs.replace(fresh, last_transition_time=since)
+    return tuple(dated(each, before, now) for each in (active, whole, target, room))

@@ -33,7 +33,7 @@ from penstock.resources.autoscaling import (
     ResourceMetricSource,
 )
 from penstock.resources.keda import RESOURCE_TRIGGERS, ScaledObject
-from penstock.resources.meta import ObjectMeta, OwnerReference, Resource
+from penstock.resources.meta import ObjectMeta, Resource, controlled_by
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import Component, InferenceService, PredictorSpec, ResourceMetric
 
@@ -164,14 +164,7 @@ def _reference(deployment: str) -> CrossVersionObjectReference:
 
 def _meta(service: InferenceService, name: ComponentName, own: str) -> ObjectMeta:
     component = component_of(service, name)
-    owner = OwnerReference(
-        api_version=service.api_version,
-        kind=service.kind,
-        name=service.metadata.name,
-        uid=service.metadata.uid,
-        controller=True,
-        block_owner_deletion=True,
-    )
+    owner = controlled_by(service)
     labels = {
         **service.metadata.labels,
         **(component.labels if component else {}),

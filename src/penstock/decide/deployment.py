@@ -15,7 +15,7 @@ import msgspec
 
 from penstock.decide.deployment_status import deployment_status
 from penstock.kit.hashing import short_hash
-from penstock.resources.meta import IntOrString, LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.meta import IntOrString, LabelSelector, ObjectMeta, controlled_by
 from penstock.resources.pod import PodTemplateSpec
 from penstock.resources.workload import Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec
 
@@ -246,16 +246,7 @@ def _replica_set(deployment: Deployment, size: int) -> ReplicaSet:
             name=f"{meta.name}-{label[HASH_LABEL]}",
             namespace=meta.namespace,
             labels=spec.template.metadata.labels | label,
-            owner_references=(
-                OwnerReference(
-                    api_version=deployment.api_version,
-                    kind=deployment.kind,
-                    name=meta.name,
-                    uid=meta.uid,
-                    controller=True,
-                    block_owner_deletion=True,
-                ),
-            ),
+            owner_references=(controlled_by(deployment),),
         ),
         spec=ReplicaSetSpec(
             replicas=size,

@@ -34,6 +34,7 @@ from penstock.resources.autoscaling import (
     MetricTarget,
     ResourceMetricSource,
 )
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 
 DEFAULT_METRICS = (
@@ -133,8 +134,7 @@ def with_condition(
 ) -> tuple[Condition, ...]:
     """The list with this condition in its place; its time of transition moves only when its status does."""
     known = next((c for c in conditions if c.type == type_), None)
-    since = known.last_transition_time if known and known.status == status else rfc3339(now)
-    new = Condition(type=type_, status=status, reason=reason, message=message, last_transition_time=since)
+    new = dated(Condition(type=type_, status=status, reason=reason, message=message), conditions, now)
     if known is None:
         return (*conditions, new)
     return tuple(new if c.type == type_ else c for c in conditions)

@@ -14,7 +14,7 @@ from msgspec import structs
 from penstock.decide.replica_set import is_active, is_ended, ready_since
 from penstock.kit.backoff import delay_s
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.meta import Condition, ObjectMeta, OwnerReference
+from penstock.resources.meta import Condition, ObjectMeta, controlled_by
 from penstock.resources.pod import Pod
 from penstock.resources.workload import Job, JobStatus
 
@@ -93,16 +93,7 @@ def pod_of(job: Job) -> Pod:
             labels=template.metadata.labels | labels,
             annotations=template.metadata.annotations,
             finalizers=(*template.metadata.finalizers, TRACKING),
-            owner_references=(
-                OwnerReference(
-                    api_version=job.api_version,
-                    kind=job.kind,
-                    name=meta.name,
-                    uid=meta.uid,
-                    controller=True,
-                    block_owner_deletion=True,
-                ),
-            ),
+            owner_references=(controlled_by(job),),
         ),
         spec=template.spec,
     )

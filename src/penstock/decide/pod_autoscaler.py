@@ -13,7 +13,7 @@ from penstock.decide.workload import component_labels
 from penstock.resources.annotations import KNATIVE, mode_of
 from penstock.resources.autoscaler_settings import DOMAIN, HPA_CLASS, annotations_of
 from penstock.resources.autoscaling import CrossVersionObjectReference
-from penstock.resources.meta import Labels, ObjectMeta, OwnerReference
+from penstock.resources.meta import Labels, ObjectMeta, controlled_by
 from penstock.resources.pod_autoscaler import (
     INITIALIZED,
     REACHABLE,
@@ -79,14 +79,7 @@ def _says(scaler: PodAutoscaler, condition: str, status: str) -> bool:
 def _of(
     service: InferenceService, name: str, component: Component, deployment: Deployment, annotations: Labels
 ) -> PodAutoscaler:
-    owner = OwnerReference(
-        api_version=service.api_version,
-        kind=service.kind,
-        name=service.metadata.name,
-        uid=service.metadata.uid,
-        controller=True,
-        block_owner_deletion=True,
-    )
+    owner = controlled_by(service)
     meta = ObjectMeta(
         name=deployment.metadata.name,
         namespace=service.metadata.namespace,

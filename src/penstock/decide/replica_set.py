@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.meta import Condition, ObjectMeta, OwnerReference
+from penstock.resources.meta import Condition, ObjectMeta, controlled_by
 from penstock.resources.pod import Pod
 from penstock.resources.workload import ReplicaSet, ReplicaSetStatus
 
@@ -64,16 +64,7 @@ def pod_of(replica_set: ReplicaSet) -> Pod:
             labels=template.metadata.labels,
             annotations=template.metadata.annotations,
             finalizers=template.metadata.finalizers,
-            owner_references=(
-                OwnerReference(
-                    api_version=replica_set.api_version,
-                    kind=replica_set.kind,
-                    name=meta.name,
-                    uid=meta.uid,
-                    controller=True,
-                    block_owner_deletion=True,
-                ),
-            ),
+            owner_references=(controlled_by(replica_set),),
         ),
         spec=template.spec,
     )

@@ -16,7 +16,7 @@ from penstock.kit.durations import parse_duration_s
 from penstock.kit.errors import InvalidInput
 from penstock.kit.hashing import short_hash
 from penstock.resources.annotations import PROGRESS_DEADLINE
-from penstock.resources.meta import IntOrString, Labels, LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.meta import IntOrString, Labels, LabelSelector, ObjectMeta, controlled_by
 from penstock.resources.pod import PodTemplateSpec
 from penstock.resources.serving import Component, ComponentStatus, InferenceService
 from penstock.resources.workload import Deployment, DeploymentSpec, DeploymentStrategy
@@ -56,14 +56,7 @@ def new_revision(
     }
     pod_meta = msgspec.structs.replace(template.metadata, labels=template.metadata.labels | labels)
     cause = meta.annotations.get(CHANGE_CAUSE)
-    owner = OwnerReference(
-        api_version=service.api_version,
-        kind=service.kind,
-        name=meta.name,
-        uid=meta.uid,
-        controller=True,
-        block_owner_deletion=True,
-    )
+    owner = controlled_by(service)
     return Deployment(
         metadata=ObjectMeta(
             name=revision,

@@ -27,7 +27,7 @@ from penstock.resources.autoscaling import (
     ResourceMetricSource,
 )
 from penstock.resources.keda import ScaledObject, ScaleTrigger
-from penstock.resources.meta import LabelSelector, ObjectMeta, OwnerReference
+from penstock.resources.meta import LabelSelector, ObjectMeta, controlled_by
 from penstock.resources.validate_scaled_object import hpa_name
 
 DISABLED = HPAScalingRules(select_policy="Disabled")
@@ -56,14 +56,7 @@ def plan_hpa(scaled: ScaledObject, metrics: tuple[Metric, ...]) -> HorizontalPod
         "app.kubernetes.io/name": name,
         keda.NAME_LABEL: meta.name[:63],
     }
-    owner = OwnerReference(
-        api_version=scaled.api_version,
-        kind=scaled.kind,
-        name=meta.name,
-        uid=meta.uid,
-        controller=True,
-        block_owner_deletion=True,
-    )
+    owner = controlled_by(scaled)
     return HorizontalPodAutoscaler(
         metadata=ObjectMeta(
             name=name, namespace=meta.namespace, labels={**meta.labels, **labels}, owner_references=(owner,)

@@ -17,6 +17,7 @@ from penstock.decide.storage import INITIALIZER
 from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.annotations import mode_of
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 from penstock.resources.pod import ContainerStatus, Pod
 from penstock.resources.serving import (
@@ -103,7 +104,7 @@ def service_status(
     return InferenceServiceStatus(
         observed_generation=service.metadata.generation,
         conditions=tuple(
-            _stamped(c, service.status.conditions, now) for c in sorted(conditions, key=lambda c: c.type)
+            dated(c, service.status.conditions, now) for c in sorted(conditions, key=lambda c: c.type)
         ),
         url=url,
         address=Addressable(url=url),
@@ -318,9 +319,3 @@ def _info(
         time=known.time if same and known else rfc3339(now),
         exit_code=exit_code,
     )
-
-
-def _stamped(condition: Condition, before: tuple[Condition, ...], now: float) -> Condition:
-    known = next((c for c in before if c.type == condition.type), None)
-    turned = known.last_transition_time if known and known.status == condition.status else rfc3339(now)
-    return msgspec.structs.replace(condition, last_transition_time=turned)

@@ -61,6 +61,18 @@ class Resource(Model, frozen=True):
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
 
 
+def controlled_by(owner: Resource) -> OwnerReference:
+    """The reference by which an object is its controller's own: it goes with it, and holds up its foreground deletion."""
+    return OwnerReference(
+        api_version=owner.api_version,
+        kind=owner.kind,
+        name=owner.metadata.name,
+        uid=owner.metadata.uid,
+        controller=True,
+        block_owner_deletion=True,
+    )
+
+
 class Condition(Model, frozen=True):
     """One line of an object's status: `status` is "True", "False" or "Unknown"."""
 

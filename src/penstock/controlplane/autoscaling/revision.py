@@ -11,7 +11,7 @@ from penstock.contracts.controller import Key
 from penstock.controlplane.autoscaling.demand import Demand
 from penstock.controlplane.autoscaling.laws import Pods, Verdict, law_of
 from penstock.decide import kpa
-from penstock.decide.autoscaler_status import Activity, activity, threshold, was
+from penstock.decide.autoscaler_status import STATUS, Activity, activity, threshold, was
 from penstock.decide.scale_to_zero import UNKNOWN, Applied, Seen, apply_scale
 from penstock.decide.sleep import IDLE, sleep_depth
 from penstock.decide.workload import SERVICE_LABEL
@@ -108,10 +108,9 @@ class Revision:
 
     def apply(self, replicas: int, now: float, sleep: SleepStatus | None) -> Applied:
         """What the present decision means for a workload of so many `replicas`."""
-        status = {"active": "True", "inactive": "False", "activating": "Unknown"}[self.active]
         age_s = now - self.active_since
         seen = Seen(
-            active=status,  # type: ignore[arg-type]
+            active=STATUS[self.active],
             age_s=age_s,
             reachable=self.reachable,
             initialized=self.initialized,

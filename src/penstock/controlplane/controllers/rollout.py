@@ -24,7 +24,7 @@ from penstock.decide.traffic import asked_percent
 from penstock.decide.workload import ComponentName, component_of
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
-from penstock.resources.meta import ObjectMeta, OwnerReference, Resource
+from penstock.resources.meta import ObjectMeta, Resource, controlled_by
 from penstock.resources.pod import Pod
 from penstock.resources.rollout import (
     RevisionCounts,
@@ -208,14 +208,7 @@ def _nobody(pod: Resource) -> Iterable[Key]:
 
 def _rollout(service: InferenceService, name: ComponentName) -> Rollout:
     meta = service.metadata
-    owner = OwnerReference(
-        api_version=service.api_version,
-        kind=service.kind,
-        name=meta.name,
-        uid=meta.uid,
-        controller=True,
-        block_owner_deletion=True,
-    )
+    owner = controlled_by(service)
     return Rollout(
         metadata=ObjectMeta(
             name=rollout_name(meta.name, name), namespace=meta.namespace, owner_references=(owner,)

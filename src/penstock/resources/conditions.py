@@ -1,0 +1,17 @@
+"""When a condition came to be what it is: its time of transition moves only with its status, as Kubernetes has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.meta import Condition
+
+
+def dated(condition: Condition, before: Iterable[Condition], now: float) -> Condition:
+    """The condition with its time; `before` are those that the object had, `now` is in Unix seconds."""
+    known = next((one for one in before if one.type == condition.type), None)
+    since = known.last_transition_time if known and known.status == condition.status else rfc3339(now)
+    return msgspec.structs.replace(condition, last_transition_time=since)
