@@ -19,3 +19,11 @@ def test_another_reason_keeps_the_time_and_another_status_or_type_does_not() -> 
         dated(Condition(type="Active", status="True"), BEFORE, 0.0).last_transition_time
         == "1970-01-01T00:00:00Z"
     )
+
+
+def test_what_somebody_wrote_without_a_time_gets_one() -> None:
+    undated = (Condition(type="Ready", status="True"),)
+    assert (
+        dated(Condition(type="Ready", status="True"), undated, 0.0).last_transition_time
+        == "1970-01-01T00:00:00Z"
+    )

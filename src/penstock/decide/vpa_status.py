@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import structs
-
 from penstock.decide.scaling_conflict import REASON, Conflict
 from penstock.decide.vpa import Recommendation, update_mode
-from penstock.kit.timestamps import rfc3339
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 from penstock.resources.vpa import AUTO, VerticalPodAutoscaler, VerticalPodAutoscalerStatus
 
@@ -39,11 +37,12 @@ def vpa_status(
         _unsupported(autoscaler, found, target_problem),
         _deprecated(autoscaler),
     ]
-    before = {condition.type: condition for condition in autoscaler.status.conditions}
+    before = autoscaler.status.conditions
+    told = {PROVIDED, *(condition.type for condition in before)}
     conditions = tuple(
-        _dated(condition, before.get(condition.type), now)
+        dated(condition, before, now)
         for condition in wanted
-        if condition.status == "True" or condition.type in (PROVIDED, *before)
+        if condition.status == "True" or condition.type in told
     )
     return VerticalPodAutoscalerStatus(
         observed_generation=autoscaler.metadata.generation or None,
@@ -96,9 +95,3 @@ def _condition(type_: str, holds: bool, reason: str = "", message: str = "") -> 
         reason=reason if said else "",
         message=message if said else "",
     )
-
-
-def _dated(condition: Condition, before: Condition | None, now: float) -> Condition:
-    same = before is not None and before.status == condition.status
-    since = before.last_transition_time if before is not None and same else rfc3339(now)
-    return structs.replace(condition, last_transition_time=since)

@@ -11,7 +11,10 @@ from penstock.resources.meta import Condition
 
 
 def dated(condition: Condition, before: Iterable[Condition], now: float) -> Condition:
-    """The condition with its time; `before` are those that the object had, `now` is in Unix seconds."""
+    """The condition with its time; `before` are those that the object had, `now` is in Unix seconds.
+
+    What others wrote without a time gets one.
+    """
     known = next((one for one in before if one.type == condition.type), None)
-    since = known.last_transition_time if known and known.status == condition.status else rfc3339(now)
-    return msgspec.structs.replace(condition, last_transition_time=since)
+    since = known.last_transition_time if known and known.status == condition.status else None
+    return msgspec.structs.replace(condition, last_transition_time=since or rfc3339(now))

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgspec import structs
-
 from penstock.host.kubelet.layout import Verdict
 from penstock.kit.timestamps import rfc3339
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 from penstock.resources.pod import ContainerStatus, Pod, PodIP, PodStatus
 
@@ -134,7 +133,7 @@ def _conditions(pod: Pod, observed: Observed, phase: str, now: float) -> tuple[C
         ),
     ]
     kept = [condition for condition in pod.status.conditions if condition.type not in OWN_CONDITIONS]
-    return (*(_dated(each, old.get(each.type), now) for each in fresh), *kept)
+    return (*(dated(each, pod.status.conditions, now) for each in fresh), *kept)
 
 
 def _condition(type_: str, holds: bool, reason: str, lacking: Sequence[str]) -> Condition:
@@ -144,13 +143,6 @@ def _condition(type_: str, holds: bool, reason: str, lacking: Sequence[str]) -> 
         return Condition(type=type_, status="True")
     return Condition(
         type=type_, status="False", reason=reason, message=f"{_LACKING[reason]}: [{' '.join(lacking)}]"
-    )
-
-
-def _dated(fresh: Condition, old: Condition | None, now: float) -> Condition:
-    same = old is not None and old.status == fresh.status and old.last_transition_time is not None
-    return structs.replace(
-        fresh, last_transition_time=old.last_transition_time if same and old else rfc3339(now)
     )
 
 
