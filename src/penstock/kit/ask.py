@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -10,7 +11,15 @@ from typing import Any
 import httpx
 import orjson
 
-from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
+from penstock.kit.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PlatformError,
+    Unauthorized,
+    Unavailable,
+)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_SKEW_S = 300.0
@@ -38,18 +47,25 @@ async def ask_json(
     auth: tuple[str, str] | None = None,
     what: str,
     now: float,
+    timeout_s: float,
 ) -> Any:
     """The document at `url`. `what` names the server in messages, which never hold the URL: it may carry a password.
 
-    `now` is Unix time in seconds: an answer that is dated very differently is none.
+    `now` is Unix time in seconds: an answer that is dated very differently is none. `timeout_s` bounds the whole
+    of it, however slowly the server trickles.
 
-    Raises Unavailable (may be tried again), Unauthorized, Forbidden, NotFound, InvalidInput.
+    Raises Unavailable and DeadlineExceeded (may be tried again), Unauthorized, Forbidden, NotFound, InvalidInput.
     """
     try:
-        async with client.stream(
-            "GET", url, params=params, headers=dict(headers or {}), auth=auth or httpx.USE_CLIENT_DEFAULT
-        ) as answer:
+        async with (
+            asyncio.timeout(timeout_s),
+            client.stream(
+                "GET", url, params=params, headers=dict(headers or {}), auth=auth or httpx.USE_CLIENT_DEFAULT
+            ) as answer,
+        ):
             body = await _body(answer, what)
+    except (TimeoutError, httpx.TimeoutException):
+        raise DeadlineExceeded(f"{what} did not answer within {timeout_s:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unavailable(f"{what} cannot be asked: {type(error).__name__}{_cause(error)}") from None
     _check_status(answer, body, what)

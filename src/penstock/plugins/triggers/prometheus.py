@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +9,7 @@ import httpx
 
 from penstock.contracts.trigger import Opening, Reading
 from penstock.kit.ask import ask_json, tls_context
-from penstock.kit.errors import DeadlineExceeded, InvalidInput, Unavailable
+from penstock.kit.errors import InvalidInput, Unavailable
 
 WHAT = "the Prometheus server"
 AUTH_MODES = {
@@ -45,19 +44,16 @@ class PrometheusTrigger:
 
     async def read(self) -> Reading:
         """One query."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                document = await ask_json(
-                    self._client,
-                    self._url,
-                    params=self._params,
-                    headers=self._headers,
-                    auth=self._auth,
-                    what=WHAT,
-                    now=self._opening.now(),
-                )
-        except TimeoutError:
-            raise DeadlineExceeded(f"{WHAT} did not answer within {self._timeout_s:g} s") from None
+        document = await ask_json(
+            self._client,
+            self._url,
+            params=self._params,
+            headers=self._headers,
+            auth=self._auth,
+            what=WHAT,
+            now=self._opening.now(),
+            timeout_s=self._timeout_s,
+        )
         value = _value(document, empty_is_zero=self._opening.flag("ignoreNullValues"))
         return self._opening.reading(value, "activationThreshold")
 

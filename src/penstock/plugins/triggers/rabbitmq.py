@@ -144,17 +144,15 @@ class _Management:
 
     async def look(self) -> Queue:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                document = await ask_json(
-                    self._client,
-                    self._url,
-                    params=self._params,
-                    auth=self._auth,
-                    what=WHAT,
-                    now=self._opening.now(),
-                )
-        except TimeoutError:
-            raise DeadlineExceeded(f"{WHAT} did not answer within {self._timeout_s:g} s") from None
+            document = await ask_json(
+                self._client,
+                self._url,
+                params=self._params,
+                auth=self._auth,
+                what=WHAT,
+                now=self._opening.now(),
+                timeout_s=self._timeout_s,
+            )
         except NotFound:
             raise _no_queue(self._opening) from None
         try:
