@@ -8,133 +8,40 @@ from typing import Any
 
 import msgspec
 import pytest
-from worlds import NOW, offers, runtime, service, stored
+from observed_components import (
+    AT,
+    CRASH,
+    LOOK,
+    OWN_CODE,
+    READY,
+    SECOND,
+    URL,
+    conditions,
+    copies_of,
+    fetching,
+    model_of,
+    observed,
+    pod,
+    ready_of,
+    serving,
+    sleeping,
+    starting,
+    status_of,
+)
+from worlds import service
 
-from penstock.decide.plan import Surroundings, plan_service
-from penstock.decide.status import STUCK_REASONS, Observed, service_status
+from penstock.decide.status import STUCK_REASONS, Observed
 from penstock.decide.workload import ComponentName
-from penstock.kit.timestamps import rfc3339
 from penstock.resources.meta import Condition
 from penstock.resources.pod import Pod
 from penstock.resources.serving import (
     Addressable,
     ComponentStatus,
-    FailureInfo,
-    InferenceService,
-    InferenceServiceStatus,
     ModelCopies,
     ModelStates,
     ModelStatus,
     TrafficTarget,
 )
-from penstock.resources.workload import Deployment
-
-URL = "http://127.0.0.1:8080/serving/default/iris"
-FIRST, SECOND = "iris-predictor-00001", "iris-predictor-00002"
-OWN_CODE = {"containers": [{"name": "kserve-container", "image": "mine"}]}
-AT = rfc3339(NOW)
-LOOK = "see: kubectl logs -n default p -c"
-
-
-def deployment(name: str = FIRST, *, ready: bool = True, condition: Condition | None = None) -> Deployment:
-    plan = plan_service(
-        service(), Surroundings("x:1", cluster_runtimes=(runtime("r", offers("huggingface")),)), NOW
-    )
-    made = plan.components[0].rollout.create
-    assert made is not None
-    known = stored(made, ready=ready)
-    conditions = (*known.status.conditions, *((condition,) if condition else ()))
-    return msgspec.structs.replace(
-        known,
-        metadata=msgspec.structs.replace(known.metadata, name=name),
-        status=msgspec.structs.replace(known.status, conditions=conditions),
-    )
-
-
-def pod(revision: str = FIRST, *, deleted: bool = False, **status: Any) -> Pod:
-    metadata: dict[str, Any] = {
-        "name": "p",
-        "namespace": "default",
-        "labels": {"penstock.dev/revision": revision},
-    }
-    if deleted:
-        metadata["deletionTimestamp"] = "2025-06-15T00:00:00Z"
-    return msgspec.convert({"metadata": metadata, "status": status}, Pod)
-
-
-def container(name: str, last: dict[str, Any] | None, **state: Any) -> list[dict[str, Any]]:
-    last_state = {"terminated": last} if last else {}
-    fixed = {"name": name, "ready": False, "restartCount": 0, "image": "i"}
-    return [{**fixed, "state": state, "lastState": last_state}]
-
-
-def serving(last: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
-    return {"containerStatuses": container("main", last, **state)}
-
-
-def fetching(last: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
-    return {"initContainerStatuses": container("storage-initializer", last, **state)}
-
-
-READY: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True"}]}
-
-
-def observed(
-    *pods: Pod,
-    name: ComponentName = "predictor",
-    ready: bool = True,
-    created: str = FIRST,
-    serves: str = FIRST,
-    percent: int = 100,
-    condition: Condition | None = None,
-    **failure: Any,
-) -> Observed:
-    """A component whose newest revision is `created`, and where `serves` ("": none) gets `percent` of the traffic."""
-    targets = (TrafficTarget(revision_name=serves, percent=percent),) if serves else ()
-    rollout = ComponentStatus(latest_created_revision=created, latest_ready_revision=serves, traffic=targets)
-    deployments: tuple[Deployment, ...] = (deployment(serves, ready=ready),) if serves else ()
-    if created != serves:
-        deployments += (deployment(created, ready=False, condition=condition),)
-    return Observed(name, rollout, deployments, pods, **failure)
-
-
-def starting(*pods: Pod, **how: Any) -> Observed:
-    return observed(*pods, serves="", **how)
-
-
-def status_of(
-    *parts: Observed, known: InferenceService | None = None, now: float = NOW
-) -> InferenceServiceStatus:
-    return service_status(
-        known or service(), parts, url=URL, runtime_name="", cluster_runtime_name="r", now=now
-    )
-
-
-def conditions(status: InferenceServiceStatus) -> dict[str, str]:
-    return {condition.type: condition.status for condition in status.conditions}
-
-
-def model_of(status: InferenceServiceStatus) -> ModelStatus:
-    assert status.model_status is not None
-    return status.model_status
-
-
-def failure_of(status: InferenceServiceStatus) -> FailureInfo:
-    info = model_of(status).last_failure_info
-    assert info is not None
-    return info
-
-
-def copies_of(status: InferenceServiceStatus) -> tuple[int, int | None]:
-    """Failed ones, and all."""
-    copies = model_of(status).copies
-    assert copies is not None
-    return copies.failed_copies, copies.total_copies
-
-
-def ready_of(status: InferenceServiceStatus) -> Condition:
-    [condition] = [c for c in status.conditions if c.type == "Ready"]
-    return condition
 
 
 def test_everything_about_a_service_that_serves() -> None:
@@ -218,7 +125,6 @@ def test_a_component_is_ready_while_a_revision_with_traffic_is(part: Observed, e
     assert conditions(status_of(part))["PredictorReady"] == expected
 
 
-CRASH = {"exitCode": 3, "message": " no memory \n"}
 UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
 
 
@@ -324,109 +230,12 @@ def test_what_the_deployment_says_of_the_newest_revision(
     assert ready_of(status_of(starting(condition=condition))).reason == (reason if tells else "")
 
 
-def failure_info(reason: str, message: str, **more: Any) -> FailureInfo:
-    return FailureInfo(reason=reason, message=message, time=AT, **more)
-
-
-@pytest.mark.parametrize(
-    ("part", "expected"),
-    [
-        (starting(), ("InProgress", ("", "Pending"), 0, 0)),
-        (starting(pod(**fetching(running={}))), ("InProgress", ("", "Loading"), 0, 0)),
-        (starting(pod(**serving(running={}))), ("InProgress", ("", "Pending"), 0, 0)),
-        (starting(pod(**fetching(terminated=CRASH))), ("BlockedByFailedLoad", ("", "FailedToLoad"), 1, 0)),
-        (observed(pod(**READY)), ("UpToDate", ("Loaded", "Loaded"), 0, 1)),
-        (
-            observed(pod(**READY), pod(SECOND, **serving(running={})), created=SECOND),
-            ("InProgress", ("Loaded", "Pending"), 0, 1),
-        ),
-        (
-            observed(pod(**READY), pod(SECOND, **fetching(terminated=CRASH)), created=SECOND),
-            ("BlockedByFailedLoad", ("Loaded", "FailedToLoad"), 1, 1),
-        ),
-        (
-            observed(pod(**READY), failure_reason="NoSupportingRuntime", failure="none"),
-            ("InvalidSpec", ("Loaded", "Pending"), 0, 1),
-        ),
-        (starting(failure_reason="NoSupportingRuntime", failure="none"), ("InvalidSpec", None, 0, 0)),
-    ],
-    ids=[
-        "no pods",
-        "fetches",
-        "starts",
-        "fetch fails",
-        "serves",
-        "update",
-        "update fails",
-        "wrong update",
-        "wrong",
-    ],
-)
-def test_model_status(part: Observed, expected: tuple[Any, ...]) -> None:
-    status = status_of(part)
-    states = model_of(status).states
-    told = (states.active_model_state, states.target_model_state) if states else None
-    assert (model_of(status).transition_status, told, *copies_of(status)) == expected
-
-
-def test_a_failed_load_names_its_revision_and_exit_code() -> None:
-    failure = failure_of(status_of(starting(pod(**fetching(terminated=CRASH)))))
-    message = f"the model could not be fetched: no memory; {LOOK} storage-initializer"
-    assert failure == failure_info("ModelLoadFailed", message, model_revision_name=FIRST, exit_code=3)
-
-
-def test_a_wrong_spec_is_told_in_the_words_of_the_decision() -> None:
-    failure = failure_of(status_of(starting(failure_reason="NoSupportingRuntime", failure="none")))
-    assert failure == failure_info("NoSupportingRuntime", "none")
-
-
-def test_a_failure_is_forgotten_once_it_serves() -> None:
-    before = status_of(starting(pod(**fetching(terminated=CRASH))))
-    known = msgspec.structs.replace(service(), status=before)
-    assert model_of(status_of(observed(pod(**READY)), known=known)).last_failure_info is None
-
-
-def test_times_change_only_with_what_they_are_the_time_of() -> None:
-    broken = starting(pod(**fetching(terminated=CRASH)))
-    first = status_of(broken)
-    known = msgspec.structs.replace(service(), status=first)
-    assert status_of(broken, known=known, now=NOW + 60) == first
-    worse = status_of(starting(pod(**fetching(terminated={"exitCode": 4}))), known=known, now=NOW + 60)
-    assert failure_of(worse).time == rfc3339(NOW + 60)
-    assert {c.last_transition_time for c in worse.conditions} == {AT}
-    serves = status_of(observed(pod(**READY)), known=known, now=NOW + 60)
-    assert {c.last_transition_time for c in serves.conditions} == {rfc3339(NOW + 60)}
-
-
-def sleeping(*pods: Pod) -> Observed:
-    part = observed(*pods, ready=False)
-    return Observed(part.name, part.rollout, part.deployments, part.pods, standby=frozenset({FIRST}))
-
-
-def test_a_service_that_sleeps_until_it_is_asked_for_is_ready_and_stands_by() -> None:
-    status = status_of(sleeping())
-    assert conditions(status)["Ready"] == "True"
-    assert model_of(status).states == ModelStates(active_model_state="Standby", target_model_state="Standby")
-
-
 def test_a_service_that_sleeps_is_ready_also_while_a_newer_revision_fails() -> None:
     stuck = pod(SECOND, **serving(waiting={"reason": "CrashLoopBackOff", "message": "back-off"}))
     asleep = sleeping(stuck)
     rollout = msgspec.structs.replace(asleep.rollout, latest_created_revision=SECOND)
     said = conditions(status_of(dataclasses.replace(asleep, rollout=rollout)))
     assert (said["Ready"], said["LatestDeploymentReady"]) == ("True", "False")
-
-
-def test_of_a_revision_that_was_given_up_it_is_still_told_what_failed() -> None:
-    crashed = starting(pod(**fetching(terminated=CRASH)))
-    known = msgspec.structs.replace(service(), status=status_of(crashed))
-    gone = dataclasses.replace(crashed, pods=(), given_up=frozenset({FIRST}))
-    status = status_of(gone, known=known)
-    [latest] = [c for c in status.conditions if c.type == "LatestDeploymentReady"]
-    assert (latest.status, latest.reason) == ("False", "ProgressDeadlineExceeded")
-    assert failure_of(known.status).message in latest.message
-    assert model_of(status).transition_status == "BlockedByFailedLoad"
-    assert failure_of(status) == failure_of(known.status)
 
 
 def test_a_service_that_cannot_wake_says_why() -> None:
