@@ -1,7 +1,18 @@
-"""KServe's rules of an InferenceService: their order and their exact words."""
+"""KServe's rules of an InferenceService: their order and their exact words; those of scale, canaries and several nodes stand beside."""
 
 import pytest
-from written_manifests import CLASS, KEDA, MODE, OWN, STANDARD, service
+from written_manifests import (
+    CLASS,
+    MODE,
+    OWN,
+    STANDARD,
+    env,
+    external,
+    metrics,
+    multinode,
+    resource,
+    service,
+)
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
@@ -25,30 +36,6 @@ def name_text(name):
         ' characters or \'-\', and must start with alphabetical character. (e.g. "my-name" or "abc-123", regex used'
         " for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
     )
-
-
-def multinode(worker=None, model=None, annotations=None):
-    return service(
-        {"workerSpec": worker or {}},
-        {CLASS: "none"} if annotations is None else annotations,
-        model={"storageUri": "pvc://c/m", **(model or {})},
-    )
-
-
-def metrics(*items, annotations=KEDA):
-    return service({"autoScaling": {"metrics": list(items)}}, annotations)
-
-
-def resource(name, **target):
-    return {"type": "Resource", "resource": {"name": name, "target": target}}
-
-
-def external(query="q", kind="external", type_="External", **target):
-    return {"type": type_, kind: {"metric": {"query": query}, "target": target}}
-
-
-def env(name):
-    return [{"name": name, "value": "x"}]
 
 
 DENIED = {
@@ -89,67 +76,6 @@ DENIED = {
         ),
         "spec.canary[0].predictor.model.env[0]",
         f'{PREFIX}setting PYTHONPATH in container "" is not allowed for security reasons',
-    ),
-    # rule 4
-    "two worker containers": (
-        multinode({"containers": [{"name": "a"}, {"name": "b"}]}),
-        "spec.predictor.workerSpec.containers",
-        f"{PREFIX}setting multiple containers in workerSpec is not allowed",
-    ),
-    "pipeline size as a variable": (
-        multinode(model={"env": env("PIPELINE_PARALLEL_SIZE")}),
-        "spec.predictor.model.env",
-        f"{PREFIX}setting PIPELINE_PARALLEL_SIZE in environment variables is not allowed",
-    ),
-    "tensor size as a variable": (
-        multinode(model={"env": env("TENSOR_PARALLEL_SIZE")}),
-        "spec.predictor.model.env",
-        f"{PREFIX}setting TENSOR_PARALLEL_SIZE in environment variables is not allowed",
-    ),
-    "unknown GPU of a model": (
-        multinode(model={"resources": {"limits": {"cpu": 1, "acme.com/gpu": 1}}}),
-        "spec.predictor.model.resources",
-        f"{PREFIX}Unknown GPU resource type. Set 'serving.kserve.io/gpu-resource-types' annotation to use custom gpu"
-        " resource type",
-    ),
-    "unknown GPU of a worker": (
-        multinode({"containers": [{"name": "w", "resources": {"requests": {"acme.com/gpu": 1}}}]}),
-        "spec.predictor.workerSpec.containers[0].resources",
-        f"{PREFIX}Unknown GPU resource type. Set 'serving.kserve.io/gpu-resource-types' annotation to use custom gpu"
-        " resource type",
-    ),
-    "GPU types that are no list": (
-        multinode(
-            model={"resources": {"limits": {"acme.com/gpu": 1}}},
-            annotations={CLASS: "none", "serving.kserve.io/gpu-resource-types": "acme.com/gpu"},
-        ),
-        "metadata.annotations[serving.kserve.io/gpu-resource-types]",
-        f"{PREFIX}annotation serving.kserve.io/gpu-resource-types is not a JSON list: acme.com/gpu",
-    ),
-    "several nodes without storage": (
-        multinode(model={"storageUri": None}),
-        "spec.predictor.model.storageUri",
-        f"{PREFIX}StorageURI must be set for multinode enabled",
-    ),
-    "several nodes from a bucket": (
-        multinode(model={"storageUri": "s3://b/m"}),
-        "spec.predictor.model.storageUri",
-        f"{PREFIX}Multinode only supports 'pvc' and 'oci' Storage Protocol(s3)",
-    ),
-    "several nodes with an autoscaler": (
-        multinode(annotations={CLASS: "hpa"}),
-        f"metadata.annotations[{CLASS}]",
-        f"{PREFIX}Multinode only supports 'none' autoscaler(hpa)",
-    ),
-    "pipeline of none": (
-        multinode({"pipelineParallelSize": 0}),
-        "spec.predictor.workerSpec.pipelineParallelSize",
-        f"{PREFIX}WorkerSpec.PipelineParallelSize cannot be less than 1(0)",
-    ),
-    "tensors of none": (
-        multinode({"tensorParallelSize": -1}),
-        "spec.predictor.workerSpec.tensorParallelSize",
-        f"{PREFIX}WorkerSpec.TensorParallelSize cannot be less than 1(-1)",
     ),
     # rule 5
     "storage in a collocated transformer": (
@@ -269,230 +195,6 @@ DENIED = {
         " oci+native://, oci+fetch://, hf://, modelscope://] or match https://{}.blob.core.windows.net/{}/{} or be an"
         " absolute or relative local path. StorageUri [ftp://host/m] is not supported",
     ),
-    # rules 11 and 12
-    **{
-        f"extension {extension}": (service(extension), f"spec.predictor.{field}", text)
-        for extension, field, text in (
-            ({"containerConcurrency": -1}, "containerConcurrency", "parallelism cannot be less than 0"),
-            ({"minReplicas": -1}, "minReplicas", "'MinReplicas' cannot be less than 0"),
-            ({"maxReplicas": -1}, "maxReplicas", "'MaxReplicas' cannot be less than 0"),
-            (
-                {"minReplicas": 3, "maxReplicas": 2},
-                "minReplicas",
-                "'MinReplicas' cannot be greater than MaxReplicas",
-            ),
-            ({"logger": {"url": "http://x"}}, "logger.mode", "invalid logger type"),
-            ({"logger": {"mode": "some"}}, "logger.mode", "invalid logger type"),
-            (
-                {"logger": {"mode": "all", "storage": {"path": "x", "key": "y"}}},
-                "logger.storage",
-                "invalid logger storage configuration",
-            ),
-        )
-    },
-    # rule 13, Knative
-    **{
-        f"knative {extension}": (service(extension), f"spec.predictor.{field}", text)
-        for extension, field, text in (
-            (
-                {"deploymentStrategy": {"type": "Recreate"}},
-                "deploymentStrategy",
-                "customizing deploymentStrategy is only supported for raw deployment mode",
-            ),
-            ({"scaleMetric": "cpu"}, "scaleMetric", "[cpu] is not a supported metric"),
-            (
-                {"scaleMetric": "rps", "scaleTarget": 0},
-                "scaleTarget",
-                "the target for rps should be greater than 1",
-            ),
-        )
-    },
-    "knative with the class hpa": (
-        service({"scaleMetric": "rps"}, {"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"}),
-        "spec.predictor.scaleMetric",
-        "[rps] is not a supported metric",
-    ),
-    # rule 13, Standard with hpa, which is the default
-    **{
-        f"hpa {extension}": (service(extension, STANDARD), f"spec.predictor.{field}", text)
-        for extension, field, text in (
-            ({"scaleMetric": "concurrency"}, "scaleMetric", "[concurrency] is not a supported metric"),
-            (
-                {"scaleTarget": 101},
-                "scaleTarget",
-                "the target utilization percentage should be a [1-100] integer",
-            ),
-            (
-                {"scaleMetric": "memory", "scaleTarget": 0},
-                "scaleTarget",
-                "the target memory should be greater than 1 MiB",
-            ),
-            (
-                {"autoScaling": {"metrics": [external()]}},
-                "autoScaling.metrics[0].type",
-                "invalid HPA metric source type with value [External],valid metric source types are Resource",
-            ),
-            (
-                {"autoScaling": {"metrics": [{"type": "Resource"}]}},
-                "autoScaling.metrics[0].resource",
-                "metricSpec.Resource is not set for resource metric source type",
-            ),
-        )
-    },
-    # rule 13, Standard with keda
-    "keda with a scale metric": (
-        service({"scaleMetric": "cpu"}, KEDA),
-        "spec.predictor.scaleMetric",
-        "ScaleMetric is not supported for KEDA",
-    ),
-    **{
-        f"keda {item}": (metrics(item), f"spec.predictor.autoScaling.metrics[0].{field}", text)
-        for item, field, text in (
-            (
-                {"type": "Resource"},
-                "resource",
-                "metricSpec.Resource is not set for resource metric source type",
-            ),
-            (
-                {"type": "External"},
-                "external",
-                "metricSpec.External is not set for external metric source type",
-            ),
-            (
-                {"type": "PodMetric"},
-                "podmetric",
-                "metricSpec.PodMetric is not set for pod metric source type",
-            ),
-            (
-                {"type": "Other"},
-                "type",
-                "unknown KEDA metric type with value [Other].Valid types are Resource,External,PodMetric",
-            ),
-            (
-                resource("cpu", type="AverageValue"),
-                "resource.target.type",
-                "the cpu target value type should be Utilization",
-            ),
-            (
-                resource("cpu", type="Utilization"),
-                "resource.target.averageUtilization",
-                "the AverageUtilization type should be set",
-            ),
-            (
-                resource("cpu", type="Utilization", averageUtilization=0),
-                "resource.target.averageUtilization",
-                "the target utilization percentage should be a [1-100] integer",
-            ),
-            (
-                resource("memory", type="Value"),
-                "resource.target.type",
-                "the memory target value type should be AverageValue or Utilization",
-            ),
-            (
-                resource("memory", type="AverageValue", averageValue="1000k"),
-                "resource.target.averageValue",
-                "the memory target value should be greater than 1 MiB",
-            ),
-            (
-                resource("memory", type="AverageValue"),
-                "resource.target.averageValue",
-                "the AverageValue type should be set",
-            ),
-            (resource("disk", type="Value"), "resource.name", "resource type disk is not supported"),
-            (external(query=""), "external.metric.query", "the query should not be empty"),
-            (external(), "external.target.value", "the target threshold value should not be empty"),
-            (
-                external(kind="podmetric", type_="PodMetric", value=1, type="Utilization"),
-                "podmetric.target.averageUtilization",
-                "the AverageUtilization type should be set",
-            ),
-        )
-    },
-    # rule 15
-    "canary in Knative mode": (
-        service(canary=[{"trafficPercent": 10, "predictor": {"name": "c"}}]),
-        "spec.canary",
-        "canary is only supported in Standard deployment mode",
-    ),
-    "canary of one's own containers": (
-        service(
-            {"model": None, "containers": OWN},
-            STANDARD,
-            canary=[{"trafficPercent": 10, "predictor": {"name": "c"}}],
-        ),
-        "spec.predictor.model",
-        "canary requires a stable predictor with a model for the canary to override",
-    ),
-    **{
-        f"canary {text}": (
-            service(
-                {"name": "stable", **stable},
-                STANDARD,
-                canary=[*before, {"trafficPercent": percent, "predictor": own}],
-            ),
-            field,
-            text,
-        )
-        for stable, before, percent, own, field, text in (
-            ({}, [], 1, {}, "spec.canary[0].predictor.name", "canary[0] predictor.name is required"),
-            (
-                {},
-                [{"trafficPercent": 1, "predictor": {"name": "c"}}],
-                1,
-                {"name": "c"},
-                "spec.canary[1].predictor.name",
-                'canary[1] predictor.name "c" is a duplicate',
-            ),
-            (
-                {},
-                [],
-                1,
-                {"name": "stable"},
-                "spec.canary[0].predictor.name",
-                'canary[0] predictor.name "stable" conflicts with the stable predictor\'s name',
-            ),
-            (
-                {},
-                [],
-                101,
-                {"name": "c"},
-                "spec.canary[0].trafficPercent",
-                'canary "c" trafficPercent must be between 0 and 100, got 101',
-            ),
-            (
-                {},
-                [],
-                1,
-                {"name": "c", "maxReplicas": 3},
-                "spec.canary[0].predictor.maxReplicas",
-                'canary "c" must not set maxReplicas: canary uses fixed replicas',
-            ),
-            (
-                {},
-                [],
-                1,
-                {"name": "c", "workerSpec": {}},
-                "spec.canary[0].predictor.workerSpec",
-                'canary "c" must not set workerSpec: canary uses fixed replicas',
-            ),
-            (
-                {},
-                [],
-                1,
-                {"name": "c", "minReplicas": 2},
-                "spec.canary[0].predictor.minReplicas",
-                'canary "c" minReplicas (2) must be <= stable minReplicas (1)',
-            ),
-            (
-                {"minReplicas": 4},
-                [{"trafficPercent": 60, "predictor": {"name": "b", "minReplicas": 4}}],
-                41,
-                {"name": "c"},
-                "spec.canary",
-                "sum of canary trafficPercent values (101) must be <= 100",
-            ),
-        )
-    },
 }
 
 
