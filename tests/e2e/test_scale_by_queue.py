@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from platform_process import Platform, running_platform, until
 
-from event_sources import Rabbit, rabbit
+from event_sources import Rabbit
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 MANIFEST = """
@@ -54,13 +53,6 @@ spec:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Rabbit]:
-    with rabbit(tmp_path) as running:
-        running.declare("jobs")
-        yield running
-
-
-@pytest.fixture
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with running_platform(tmp_path_factory.mktemp("home"), "--no-quickstart") as platform:
         yield platform
@@ -77,11 +69,12 @@ def ready(platform: Platform) -> int:
     )
 
 
-def test_messages_take_processes_from_0_to_3_and_back(queue: Rabbit, bare: Platform) -> None:
-    bare.kubectl("apply", "-f", "-", stdin=MANIFEST.format(host=queue.amqp_url))
+def test_messages_take_processes_from_0_to_3_and_back(rabbitmq: Rabbit, bare: Platform) -> None:
+    rabbitmq.declare("jobs")
+    bare.kubectl("apply", "-f", "-", stdin=MANIFEST.format(host=rabbitmq.amqp_url))
     bare.kubectl("wait", "--for=condition=Ready", "so/worker", "--timeout=20s")
     assert ready(bare) == 0
-    queue.publish("jobs", 11)
+    rabbitmq.publish("jobs", 11)
     started = time.monotonic()
     until("one worker runs", lambda: ready(bare) >= 1, 30)
     first_s = time.monotonic() - started
@@ -90,7 +83,7 @@ def test_messages_take_processes_from_0_to_3_and_back(queue: Rabbit, bare: Platf
     shown = bare.kubectl("get", "so", "worker").stdout
     assert "apps/v1.Deployment" in shown
     assert "rabbitmq" in shown
-    queue.purge("jobs")
+    rabbitmq.purge("jobs")
     started = time.monotonic()
     until("no worker runs", lambda: not bare.objects("pods", "app=worker"), 60)
     print(f"first worker {first_s:.1f} s, third {three_s:.1f} s, none {time.monotonic() - started:.1f} s")

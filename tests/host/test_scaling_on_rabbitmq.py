@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 import pytest
 
-from event_sources import rabbit
+from event_sources import Rabbit
 from penstock.app.registry import trigger_plugin
 from penstock.host import hpa
 from penstock.host.hpa import HpaController
@@ -72,50 +71,49 @@ async def until(true: Callable[[], Awaitable[bool]], within_s: float) -> float:
 
 
 async def test_messages_in_a_queue_take_a_workload_from_0_to_3_and_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rabbitmq: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hpa, "SYNC_S", 1.0)
-    with rabbit(tmp_path) as server:
-        await asyncio.to_thread(server.declare, "jobs")
-        async with Real() as world:
+    await asyncio.to_thread(rabbitmq.declare, "clips")
+    async with Real() as world:
 
-            async def ready() -> int:
-                return sum(map(is_ready, await world.pods("app=web")))
+        async def ready() -> int:
+            return sum(map(is_ready, await world.pods("app=web")))
 
-            def sized(count: int) -> Callable[[], Awaitable[bool]]:
-                async def true() -> bool:
-                    return await ready() == count and (await world.deployment()).spec.replicas == count
+        def sized(count: int) -> Callable[[], Awaitable[bool]]:
+            async def true() -> bool:
+                return await ready() == count and (await world.deployment()).spec.replicas == count
 
-                return true
+            return true
 
-            await world.cluster.create(secret("rabbit", host=server.amqp_url))
-            target = SecretTarget(parameter="host", name="rabbit", key="host")
-            spec = TriggerAuthenticationSpec(secret_target_ref=(target,))
-            await world.cluster.create(TriggerAuthentication(metadata=meta("rabbit"), spec=spec))
-            await world.cluster.create(deployment("web", replicas=0))
-            trigger = ScaleTrigger(
-                type="rabbitmq",
-                metadata={"queueName": "jobs", "mode": "QueueLength", "value": "4"},
-                authentication_ref=AuthenticationReference(name="rabbit"),
-            )
-            wanted = ScaledObjectSpec(
-                scale_target_ref=ScaleTarget(name="web"),
-                triggers=(trigger,),
-                polling_interval=1,
-                cooldown_period=2,
-                max_replica_count=10,
-            )
-            await world.cluster.create(ScaledObject(metadata=meta("web"), spec=wanted))
-            await asyncio.sleep(2.5)
-            assert await ready() == 0
-            await asyncio.to_thread(server.publish, "jobs", 11)
-            up_s = await until(sized(3), 60)
-            found = await world.cluster.get(ScaledObject, "web", "default")
-            assert condition(found, "Active").status == "True"
-            assert found.status.external_metric_names == ("s0-rabbitmq-jobs",)
-            await asyncio.to_thread(server.purge, "jobs")
-            down_s = await until(sized(0), 60)
-            said = await world.events()
-            print(f"0 to 3 ready pods in {up_s:.1f} s, back to 0 in {down_s:.1f} s")
-            assert any(line.startswith("KEDAScaleTargetDeactivated: ") for line in said)
-            assert not any("guest" in line for line in said)
+        await world.cluster.create(secret("rabbit", host=rabbitmq.amqp_url))
+        target = SecretTarget(parameter="host", name="rabbit", key="host")
+        spec = TriggerAuthenticationSpec(secret_target_ref=(target,))
+        await world.cluster.create(TriggerAuthentication(metadata=meta("rabbit"), spec=spec))
+        await world.cluster.create(deployment("web", replicas=0))
+        trigger = ScaleTrigger(
+            type="rabbitmq",
+            metadata={"queueName": "clips", "mode": "QueueLength", "value": "4"},
+            authentication_ref=AuthenticationReference(name="rabbit"),
+        )
+        wanted = ScaledObjectSpec(
+            scale_target_ref=ScaleTarget(name="web"),
+            triggers=(trigger,),
+            polling_interval=1,
+            cooldown_period=2,
+            max_replica_count=10,
+        )
+        await world.cluster.create(ScaledObject(metadata=meta("web"), spec=wanted))
+        await asyncio.sleep(2.5)
+        assert await ready() == 0
+        await asyncio.to_thread(rabbitmq.publish, "clips", 11)
+        up_s = await until(sized(3), 60)
+        found = await world.cluster.get(ScaledObject, "web", "default")
+        assert condition(found, "Active").status == "True"
+        assert found.status.external_metric_names == ("s0-rabbitmq-clips",)
+        await asyncio.to_thread(rabbitmq.purge, "clips")
+        down_s = await until(sized(0), 60)
+        said = await world.events()
+        print(f"0 to 3 ready pods in {up_s:.1f} s, back to 0 in {down_s:.1f} s")
+        assert any(line.startswith("KEDAScaleTargetDeactivated: ") for line in said)
+        assert not any("guest" in line for line in said)
