@@ -18,8 +18,8 @@ Json: TypeAlias = Any
 """A part of an object that Penstock keeps as it was given and does not interpret."""
 
 
-class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Base of every typed part of an object."""
+class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
+    """Base of every typed part of an object. Objects are trees, so the garbage collector need not look at the many that are kept."""
 
 
 class OwnerReference(Model, frozen=True):
