@@ -67,7 +67,7 @@ def _print_state(scaler: PodAutoscaler) -> None:
 
 
 def _print(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], replay: bool) -> None:
-    print(f"\n{title}:" + ("" if rows else " nothing was decided yet"))
+    print(f"\n{title}:" + ("" if rows else " nothing has changed yet"))
     if rows:
         print_table((*columns, *(("again",) if replay else ())), rows)
 

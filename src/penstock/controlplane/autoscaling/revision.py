@@ -141,12 +141,24 @@ class Revision:
         self.decisions = tuple(reversed(told))
         return self.decisions
 
+    def _before(self) -> int:
+        """What held until now: after a restart the last decision, and before the first one what the revision began with."""
+        if self.desired != UNKNOWN:
+            return self.desired
+        if self.decisions:
+            return self.decisions[-1].desired
+        return max(self.settings.initial_scale, self.settings.min_scale)
+
     def _keep(self, verdict: Verdict, wall: float) -> None:
+        """What stays below the least number of pods, before and after, changes nothing."""
+        before, least = self._before(), self.settings.min_scale if self.reachable else 0
+        if max(verdict.desired, least) == max(before, least):
+            return
         record = RecordedDecision(
             at=rfc3339(wall),
             law=self.settings.autoscaler_class,
             desired=verdict.desired,
-            before=max(self.desired, 0),
+            before=before,
             reasons=verdict.reasons,
             runner_up=verdict.runner_up,
             input=verdict.input,
