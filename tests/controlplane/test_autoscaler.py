@@ -44,6 +44,8 @@ async def test_a_service_follows_its_demand_up_and_down() -> None:
         await asyncio.sleep(20)
         assert await size(world) == 5, "35 at once, 7 for each pod (70 % of 10)"
         assert world.shares() == {"1": (100, 5)}
+        held = (await world.scaler()).status.num_activators
+        assert held == 3, "5 pods take 50 at once, and a burst of 200 more is to be held: 100 by each gateway"
         world.asked = 8
         await asyncio.sleep(60)
         assert await size(world) == 2

@@ -120,7 +120,7 @@ def mode_of(wanted: int, excess_burst_capacity: int, *, inactive: bool) -> Mode:
 
 
 def activators(settings: AutoscalerSettings, ready: int) -> int:
-    """How many gateways should be in the path, by their capacity."""
+    """How many gateways should be in the path, by their capacity: for what is ready already, and a burst beyond it."""
     burst = settings.target_burst_capacity
     if burst == 0:
         return LEAST_ACTIVATORS

@@ -85,7 +85,8 @@ CONFIG_FIELDS: tuple[Row, ...] = (
         "activator-capacity",
         "100",
         "≥ 1",
-        "read and checked; there is no pool of activators to be sized, since every gateway holds requests",
+        "requests that one gateway worker is meant to hold; the PodAutoscaler's status.numActivators says how many workers that takes, "
+        "and the setting workers how many there are: each of them holds requests",
     ),
     (
         "initial-scale",

@@ -73,12 +73,15 @@ class PodAutoscalerStatus(Model, frozen=True):
     """Conditions are Active, ScaleTargetInitialized, Schedulable and Ready; `decisions` are the last ones that changed anything.
 
     `mode` is Serve or Proxy: whether requests may go straight to pods, or the gateway's waiting room is part of the path.
+    `num_activators` is how many gateway workers the burst to be held asks for, by their `activator-capacity`; how many there are is
+    the platform's setting `workers` (Knative has both in its ServerlessService).
     """
 
     observed_generation: int | None = None
     desired_scale: int | None = None
     actual_scale: int | None = None
     mode: str = ""
+    num_activators: int | None = None
     conditions: tuple[Condition, ...] = ()
     cold_start: ColdStart | None = None
     sleep: SleepStatus | None = None

@@ -19,7 +19,7 @@ from penstock.decide.handover import ASLEEP_FOR
 from penstock.decide.replica_set import DELETION_COST, is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.scale_in import DRAINING, Replica, ScaleIn, plan_scale_in
-from penstock.decide.scale_to_zero import UNKNOWN, Applied, mode_of
+from penstock.decide.scale_to_zero import UNKNOWN, Applied, activators, mode_of
 from penstock.decide.schedulable import Room, capped
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound
@@ -152,6 +152,7 @@ class Applier:
             desired_scale=wanted,
             actual_scale=ready,
             mode=mode_of(applied.wanted, revision.excess, inactive=becomes[0] == "inactive"),
+            num_activators=activators(revision.settings, ready),
             conditions=conditions_of(
                 before.conditions,
                 becomes,
