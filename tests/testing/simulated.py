@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from penstock.engine.simulated.profile import EngineProfile, StartTimes
 from penstock.testing.sim.engine import Request
 from penstock.testing.sim.policy import Observation, Policy, Setup, Wish
-from penstock.testing.sim.profile import EngineProfile, StartTimes
 from penstock.testing.sim.world import Settings, World
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces" / "llm"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import profile
 
+from penstock.engine.simulated.profile import EngineProfile
 from penstock.testing.sim.engine import NEVER, Engine, Request
-from penstock.testing.sim.profile import EngineProfile
 
 Loads = list[tuple[float, int, int]]
 loads = st.lists(

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.simulated.profile import (
+    MAY_LACK,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROFILES,
+    load_profile,
+    profile_names,
+)
 from penstock.kit.errors import InvalidInput, NotFound
-from penstock.testing.sim.profile import NOT_NEGATIVE, POSITIVE, PROFILES, load_profile, profile_names
 from penstock.testing.sim.replica import Replica
 
 
@@ -13,7 +20,7 @@ from penstock.testing.sim.replica import Replica
 def test_shipped_profiles_say_where_each_figure_is_from(name: str) -> None:
     got = load_profile(name)
     assert got.name == name
-    assert set(got.sources) == {"start", *POSITIVE, *NOT_NEGATIVE}
+    assert set(got.sources) == {"start", *POSITIVE, *NOT_NEGATIVE, *MAY_LACK}
     assert all(len(source) > 10 for source in got.sources.values())
 
 
@@ -41,6 +48,8 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
         ("placing_s: 1.0", "placing_s: -1", "start.placing_s"),
         ('  max_sequences: "vLLM\'s default max_num_seqs"\n', "", "sources.max_sequences: missing"),
         ('  gpus: "', '  gpu: "', "sources.gpus: missing"),
+        ("block_tokens: 16", "block_tokens: 0", "block_tokens: found 0, expected more than 0"),
+        ('  adapter_slots: "', '  adapter_slot: "', "sources.adapter_slots: missing"),
         ("gpus: 1", "gpus: [", "own.yaml"),
     ],
 )

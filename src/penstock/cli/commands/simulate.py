@@ -18,12 +18,12 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from penstock.cli.console import console, print_json, print_table
+from penstock.engine.simulated.profile import load_profile, profile_names
 from penstock.kit.durations import parse_duration_s
 from penstock.kit.errors import InvalidInput
 from penstock.testing.sim.canvas import canvas_for
 from penstock.testing.sim.plot import HEIGHT, WIDTH, draw
 from penstock.testing.sim.policy import policy_names, policy_of
-from penstock.testing.sim.profile import load_profile, profile_names
 from penstock.testing.sim.report import Result
 from penstock.testing.sim.simulation import Scenario, simulate
 from penstock.testing.sim.trace import Cut

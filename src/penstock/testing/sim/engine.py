@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from penstock.testing.sim.profile import EngineProfile
+from penstock.engine.simulated.profile import EngineProfile
 
 NEVER = float("inf")
 _ENTER, _PROMPT, _ANSWER = 0, 1, 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from penstock.engine.simulated.profile import PHASES, EngineProfile
 from penstock.testing.sim.engine import NEVER, Engine, Request
-from penstock.testing.sim.profile import PHASES, EngineProfile
 
 
 class State(IntEnum):

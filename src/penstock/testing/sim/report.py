@@ -12,7 +12,7 @@ from math import ceil
 
 from msgspec import Struct
 
-from penstock.testing.sim.profile import EngineProfile
+from penstock.engine.simulated.profile import EngineProfile
 from penstock.testing.sim.recorder import ANSWERED, Recorder, ScaleEvent
 from penstock.testing.sim.world import World
 

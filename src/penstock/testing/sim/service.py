@@ -7,9 +7,9 @@ from math import floor
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.cold_start import KEPT
+from penstock.engine.simulated.profile import EngineProfile
 from penstock.testing.sim.engine import Request
 from penstock.testing.sim.policy import Finished, Observation, Policy, Second
-from penstock.testing.sim.profile import EngineProfile
 from penstock.testing.sim.replica import Replica, State
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.engine.simulated.profile import EngineProfile
 from penstock.kit.errors import InvalidInput
 from penstock.testing.sim.policy import Setup, policy_of
-from penstock.testing.sim.profile import EngineProfile
 from penstock.testing.sim.report import Result, summed_up
 from penstock.testing.sim.trace import Cut, Trace
 from penstock.testing.sim.world import Settings, World

@@ -17,10 +17,10 @@ from typing import Any
 from penstock.decide.routing import route
 from penstock.decide.scale_in import Replica as ReplicaFacts
 from penstock.decide.scale_in import plan_scale_in
+from penstock.engine.simulated.profile import EngineProfile
 from penstock.kit.errors import Internal
 from penstock.testing.sim.engine import NEVER, Request
 from penstock.testing.sim.policy import Policy, Setup
-from penstock.testing.sim.profile import EngineProfile
 from penstock.testing.sim.recorder import DOES_NOT_FIT, HELD_TOO_LONG, Recorder, ScaleEvent
 from penstock.testing.sim.replica import Replica, State
 from penstock.testing.sim.service import Service
