@@ -81,7 +81,6 @@ class Platform:
         if self.process.poll() is not None:
             pytest.fail(f"penstock up ended: {self.process.stdout.read() if self.process.stdout else ''}")
         with suppress(httpx.HTTPError, OSError):
-            socket.create_connection(("127.0.0.1", self.api_port)).close()
             return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
         return False
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from platform_process import Platform, processes_of, running_platform, until
 
@@ -99,3 +100,14 @@ def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(20)
         until("nothing is left", lambda: not processes_of(platform.home), within_s=5)
+
+
+def test_whenever_the_gateway_is_ready_the_api_answers_on_a_second_start_too(tmp_path: Path) -> None:
+    with running_platform(tmp_path / "home", "--no-quickstart") as platform:
+        for _ in range(2):
+            answer = httpx.get(
+                f"https://127.0.0.1:{platform.api_port}/readyz", verify=False, timeout=2, trust_env=False
+            )
+            assert answer.status_code == 200
+            platform.stop()
+            platform.start("--no-quickstart")

@@ -13,6 +13,7 @@ from gateway_world import ControlPlane, Gateway, service, until
 
 from penstock.contracts.exchange import RouteTable
 from penstock.gateway import feed as feed_module
+from penstock.gateway import state as state_module
 from penstock.gateway.access import Access
 from penstock.gateway.feed import Feed
 from penstock.gateway.listen import upstream_context
@@ -266,3 +267,28 @@ async def test_a_report_forgets_what_is_over() -> None:
     assert state.report(1.0).services == ()
     assert state.apply(RouteTable(version=1))
     assert not state.demand.loads
+
+
+async def readiness(gateway: Gateway) -> bytes:
+    return (await gateway.raw(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).split(b" ")[1]
+
+
+async def test_with_kept_routes_a_gateway_is_ready_once_the_control_plane_has_told_it_its_own(
+    tmp_path: Path,
+) -> None:
+    async with Gateway(tmp_path, service(name="a")) as gateway:
+        assert await readiness(gateway) == b"503"
+        async with ControlPlane(tmp_path, table(1, "a")) as control:
+            await until(lambda: control.reports)
+            assert await readiness(gateway) == b"200", "the same table as the kept one is news all the same"
+        assert await readiness(gateway) == b"200", "who goes away later takes nothing with it"
+
+
+async def test_kept_routes_must_do_where_no_control_plane_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "CONTROL_PLANE_START_S", 0.2)
+    async with Gateway(tmp_path, service(name="a")) as gateway:
+        assert await readiness(gateway) == b"503"
+        await asyncio.sleep(0.2)
+        assert await readiness(gateway) == b"200"

@@ -40,14 +40,16 @@ async def control_plane(settings: Settings, link: Link, stop: Stop) -> None:
     await ensure_runtimes(plane.cluster)
     if is_wanted() and await ensure_quickstart(plane.cluster):
         link.say("created the service `quickstart` in namespace default")
-    finished = asyncio.Event()
+    finished, listening = asyncio.Event(), asyncio.Event()
+    api = plane.api(token, pepper)
     serving = [
-        asyncio.create_task(serve_api(plane.api(token, pepper), listener, finished, certificate=certificate)),
-        asyncio.create_task(plane.feed.serve(home.feed_socket, finished)),
+        asyncio.create_task(
+            serve_api(api, listener, finished, certificate=certificate, on_ready=listening.set)
+        ),
+        asyncio.create_task(_announce(plane, home, link, listening, finished)),
         asyncio.create_task(plane.run(finished)),
     ]
     try:
-        link.ready()
         await _stopped_or_broken(stop, serving)
         if stop.ending is Ending.STOPPED:
             await plane.kubelet.stop_all(settings.stop_grace_s)
@@ -55,9 +57,20 @@ async def control_plane(settings: Settings, link: Link, stop: Stop) -> None:
             await plane.kubelet.close()
     finally:
         finished.set()
+        listening.set()
         await asyncio.wait(serving, timeout=5)
         await end(serving)
         plane.close()
+
+
+async def _announce(
+    plane: ControlPlane, home: Home, link: Link, listening: asyncio.Event, finished: asyncio.Event
+) -> None:
+    """Gateways are ready once they have routes: they get none before the API answers."""
+    await listening.wait()
+    if not finished.is_set():
+        link.ready()
+        await plane.feed.serve(home.feed_socket, finished)
 
 
 async def _stopped_or_broken(stop: Stop, serving: list[asyncio.Task[None]]) -> None:

@@ -30,7 +30,7 @@ async def answer(call: Call, state: State) -> Answer:
         case "readyz":
             return (
                 (200, [_TEXT], b"ok\n")
-                if state.loaded
+                if state.is_ready
                 else (503, [_TEXT], b"no route table has arrived yet\n")
             )
         case "metrics":
@@ -56,7 +56,7 @@ async def answer(call: Call, state: State) -> Answer:
         case "v2_live":
             return _json({"live": True})
         case _:
-            return _json({"ready": state.loaded}, 200 if state.loaded else 503)
+            return _json({"ready": state.is_ready}, 200 if state.is_ready else 503)
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Answer:

@@ -134,7 +134,8 @@ class Worker:
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Serve; what runs beside the requests. Raises Unavailable if it cannot listen."""
-        self._feed.load()
+        if self._feed.load():
+            self.state.kept_since = self._clock.monotonic()
         context = self._certificate.context if self._certificate is not None else None
         if self._peers is not None:
             await self._peers.open()

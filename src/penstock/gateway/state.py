@@ -28,6 +28,8 @@ from penstock.kit.errors import Unavailable
 Id = tuple[str, str]
 METRICS = "metrics"
 GATHER_S = 0.2
+CONTROL_PLANE_START_S = 10.0
+"""Longer than a control plane that was started together with its gateways takes until it tells them their routes."""
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,10 @@ class State:
         records: Records,
         peers: Peers | None = None,
     ) -> None:
-        """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine."""
+        """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine.
+
+        `kept_since` (monotonic seconds) is set by whoever applies a table that an earlier process was told.
+        """
         self.clock = clock
         self.name = name
         self.max_in_flight = max_in_flight
@@ -57,6 +62,7 @@ class State:
         self.pool = pool
         self.names = Names(RouteTable(version=0))
         self.loaded = False
+        self.kept_since: float | None = None
         self.endpoints = Endpoints(clock)
         self.pace = Pace()
         self.demand = Demand()
@@ -84,8 +90,17 @@ class State:
         """Whether the gateway is about to end."""
         return self.server is not None and self.server.draining
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are routes from the control plane, or kept ones that it has left alone for so long that they must do."""
+        kept_since = self.kept_since
+        return self.loaded and (
+            kept_since is None or self.clock.monotonic() - kept_since >= CONTROL_PLANE_START_S
+        )
+
     def apply(self, table: RouteTable) -> bool:
         """Serve from `table` from now on; whether it was taken: one not newer than the present is ignored."""
+        self.kept_since = None
         present = self.names.table.version
         if self.loaded and table.version <= present:
             if table.version < present:

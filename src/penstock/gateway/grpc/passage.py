@@ -136,7 +136,7 @@ class Passage:
     def _own(self, name: str) -> bytes:
         if name == "v2":
             return messages.text_field(1, "penstock") + messages.text_field(2, __version__)
-        return messages.flag(name == "v2_live" or (self._state.loaded and not self._state.is_draining))
+        return messages.flag(name == "v2_live" or (self._state.is_ready and not self._state.is_draining))
 
     async def _first(self) -> bytes:
         try:
