@@ -11,7 +11,8 @@ from penstock.contracts.exchange import DemandReport, EndpointDemand, RevisionDe
 from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.loop import Autoscaler
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
-from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.feed import Feed
+from penstock.controlplane.routes import RouteController
 from penstock.controlplane.starts import Starts
 from penstock.resources.admission import admit
 from penstock.resources.pod_autoscaler import PodAutoscaler

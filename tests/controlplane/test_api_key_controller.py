@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from penstock.controlplane.controllers.api_keys import ApiKeyController
-from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.feed import Feed
+from penstock.controlplane.routes import RouteController
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.access import ApiKey, IssuedToken, Tenant
 from penstock.resources.meta import ObjectMeta

@@ -12,7 +12,8 @@ from penstock.app.runtimes import ensure_runtimes
 from penstock.contracts.exchange import DemandReport, RevisionDemand, ServiceDemand
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
 from penstock.controlplane.controllers.rollout import RolloutController
-from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.feed import Feed
+from penstock.controlplane.routes import RouteController
 from penstock.kit.errors import NotFound
 from penstock.resources.admission import admit
 from penstock.resources.rollout import Rollout, RolloutPolicy

@@ -9,7 +9,7 @@ import pytest
 from routed_services import FIRST, SECOND, failed, iris, only, pod, target, with_status
 from worlds import service
 
-from penstock.decide.route_table import rests_on, revisions_of, routes_of, service_routes
+from penstock.decide.route_table import named_revisions, revisions_of, routes_of, service_routes
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import ComponentStatus, InferenceServiceStatus, ModelStatus
@@ -166,7 +166,7 @@ def test_a_service_that_was_never_ready_says_how_far_its_first_revision_has_come
     known = revisions_of([started()], [])
     [route] = routes_of(fresh, known)
     assert (route.phase, route.start_phase, route.revisions) == ("Starting", "loading", ())
-    assert known.pods["default", FIRST][0] in rests_on(fresh, known)
+    assert named_revisions(fresh) == (FIRST,)
 
 
 def test_the_furthest_pod_says_where_a_start_is_and_a_request_never_waits_beyond_its_timeout() -> None:

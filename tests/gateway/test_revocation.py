@@ -16,9 +16,10 @@ from penstock.contracts.controller import Controller
 from penstock.contracts.exchange import DemandReport, RouteTable
 from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.events import EventRecorder
-from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.feed import Feed
 from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.manager import Manager
+from penstock.controlplane.routes import RouteController
 from penstock.gateway.access import Access
 from penstock.gateway.feed import Feed as GatewayFeed
 from penstock.host.api.app import build_api

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from penstock.resources.meta import Resource
 
@@ -66,6 +66,13 @@ class Controller(Protocol):
     async def reconcile(self, key: Key) -> float | None:
         """Make reality fit for `key`; seconds until the next call is wanted, or None."""
         ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A controller that waits `settle_s` between two reconciles of a key, so that what it sets off comes back to it as one change."""
+
+    settle_s: float
 
 
 def key_of(obj: Resource) -> Key:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import Counter, Histogram
 
-from penstock.contracts.controller import Controller, Key
+from penstock.contracts.controller import Controller, Key, Settling
 from penstock.controlplane.informer import InformerCache, Listener, objects_of
 from penstock.controlplane.workqueue import WorkQueue
 from penstock.kit.errors import Conflict, PlatformError
@@ -32,7 +32,7 @@ class ControllerLoop:
     def __init__(self, controller: Controller, cache: InformerCache) -> None:
         """Subscribes; nothing runs before `run`."""
         self.controller = controller
-        self.queue = WorkQueue()
+        self.queue = WorkQueue(controller.settle_s if isinstance(controller, Settling) else 0.0)
         self._cache = cache
         self._kinds = [watch.kind for watch in controller.watches()]
         for watch in controller.watches():

@@ -5,31 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
-from operator import is_
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from penstock.contracts.controller import Cache, Key, Watch
 from penstock.contracts.exchange import DemandReport, KeyRoute, RouteTable, ServiceRoute, TenantRoute
-from penstock.decide.route_table import key_routes, rests_on, revisions_of, routes_of, tenant_routes
 from penstock.kit.clock import Clock
 from penstock.kit.tasks import end
-from penstock.resources.access import ApiKey, Tenant
-from penstock.resources.core import Namespace
-from penstock.resources.meta import Resource
-from penstock.resources.pod import Pod
-from penstock.resources.pod_autoscaler import PodAutoscaler
-from penstock.resources.serving import InferenceService
 
 MAX_LINE_BYTES = 16 << 20
 MAX_GATEWAYS = 64
 SEND_TIMEOUT_S = 5.0
-COALESCE_S = 0.01
-REST = 2.0
-"""Between two tables, in times of what the last took: a storm of changes leaves the process time for others."""
-ALL = Key("", "routes")
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +27,7 @@ class Feed:
         """Versions start at the present millisecond, so that they grow across restarts."""
         self._clock = clock
         self._table = RouteTable(version=int(clock.now() * 1000))
-        self._published = False
+        self._line = b""
         self._changed = asyncio.Condition()
         self._listening = False
         self._connected: set[asyncio.Task[None]] = set()
@@ -74,12 +61,12 @@ class Feed:
     ) -> None:
         """Tell every gateway, unless nothing changed."""
         present = self._table
-        if self._published and (services, keys, tenants) == (present.services, present.keys, present.tenants):
+        if self._line and (services, keys, tenants) == (present.services, present.keys, present.tenants):
             return
         version = max(present.version + 1, int(self._clock.now() * 1000))
         async with self._changed:
             self._table = RouteTable(version=version, services=services, keys=keys, tenants=tenants)
-            self._published = True
+            self._line = msgspec.json.encode(self._table) + b"\n"
             self._changed.notify_all()
 
     async def serve(self, path: Path, stop: asyncio.Event) -> None:
@@ -140,10 +127,10 @@ class Feed:
         sent = -1
         while True:
             async with self._changed:
-                while not self._published or self._table.version == sent:
+                while not self._line or self._table.version == sent:
                     await self._changed.wait()
-                table = self._table
-            writer.write(msgspec.json.encode(table) + b"\n")
+                line, sent = self._line, self._table.version
+            writer.write(line)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await writer.drain()
@@ -151,60 +138,6 @@ class Feed:
                 return f"it did not take the routes within {SEND_TIMEOUT_S:g} s"
             except OSError as error:
                 return f"it does not take the routes: {error}"
-            sent = table.version
-
-
-class RouteController:
-    """Makes the RouteTable anew whenever a service, a pod, an autoscaler, an API key or a tenant changes.
-
-    Routes are kept as long as all that they rest on is the same, so that one change among a thousand services costs that of one.
-    """
-
-    name = "routes"
-
-    def __init__(self, cache: Cache, feed: Feed, clock: Clock) -> None:
-        """See `contracts/controller.py`."""
-        self._cache = cache
-        self._feed = feed
-        self._clock = clock
-        self._took_s = 0.0
-        self._routes: dict[str, tuple[tuple[object, ...], tuple[ServiceRoute, ...]]] = {}
-
-    def watches(self) -> tuple[Watch, ...]:
-        """Namespaces exist from the start: gateways want a table also where there is nothing else."""
-        kinds = (InferenceService, Pod, PodAutoscaler, ApiKey, Tenant, Namespace)
-        return tuple(Watch(kind, _all) for kind in kinds)
-
-    async def reconcile(self, key: Key) -> float | None:
-        """One table for everything; a burst of changes makes one. Gateways know themselves when a key expires."""
-        await self._clock.sleep(max(COALESCE_S, REST * self._took_s))
-        began = self._clock.monotonic()
-        tenants = self._cache.list(Tenant)
-        await self._feed.publish(
-            self._service_routes(),
-            key_routes(self._cache.list(ApiKey), tenants, self._clock.now()),
-            tenant_routes(tenants),
-        )
-        self._took_s = self._clock.monotonic() - began
-        return None
-
-    def _service_routes(self) -> tuple[ServiceRoute, ...]:
-        """Ordered by namespace and name."""
-        known = revisions_of(self._cache.list(Pod), self._cache.list(PodAutoscaler))
-        before, self._routes = self._routes, {}
-        for service in self._cache.list(InferenceService):
-            uid, basis = service.metadata.uid, rests_on(service, known)
-            kept = before.get(uid)
-            if kept is None or not _same(kept[0], basis):
-                kept = (basis, routes_of(service, known))
-            self._routes[uid] = kept
-        routes = (route for _, made in self._routes.values() for route in made)
-        return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
-
-
-def _same(before: tuple[object, ...], after: tuple[object, ...]) -> bool:
-    """The cache keeps an object as long as nothing of it changes."""
-    return len(before) == len(after) and all(map(is_, before, after))
 
 
 def _listener(path: Path) -> socket.socket:
@@ -218,7 +151,3 @@ def _listener(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _all(obj: Resource) -> Iterable[Key]:
-    return (ALL,)

@@ -15,13 +15,15 @@ LAST_RETRY_S = 60.0
 class WorkQueue:
     """A key that is added while it is being worked on is handed out again afterwards. Bounded by the number of keys."""
 
-    def __init__(self) -> None:
-        """Empty."""
+    def __init__(self, settle_s: float = 0.0) -> None:
+        """Empty. A key counts as worked on until `settle_s` after its `done`: all that asks for it in between is one."""
+        self._settle_s = settle_s
         self._ready: deque[Key] = deque()
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._settling: dict[Key, asyncio.TimerHandle] = {}
         self._news = asyncio.Event()
 
     def __len__(self) -> int:
@@ -72,18 +74,27 @@ class WorkQueue:
         return key
 
     def done(self, key: Key) -> None:
-        """The work on `key` ended; if it was added meanwhile, it is due again."""
-        self._working.discard(key)
-        if key in self._dirty:
-            self._ready.append(key)
-            self._news.set()
+        """The work on `key` ended; if it was added meanwhile, it is due again, once it has settled."""
+        if self._settle_s:
+            loop = asyncio.get_running_loop()
+            self._settling[key] = loop.call_later(self._settle_s, self._settled, key)
+        else:
+            self._settled(key)
 
     def close(self) -> None:
         """Drop all timers."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for timers in (self._timers, self._settling):
+            for timer in timers.values():
+                timer.cancel()
+            timers.clear()
 
     def _due(self, key: Key) -> None:
         self._timers.pop(key, None)
         self.add(key)
+
+    def _settled(self, key: Key) -> None:
+        self._settling.pop(key, None)
+        self._working.discard(key)
+        if key in self._dirty:
+            self._ready.append(key)
+            self._news.set()

@@ -87,12 +87,9 @@ def routes_of(service: InferenceService, known: Revisions) -> tuple[ServiceRoute
     )
 
 
-def rests_on(service: InferenceService, known: Revisions) -> tuple[object, ...]:
-    """All that `routes_of` looks at: where each is the same object as before, so are the routes."""
-    namespace = service.metadata.namespace
-    keys = [(namespace, name) for status in service.status.components.values() for name in _named(status)]
-    pods = (pod for key in keys for pod in known.pods.get(key, ()))
-    return (service, *pods, *(known.scalers.get(key) for key in keys))
+def named_revisions(service: InferenceService) -> tuple[str, ...]:
+    """Those whose pods and autoscalers `routes_of` looks at; it looks at nothing else but the service."""
+    return tuple(name for status in service.status.components.values() for name in _named(status))
 
 
 def _route(service: InferenceService, name: str, entry: str, known: Revisions) -> ServiceRoute:

@@ -45,12 +45,15 @@ from penstock.resources.workload import Deployment
 
 AUTOSCALERS: tuple[type[Autoscaler], ...] = (PodAutoscaler, *BY_METRICS)
 REFUSED_AGAIN_S = 60.0
+SETTLE_S = 0.01
+"""A new revision comes back as a Deployment, an autoscaler and the status of each, within milliseconds."""
 
 
 class InferenceServiceController:
     """Keeps the Deployments of each service's revisions, and its status."""
 
     name = "inferenceservice"
+    settle_s = SETTLE_S
 
     def __init__(
         self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, gateway_addr: str
