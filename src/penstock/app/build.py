@@ -23,9 +23,10 @@ from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
 from penstock.controlplane.controllers.rollout import RolloutController
 from penstock.controlplane.events import EventRecorder
-from penstock.controlplane.feed import Feed, RouteController
+from penstock.controlplane.feed import Feed
 from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.manager import Manager
+from penstock.controlplane.routes import RouteController
 from penstock.controlplane.service_demand import demand_reader
 from penstock.controlplane.starts import Starts
 from penstock.host.api.app import build_api
