@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -21,8 +23,10 @@ from penstock.decide.access import Reason
 from penstock.decide.admission import Outcome
 from penstock.engine.metrics import Metrics
 from penstock.gateway import paths
-from penstock.gateway.activator import LATE
+from penstock.gateway.activator import LATE, MAX_WAITING
+from penstock.gateway.server import GatewaySettings
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
+from penstock.gateway.wire.message import Limits
 from penstock.kit import errors
 from penstock.resources import autoscaler_fields, autoscaling, keda_fields, rollout_fields, vpa
 from penstock.resources.autoscaler_settings import PROFILES
@@ -126,7 +130,34 @@ def gateway() -> str:
         "# Gateway\n\n## Paths\n\n" + table(("path", "meaning"), [*local, *passed]) + "\n`model` may be `NAME`, `NAMESPACE/NAME` or "
         "an alias (annotation `penstock.dev/aliases`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "
         "caller's own error shape, with one of these codes.\n\n" + table(("code", "status"), [(f"`{c}`", s) for c, s in found])
+        + "\n## Bounds\n\nOf each worker (setting `workers`), in seconds (`…_s`), bytes (`…_bytes`) or numbers.\n\n"
+        + table(("bound", "value", "meaning"), bounds())
     )  # fmt: skip
+
+
+def bounds() -> Iterable[tuple[str, str, str]]:
+    """What a worker takes at most, by the attribute docstrings of its limits."""
+    for name, meaning in attribute_docs(Limits).items():
+        yield f"`{name}`", f"{getattr(Limits(), name):,}", meaning
+    in_flight = GatewaySettings.__dataclass_fields__["max_in_flight"].default
+    yield "`max_in_flight`", f"{in_flight:,}", "Requests under way; more is refused with gateway_full."
+    yield (
+        "`max_waiting`",
+        f"{MAX_WAITING:,}",
+        "Requests that wait for one service; more is refused with queue_full.",
+    )
+
+
+def attribute_docs(kind: type) -> dict[str, str]:
+    """The docstring of each field of a class. Raises KeyError for one without."""
+    [body] = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
+    docs = {
+        field.target.id: said.value.value
+        for field, said in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        and isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant)
+    }  # fmt: skip
+    return {name: str(docs[name]) for name in kind.__annotations__}
 
 
 def refusing() -> list[Path]:

@@ -60,16 +60,27 @@ class Limits:
     """
 
     max_head_bytes: int = 65_536
+    """Request line and headers of one request; more is refused with head_too_large."""
     max_headers: int = 128
+    """Headers of one request; more is refused with too_many_headers."""
     max_body_bytes: int = 64 << 20
+    """Body of one request, and message of gRPC; more is refused with body_too_large."""
     max_buffered_bytes: int = 1 << 30
+    """Bodies that are under way in a worker, together; more is refused with too_many_bodies."""
     max_connections: int = 20_000
+    """Connections of a worker; one more is refused with too_many_connections, and closed."""
     max_connections_per_peer: int = 15_000
+    """Connections of a worker from one address; one more is refused with too_many_connections_of_peer, and closed."""
     max_pipelined_bytes: int = 65_536
+    """What a connection sends ahead while a request of it is answered; then it is not read from."""
     write_buffer_bytes: int = 65_536
+    """What waits to be taken by a client; then its engine is not read from."""
     idle_s: float = 75.0
+    """How long a connection may ask for nothing; then it is closed."""
     head_s: float = 15.0
+    """How long a head may take; then the request is refused with request_timeout."""
     body_s: float = 120.0
+    """How long a body may take; then the request is refused with request_timeout."""
 
 
 @dataclass(slots=True)
