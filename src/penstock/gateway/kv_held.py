@@ -1,0 +1,127 @@
+"""What one endpoint is taken to hold, in the order in which it is given up: least recently used first, tails before heads.
+
+What was used together is one *run*. A block knows the run that used it last, so using it again is one store and no removal; a run forgets
+blocks that later runs took over once they are the greater part of it. So each block costs one entry of a dict and at most 16 bytes of runs,
+and nothing here is looked at by the garbage collector, which would otherwise stop the gateway to count millions of blocks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+
+from msgspec import Struct
+
+
+class Run(Struct, gc=False):
+    """Blocks used together, tail first. `live` of them were not used since."""
+
+    hashes: array[int]
+    live: int
+
+
+class Held:
+    """At most `capacity` blocks.
+
+    A prompt's blocks are used from tail to head, so that of any chain the tail is given up first and heads, which prompts share, live
+    longest: as engines free them (vLLM frees a finished request's blocks tail first).
+    """
+
+    __slots__ = ("_blocks", "_last", "_oldest", "_runs", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._blocks: dict[int, int] = {}
+        self._runs: dict[int, Run] = {}
+        self._oldest = self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._blocks
+
+    def leading(self, hashes: Sequence[int]) -> int:
+        """How many of these are held from the start."""
+        blocks = self._blocks
+        return next((place for place, key in enumerate(hashes) if key not in blocks), len(hashes))
+
+    def use(self, hashes: Collection[int]) -> tuple[list[int], list[int]]:
+        """Use a chain, given from head to tail. Returns what is held now and was not, and what was given up for it.
+
+        Of a chain that is longer than all there is room for, the head is kept.
+        """
+        self._last = serial = self._last + 1
+        used = dict.fromkeys(reversed(list(islice(hashes, self.capacity))), serial)
+        if not used:
+            return [], []
+        before = list(map(self._blocks.get, used))
+        self._blocks.update(used)
+        self._runs[serial] = Run(array("Q", used), len(used))
+        counts = Counter(before)
+        fresh = (
+            [key for key, run in zip(used, before, strict=True) if run is None] if counts.pop(None, 0) else []
+        )
+        for run, count in counts.items():
+            if run is not None:
+                self._shrink(run, count)
+        return fresh, self._fit()
+
+    def drop(self, hashes: Iterable[int]) -> list[int]:
+        """Those of these that were held, and are no more."""
+        gone = []
+        for key in hashes:
+            run = self._blocks.pop(key, None)
+            if run is not None:
+                gone.append(key)
+                self._shrink(run, 1)
+        return gone
+
+    def resize(self, capacity: int) -> list[int]:
+        """What was given up for it."""
+        self.capacity = capacity
+        return self._fit()
+
+    def drain(self, limit: int) -> list[int]:
+        """Give up at most `limit` blocks, in order."""
+        return self._give_up(min(limit, len(self._blocks)))
+
+    def __iter__(self) -> Iterator[int]:
+        """All, in the order in which they are given up."""
+        for serial, run in self._runs.items():
+            yield from (key for key in run.hashes if self._blocks.get(key) == serial)
+
+    def _fit(self) -> list[int]:
+        return self._give_up(len(self._blocks) - self.capacity)
+
+    def _give_up(self, count: int) -> list[int]:
+        gone: list[int] = []
+        blocks, runs = self._blocks, self._runs
+        while len(gone) < count:
+            while self._oldest not in runs:
+                self._oldest += 1
+            serial, run, seen = self._oldest, runs[self._oldest], 0
+            for key in run.hashes:
+                if len(gone) == count:
+                    break
+                seen += 1
+                if blocks.get(key) == serial:
+                    del blocks[key]
+                    run.live -= 1
+                    gone.append(key)
+            if run.live:
+                del run.hashes[:seen]
+            else:
+                del runs[serial]
+        return gone
+
+    def _shrink(self, serial: int, count: int) -> None:
+        run = self._runs[serial]
+        run.live -= count
+        if not run.live:
+            del self._runs[serial]
+        elif run.live * 2 < len(run.hashes):
+            blocks = self._blocks
+            run.hashes = array("Q", [key for key in run.hashes if blocks.get(key) == serial])
