@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 from penstock.decide.admission import admit_request
-from penstock.decide.routing import has_endpoint, route
+from penstock.decide.revision_share import has_endpoint
+from penstock.decide.routing import route
 
 
 def endpoint(name: str, slots: int = 0) -> Endpoint:

@@ -18,11 +18,19 @@ LATENCY_BOUNDS_S: tuple[float, ...] = tuple(0.001 * 2.0 ** (k / 2) for k in rang
 """Upper bounds of latency buckets, 1 ms to 741 s; counts by bucket have one entry more, for what took longer."""
 
 
+Pairs = tuple[tuple[str, str], ...]
+"""Labels: keys with their values, so that what holds them can be hashed."""
+CONTEXT_LENGTH_LABELS = ("penstock.dev/context-length-range", "llm-d.ai/context-length-range")
+"""Of a pod: from how many to how many tokens of context it is for (`0-8192`); the first that it has counts."""
+
+
 class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A pod as the gateway sees it. `name` is the pod's, `slots` its limit of concurrent requests (0: none).
 
     `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS. `probe_path` is
-    where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so.
+    where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so. `labels` are those of the pod's that
+    routing asks for. `kv_events_port` is where its engine publishes KV events, `kv_replay_port` where it tells them again, `metrics_port`
+    (with `metrics_path`) where its metrics are read; 0: nowhere.
     """
 
     name: str
@@ -33,6 +41,11 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grpc_port: int = 0
     tls: bool = False
     probe_path: str = ""
+    kv_events_port: int = 0
+    kv_replay_port: int = 0
+    metrics_port: int = 0
+    metrics_path: str = ""
+    labels: Pairs = ()
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,6 +61,43 @@ class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tag: str = ""
 
 
+class PluginRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A filter, scorer or picker of a routing profile; `weight` is a scorer's."""
+
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    weight: float = 1.0
+
+
+class PromptClassRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One class of prompts: the labels of the endpoints that are its own (none: all), and what may be in flight of it at once (0: no limit)."""
+
+    pool: Pairs = ()
+    max_requests: int = 0
+    max_tokens: int = 0
+
+
+class RoutingRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A routing profile as the gateway sees it. The defaults are those of the built-in profile, which `profile` "" means.
+
+    A prompt with more than `prompt_token_threshold` uncached tokens at its best endpoint is `long`, `batch` is what its caller calls so.
+    Prompts are cut into blocks of `block_tokens`; `kv_events` says whether engines' own reports of their caches are heard. `message` says
+    why another profile than the one that is asked for holds, "" otherwise.
+    """
+
+    profile: str = ""
+    filters: tuple[PluginRoute, ...] = (PluginRoute(name="healthy"), PluginRoute(name="saturation"))
+    scorers: tuple[PluginRoute, ...] = (PluginRoute(name="predicted-latency"),)
+    picker: PluginRoute = PluginRoute(name="max-score")
+    prompt_token_threshold: int = 2048
+    short: PromptClassRoute = PromptClassRoute()
+    long: PromptClassRoute = PromptClassRoute()
+    batch: PromptClassRoute = PromptClassRoute()
+    block_tokens: int = 64
+    kv_events: bool = True
+    message: str = ""
+
+
 class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One InferenceService as the gateway sees it.
 
@@ -58,6 +108,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is where the engine answers OpenAI's API.
     `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2. `split_by` says whose requests stay
     with one revision: "" nobody's, "key" those of an API key, else those with one value of the header of that name (lower case).
+    `routing` is the profile by which endpoints are chosen; without one, the least requests in flight decide.
     `tag` is never told: the gateway sets it on a service of which one tagged revision is asked for.
     """
 
@@ -80,6 +131,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_expected_s: float = 0.0
     wakes: bool = True
     split_by: str = ""
+    routing: RoutingRoute | None = None
     tag: str = ""
 
 

@@ -8,11 +8,12 @@ neither wait nor allocate more than it answers. A view's columns stand in the or
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from penstock.contracts.exchange import Endpoint
+from penstock.contracts.exchange import CONTEXT_LENGTH_LABELS, Endpoint
 
 UNKNOWN = -1.0
 
@@ -128,3 +129,32 @@ class PickerPlugin(Protocol):
     def open_picker(self, parameters: Mapping[str, Any]) -> Picker:
         """Raises InvalidInput for parameters that it does not know or cannot use."""
         ...
+
+
+class Pipeline(NamedTuple):
+    """A routing profile whose parts are open: filters in their order, scorers with their weights (> 0), each with its name, and a picker."""
+
+    filters: tuple[tuple[str, Filter], ...]
+    scorers: tuple[tuple[str, float, Scorer], ...]
+    picker: Picker
+
+
+def context_range(labels: Mapping[str, str]) -> tuple[int, int] | None:
+    """From how many to how many tokens of context an endpoint is for, by its labels; None where they say nothing that can be read."""
+    for name in CONTEXT_LENGTH_LABELS:
+        if name in labels:
+            return _range(labels[name])
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _range(text: str) -> tuple[int, int] | None:
+    least, dash, most = text.partition("-")
+    if (
+        not dash
+        or len(text) > 32
+        or not (least.isascii() and least.isdecimal() and most.isascii() and most.isdecimal())
+    ):
+        return None
+    span = int(least), int(most)
+    return span if span[0] <= span[1] else None

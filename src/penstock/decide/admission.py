@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from penstock.contracts.exchange import ServiceRoute
-from penstock.decide import routing
+from penstock.decide.revision_share import has_endpoint as any_endpoint
 
 Outcome = Literal["run", "wait", "queue_full", "gateway_full", "stopped", "failed"]
 RETRY_FULL_S = 1.0
@@ -25,13 +25,13 @@ RUN = Admission("run")
 
 def runs_at_once(service: ServiceRoute, in_flight: int, max_in_flight: int) -> bool:
     """Whether `admit_request` would say so, whoever waits: the short way for most requests."""
-    return in_flight < max_in_flight and routing.has_endpoint(service)
+    return in_flight < max_in_flight and any_endpoint(service)
 
 
 def is_settled(service: ServiceRoute) -> bool:
     """Whether there is nothing to wait for: the service has an endpoint, or does not get one."""
     return (
-        routing.has_endpoint(service)
+        any_endpoint(service)
         or service.phase == "Failed"
         or (service.phase == "Sleeping" and not service.wakes)
     )

@@ -1,12 +1,8 @@
 """Which endpoint serves this request?
 
-A revision is drawn by weight from a hash of the request's id; among its ready endpoints the one with the fewest requests in
-flight is taken, ties by the hash. Endpoints in `avoid` (their circuits are open) are taken only when no other is left in any
-revision: a revision that has only such gives its share to the others. Those in `weights` start slowly: they take part in that
-share of the choices, unless no other endpoint is left.
-
-A session has one point among the shares, laid end to end: it stays with a revision as long as shares do not change, and when the share of
-one of two grows, those who are there stay there. Where the revision of its point has no endpoint, it has another point among the others.
+A revision is drawn (`decide/revision_share.py`). Among its endpoints, a service with a routing profile has the one that its pipeline
+chooses (`decide/choice.py`, `route_by_profile`), any other that with the fewest requests in flight, ties by the hash (`route`); there,
+endpoints in `weights` start slowly: they take part in that share of the choices, unless no other endpoint is left.
 """
 
 from __future__ import annotations
@@ -15,16 +11,24 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
-from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
+from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute, ServiceRoute
+from penstock.contracts.scheduling import Load, Pipeline, Prompt, View
+from penstock.decide.choice import Reasons, choose, explain
+from penstock.decide.prompt_class import class_of, class_route, pool_of
+from penstock.decide.revision_share import Drawn, drawn_revision
 from penstock.kit.hashing import DRAWS, draw
 
-Share = tuple[RevisionRoute, Sequence[Endpoint]]
 NO_WEIGHTS: Mapping[str, float] = {}
+BUILT_IN = RoutingRoute()
 _FULL = 1 << 32
 
 
 class Route(Struct, frozen=True, gc=False):
-    """The choice, what it rests on, and what would have been chosen instead ("" if nothing)."""
+    """The choice, what it rests on, and what would have been chosen instead ("" if nothing).
+
+    A profile's choice has a `prompt_class`, the sum of scores (1 at most for each unit of weight), and the tokens of the prompt that the
+    endpoint is expected to hold; what its runner-up is, `explain_route` says.
+    """
 
     endpoint: Endpoint
     revision: str
@@ -32,21 +36,21 @@ class Route(Struct, frozen=True, gc=False):
     ready: int
     all_avoided: bool = False
     runner_up: str = ""
+    prompt_class: str = ""
+    score: float = 0.0
+    cached_tokens: float = 0.0
 
     @property
     def reason(self) -> str:
         """For people; made only when somebody asks."""
+        if self.prompt_class:
+            return (
+                f"{self.prompt_class} prompt, score {self.score:.3f}, best of {self.ready}, "
+                f"{self.cached_tokens:.0f} tokens expected in its cache"
+            ) + (", all set aside" if self.all_avoided else "")
         return f"{self.in_flight} in flight, least of {self.ready} ready" + (
             ", all set aside" if self.all_avoided else ""
         )
-
-
-def has_endpoint(service: ServiceRoute) -> bool:
-    """Whether `route` has anything to choose from."""
-    for revision in service.revisions:  # noqa: SIM110  any() costs three times as much, on each request
-        if revision.endpoints and revision.weight_percent > 0:
-            return True
-    return False
 
 
 def route(
@@ -71,16 +75,77 @@ def route(
         if not pool:
             return None
         return _least(revision, pool, draw(request_id), in_flight, weights, all_avoided=False)
-    usable = _without(exclude, [(r, r.endpoints) for r in revisions if r.weight_percent > 0])
-    if not usable:
-        return None
-    healthy = _without(avoid, usable)
     drawn = draw(request_id)
-    if session:
-        revision, left = _of_session(revisions, healthy or usable, session)
-    else:
-        revision, left = _drawn(healthy or usable, drawn)
-    return _least(revision, left, drawn >> 20, in_flight, weights, all_avoided=not healthy)
+    share = drawn_revision(service, drawn, avoid, exclude, session)
+    if share is None:
+        return None
+    return _least(
+        share.revision, share.endpoints, drawn >> 20, in_flight, weights, all_avoided=share.all_avoided
+    )
+
+
+def route_by_profile(
+    service: ServiceRoute,
+    prompt: Prompt,
+    loads: Mapping[str, Load],
+    cached: Mapping[str, float],
+    pipeline: Pipeline,
+    avoid: Collection[str] = (),
+    exclude: Collection[str] = (),
+    session: str = "",
+) -> Route | None:
+    """By `service.routing`, whose parts are open in `pipeline`; `loads` has every endpoint by name, `cached` those that hold any token."""
+    share = drawn_revision(service, prompt.draw, avoid, exclude, session)
+    if share is None:
+        return None
+    prompt_class, view = _view(service, prompt, share, loads, cached)
+    choice = choose(prompt, view, pipeline)
+    if choice is None:
+        return None
+    load = view.loads[choice.index]
+    return Route(
+        load.endpoint,
+        share.revision.name,
+        load.in_flight,
+        choice.considered,
+        share.all_avoided,
+        "",
+        prompt_class,
+        choice.score,
+        view.cached_tokens[choice.index],
+    )
+
+
+def explain_route(
+    service: ServiceRoute,
+    prompt: Prompt,
+    loads: Mapping[str, Load],
+    cached: Mapping[str, float],
+    pipeline: Pipeline,
+    avoid: Collection[str] = (),
+    exclude: Collection[str] = (),
+    session: str = "",
+) -> Reasons | None:
+    """What `route_by_profile` weighs for the same arguments; None where no revision has an endpoint left."""
+    share = drawn_revision(service, prompt.draw, avoid, exclude, session)
+    if share is None:
+        return None
+    return explain(prompt, _view(service, prompt, share, loads, cached)[1], pipeline)
+
+
+def _view(
+    service: ServiceRoute,
+    prompt: Prompt,
+    share: Drawn,
+    loads: Mapping[str, Load],
+    cached: Mapping[str, float],
+) -> tuple[str, View]:
+    """The prompt's class, and the endpoints of its pool in the drawn revision."""
+    routing = service.routing or BUILT_IN
+    prompt_class = class_of(prompt, cached.values(), routing.prompt_token_threshold)
+    pool = pool_of(class_route(routing, prompt_class), share.endpoints)
+    held = [cached.get(one.name, 0.0) for one in pool] if cached else [0.0] * len(pool)
+    return prompt_class, View([loads[one.name] for one in pool], held)
 
 
 def _least(
@@ -115,36 +180,3 @@ def _warm(pool: Sequence[Endpoint], drawn: int, weights: Mapping[str, float]) ->
     """Those that take part in this choice."""
     left = [e for e in pool if e.name not in weights or draw(f"{drawn}{e.name}") < weights[e.name] * DRAWS]
     return left or pool
-
-
-def _without(names: Collection[str], shares: list[Share]) -> list[Share]:
-    """The revisions that have other endpoints than these, with the others only."""
-    if not names:
-        return [share for share in shares if share[1]]
-    left = ((revision, [e for e in endpoints if e.name not in names]) for revision, endpoints in shares)
-    return [share for share in left if share[1]]
-
-
-def _drawn(usable: list[Share], drawn: int) -> Share:
-    """Shares of revisions without an endpoint fall to the others in proportion."""
-    if len(usable) == 1:
-        return usable[0]
-    point = drawn % sum(revision.weight_percent for revision, _ in usable)
-    for entry in usable:
-        point -= entry[0].weight_percent
-        if point < 0:
-            return entry
-    return usable[-1]
-
-
-def _of_session(revisions: Sequence[RevisionRoute], usable: list[Share], session: str) -> Share:
-    """By its point among all shares; if nothing can be used there, by another among those that can."""
-    point = draw(session) / DRAWS * sum(revision.weight_percent for revision in revisions)
-    for revision in revisions:
-        point -= revision.weight_percent
-        if point < 0:
-            for share in usable:
-                if share[0] is revision:
-                    return share
-            break
-    return _drawn(usable, draw(f"{session} again"))

@@ -14,7 +14,7 @@ from itertools import islice
 from penstock.contracts.exchange import Endpoint, ServiceRoute, StartPhase
 from penstock.decide.admission import is_settled
 from penstock.decide.retry_after import start_left_s
-from penstock.decide.routing import has_endpoint
+from penstock.decide.revision_share import has_endpoint
 from penstock.gateway.demand import NOBODY, Demand, Id, Queue
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound, Unavailable

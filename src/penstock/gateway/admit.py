@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import Admission, admit_request
 from penstock.decide.retry_after import retry_after_s, spread_s
-from penstock.decide.routing import has_endpoint
+from penstock.decide.revision_share import has_endpoint
 from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.state import State
 from penstock.kit.eager import in_a_task

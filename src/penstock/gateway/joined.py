@@ -10,7 +10,7 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from penstock.contracts.exchange import RevisionRoute, RouteTable, ServiceRoute
-from penstock.decide.routing import has_endpoint
+from penstock.decide.revision_share import has_endpoint
 
 Id = tuple[str, str]
 

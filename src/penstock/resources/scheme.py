@@ -30,6 +30,7 @@ from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.rollout import Rollout, RolloutPolicy
+from penstock.resources.routing import RoutingProfile
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import InferenceService
 from penstock.resources.vpa import VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint
@@ -156,6 +157,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(PENSTOCK, PodAutoscaler, "pa", "kpa", subresources=STATUS, categories=ALL),
     _kind(PENSTOCK, RolloutPolicy, plural="rolloutpolicies"),
     _kind(PENSTOCK, Rollout, "ro", subresources=STATUS),
+    _kind(PENSTOCK, RoutingProfile),
 )
 
 _BY_TYPE = MappingProxyType({kind.type: kind for kind in KINDS})

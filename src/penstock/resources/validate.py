@@ -19,6 +19,7 @@ from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfi
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.rollout import Rollout, RolloutPolicy
+from penstock.resources.routing import RoutingProfile
 from penstock.resources.runtime import ClusterServingRuntime, ServingRuntime
 from penstock.resources.serving import InferenceService
 from penstock.resources.validate_access import validate_api_key, validate_tenant
@@ -34,6 +35,7 @@ from penstock.resources.validate_graph import ROUTER_TYPES, deny_graph
 from penstock.resources.validate_inference_service import advise_service, deny_service, validate_service
 from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_rollout import validate_policy, validate_rollout
+from penstock.resources.validate_routing import validate_routing_profile
 from penstock.resources.validate_runtime import deny_runtime
 from penstock.resources.validate_scaled_object import (
     validate_authentication,
@@ -101,6 +103,8 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_policy(obj)
         case Rollout():
             yield from validate_rollout(obj)
+        case RoutingProfile():
+            yield from validate_routing_profile(obj)
 
 
 def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] = ()) -> Denial | None:

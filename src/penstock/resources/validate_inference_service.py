@@ -23,6 +23,7 @@ from penstock.resources.validate_autoscaling import deny_scaling_annotations
 from penstock.resources.validate_canary import deny_canaries
 from penstock.resources.validate_multinode import deny_multinode
 from penstock.resources.validate_rollout import validate_rollout_annotations
+from penstock.resources.validate_routing import validate_routing_annotation
 from penstock.resources.validate_scaling import deny_extension, deny_scaling
 from penstock.resources.validate_storage import (
     STORAGE_URI,
@@ -58,6 +59,7 @@ def validate_service(service: InferenceService) -> Causes:
         if predictor.name is not None and not re.fullmatch(NAME, predictor.name):
             yield wrong(f"{path}.name", predictor.name, f"should match '^{NAME}$'")
     yield from validate_rollout_annotations(service.metadata.annotations)
+    yield from validate_routing_annotation(service.metadata.annotations)
     for path, component in components(service):
         yield from one_of(f"{path}.scaleMetricType", component.scale_metric_type, METRIC_TYPES)
         yield from at_least(f"{path}.canaryTrafficPercent", component.canary_traffic_percent)

@@ -350,6 +350,15 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Message", path("status", "message"), wide=True),
     ),
     "RolloutPolicy": (NAME, count("spec", "steps"), count("spec", "gates"), AGE),
+    "RoutingProfile": (
+        NAME,
+        Column("Default", path("spec", "default", default=False), "boolean"),
+        count("spec", "filters"),
+        count("spec", "scorers"),
+        Column("Picker", path("spec", "picker", "name", default="max-score")),
+        AGE,
+        Column("Threshold", path("spec", "promptClasses", "thresholdTokens"), "integer", wide=True),
+    ),
     "PodAutoscaler": (
         NAME,
         Column("DesiredScale", path("status", "desiredScale"), "integer"),

@@ -1,0 +1,41 @@
+"""Leaves endpoints that are not full.
+
+One is full where waiting >= maxWaiting, or kv_use >= maxKvUse, or uncached_tokens >= maxUncachedTokens (Kthena's least-request filter, 10;
+llm-d's saturation detector, by KV use; llm-d's limit of stickiness, 286,720 tokens = 14 s). What an engine does not say of itself never makes it full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.contracts.scheduling import Filter, Prompt, View
+from penstock.resources.routing_plugins import settled
+
+
+class Saturation:
+    """See the module. Where all are full, somebody else decides whether the request waits."""
+
+    insists = False
+
+    def __init__(self, waiting: float, kv_use: float, tokens: float) -> None:
+        """The least of each that makes an endpoint full."""
+        self._waiting = waiting
+        self._kv_use = kv_use
+        self._tokens = tokens
+
+    def keep(self, prompt: Prompt, view: View) -> Sequence[int] | None:
+        """None where none is full."""
+        waiting, kv_use, tokens = self._waiting, self._kv_use, self._tokens
+        left = [
+            i
+            for i, load in enumerate(view.loads)
+            if load.waiting < waiting and load.kv_use < kv_use and load.uncached_tokens < tokens
+        ]
+        return None if len(left) == len(view.loads) else left
+
+
+def open_filter(parameters: Mapping[str, Any]) -> Filter:
+    """Parameters: maxWaiting, maxKvUse, maxUncachedTokens."""
+    got = settled("filters", "saturation", parameters)
+    return Saturation(got["maxWaiting"], got["maxKvUse"], got["maxUncachedTokens"])

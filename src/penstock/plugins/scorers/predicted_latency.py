@@ -1,0 +1,91 @@
+"""How soon the answer is expected: (least + e) / (cost + e) over the endpoints, so that what counts is the ratio of costs.
+
+In seconds, where the rates of all endpoints were learned (e = 1 ms), with own = max(tokens - cached, 0) and, of the endpoint:
+
+    wait    = (prefilling + 1) * prefill_s + (uncached_tokens + own) * prefill_token_s
+    step    = decode_s * (1 + (context_tokens + tokens) / room + in_flight / requests)
+    harm    = interference * (in_flight - prefilling) * own * prefill_token_s
+    cost    = wait + answer * step + harm
+
+`room` is kv_tokens, contextTokens where that is unknown; answer = min(output_tokens, outputTokens), outputTokens where the caller does not
+say. An endpoint that is twice as fast has half the cost, so mixed hardware needs no weights. `harm` is what others lose.
+
+In tokens, where any rate is not known yet (e = 1), the cost of NVIDIA Dynamo's router in tokens instead of blocks (`lib/kv-router`,
+default.rs; prefill_load_scale 1), and its term for requests under way:
+
+    cost    = uncached_tokens + own + context_tokens + tokens + requestTokens * in_flight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.contracts.scheduling import Prompt, Scorer, View
+from penstock.resources.routing_plugins import settled
+
+EPSILON_S = 0.001
+EPSILON_TOKENS = 1.0
+
+
+class PredictedLatency:
+    """See the module."""
+
+    def __init__(self, parameters: Mapping[str, float]) -> None:
+        """All of them are given."""
+        self._answer_tokens = parameters["outputTokens"]
+        self._interference = parameters["interference"]
+        self._context_tokens = parameters["contextTokens"]
+        self._per_request = 1.0 / parameters["requests"]
+        self._request_tokens = parameters["requestTokens"]
+
+    def score(self, prompt: Prompt, view: View) -> Sequence[float]:
+        """1 for the least cost."""
+        if not view.loads:
+            return []
+        measured = True
+        for load in view.loads:
+            if not load.is_measured:
+                measured = False
+                break
+        costs = self._seconds(prompt, view) if measured else self._tokens(prompt, view)
+        epsilon = EPSILON_S if measured else EPSILON_TOKENS
+        least = min(costs) + epsilon
+        return [least / (cost + epsilon) for cost in costs]
+
+    def _seconds(self, prompt: Prompt, view: View) -> list[float]:
+        """Costs in s."""
+        tokens, default_room = prompt.tokens, self._context_tokens
+        interference, per_request = self._interference, self._per_request
+        answer = min(prompt.output_tokens or self._answer_tokens, self._answer_tokens)
+        costs = []
+        for load, cached in zip(view.loads, view.cached_tokens, strict=True):
+            own = tokens - cached if cached < tokens else 0.0
+            in_flight, prefilling = load.in_flight, load.prefilling
+            room = load.kv_tokens or default_room
+            costs.append(
+                (prefilling + 1) * load.prefill_s
+                + (load.uncached_tokens + own + interference * (in_flight - prefilling) * own)
+                * load.prefill_token_s
+                + answer
+                * load.decode_s
+                * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
+            )
+        return costs
+
+    def _tokens(self, prompt: Prompt, view: View) -> list[float]:
+        """Costs in tokens."""
+        tokens, each = prompt.tokens, self._request_tokens
+        return [
+            load.uncached_tokens
+            + (tokens - cached if cached < tokens else 0.0)
+            + load.context_tokens
+            + tokens
+            + each * load.in_flight
+            for load, cached in zip(view.loads, view.cached_tokens, strict=True)
+        ]
+
+
+def open_scorer(parameters: Mapping[str, Any]) -> Scorer:
+    """Parameters: outputTokens, interference, contextTokens, requests, requestTokens."""
+    return PredictedLatency(settled("scorers", "predicted-latency", parameters))
