@@ -42,7 +42,7 @@ def defaults_count_as_absent(value, shape):
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), manifests(kind))))
 def test_nothing_of_a_manifest_is_lost_on_the_way_to_types_and_back(case):
     kind, document = case
@@ -57,7 +57,7 @@ def test_nothing_of_a_manifest_is_lost_on_the_way_to_types_and_back(case):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(manifests(kind_of(InferenceService)), st.data())
 def test_an_unknown_field_anywhere_is_removed_named_and_harms_nothing_else(document, data):
     path, target = data.draw(st.sampled_from(list(structs(document))))
