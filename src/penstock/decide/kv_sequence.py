@@ -69,8 +69,8 @@ class Step(NamedTuple):
 
 
 def started(*, can_replay: bool) -> Step:
-    """At the first connection. An idle engine tells nothing for long, so it is asked, where it `can_replay`."""
-    return Step(Sequence(), "started", replay_from=0 if can_replay else -1)
+    """What to begin with. An idle engine tells nothing for long, so one that `can_replay` is asked."""
+    return Step(Sequence(), "started", drop=True, replay_from=0 if can_replay else -1)
 
 
 def heard(

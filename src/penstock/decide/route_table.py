@@ -20,10 +20,12 @@ from penstock.contracts.exchange import (
     ServiceRoute,
     TenantRoute,
 )
+from penstock.decide.engine_metrics import metrics_endpoint
 from penstock.decide.key_tokens import holding
 from penstock.decide.readiness import probe_path
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
+from penstock.decide.routing_profile import Profiles, needed_labels, profiles_of, routing_route
 from penstock.decide.scale_in import DRAINING
 from penstock.decide.standing import Awaited, standing_of
 from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
@@ -36,12 +38,15 @@ from penstock.resources.serving import Component, ComponentStatus, InferenceServ
 
 ALIASES = "penstock.dev/aliases"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
+KV_EVENTS_PORT = "penstock.dev/kv-events-port"
+KV_REPLAY_PORT = "penstock.dev/kv-replay-port"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
 SPLIT_BY = "penstock.dev/split-by"
 PROTOCOLS = "penstock.dev/protocols"
 ANY_ENGINES = ("openai", "v1", "v2")
 """What is taken for granted where the runtime says nothing."""
 DEFAULT_TIMEOUT_S = 600.0
+BUILT_IN = profiles_of()
 HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -66,39 +71,48 @@ def revisions_of(pods: Iterable[Pod], scalers: Iterable[PodAutoscaler] = ()) -> 
 
 
 def service_routes(
-    services: Iterable[InferenceService], pods: Iterable[Pod], scalers: Iterable[PodAutoscaler] = ()
+    services: Iterable[InferenceService],
+    pods: Iterable[Pod],
+    scalers: Iterable[PodAutoscaler] = (),
+    profiles: Profiles = BUILT_IN,
 ) -> tuple[ServiceRoute, ...]:
     """The routes of all services, ordered by namespace and name."""
     known = revisions_of(pods, scalers)
-    routes = [route for service in services for route in routes_of(service, known)]
+    routes = [route for service in services for route in routes_of(service, known, profiles)]
     return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
 
 
-def routes_of(service: InferenceService, known: Revisions) -> tuple[ServiceRoute, ...]:
+def routes_of(
+    service: InferenceService, known: Revisions, profiles: Profiles = BUILT_IN
+) -> tuple[ServiceRoute, ...]:
     """One route for the service, and one more for a predictor behind a transformer; endpoints are ordered by name."""
     if service.metadata.deletion_timestamp is not None:
         return ()
     name = service.metadata.name
     if service.spec.transformer is None:
-        return (_route(service, name, "predictor", known),)
+        return (_route(service, name, "predictor", known, profiles),)
     return (
-        _route(service, name, "transformer", known),
-        _route(service, f"{name}-predictor", "predictor", known),
+        _route(service, name, "transformer", known, profiles),
+        _route(service, f"{name}-predictor", "predictor", known, profiles),
     )
 
 
 def named_revisions(service: InferenceService) -> tuple[str, ...]:
-    """Those whose pods and autoscalers `routes_of` looks at; it looks at nothing else but the service."""
+    """Those whose pods and autoscalers `routes_of` looks at; it looks at nothing else but the service, and profiles."""
     return tuple(name for status in service.status.components.values() for name in _named(status))
 
 
-def _route(service: InferenceService, name: str, entry: str, known: Revisions) -> ServiceRoute:
+def _route(
+    service: InferenceService, name: str, entry: str, known: Revisions, profiles: Profiles
+) -> ServiceRoute:
     meta = service.metadata
     component: Component = getattr(service.spec, entry)
     slots = component.container_concurrency or 0
     status = service.status.components.get(entry, ComponentStatus())
+    routing = routing_route(service, profiles)
+    labels = needed_labels(routing)
     revisions = tuple(
-        _revision(target, slots, known.pods.get((meta.namespace, target.revision_name), ()))
+        _revision(target, slots, labels, known.pods.get((meta.namespace, target.revision_name), ()))
         for target in status.traffic
     )
     own = [pod for target in revisions for pod in known.pods.get((meta.namespace, target.name), ())]
@@ -135,6 +149,7 @@ def _route(service: InferenceService, name: str, entry: str, known: Revisions) -
         start_expected_s=standing.start_expected_s,
         wakes=standing.wakes,
         split_by=_split_by(meta.annotations.get(SPLIT_BY, "")),
+        routing=routing,
     )
 
 
@@ -150,16 +165,18 @@ def _awaited(status: ComponentStatus) -> list[str]:
     return [name for name in _named(status) if name not in unasked]
 
 
-def _revision(target: TrafficTarget, slots: int, pods: Iterable[Pod]) -> RevisionRoute:
+def _revision(
+    target: TrafficTarget, slots: int, labels: frozenset[str], pods: Iterable[Pod]
+) -> RevisionRoute:
     """Pods that drain get no more requests, ready or not."""
     ready, starting = [], []
     for pod in pods:
         if DRAINING in pod.metadata.annotations or not pod.status.pod_ip:
             continue
         if ready_since(pod) is not None:
-            ready.append(_endpoint(pod, slots))
+            ready.append(_endpoint(pod, slots, labels))
         elif (path := probe_path(pod)) is not None:
-            starting.append(_endpoint(pod, slots, path))
+            starting.append(_endpoint(pod, slots, labels, path))
     return RevisionRoute(
         name=target.revision_name,
         weight_percent=target.percent or 0,
@@ -186,7 +203,8 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
-def _endpoint(pod: Pod, slots: int, path: str = "") -> Endpoint:
+def _endpoint(pod: Pod, slots: int, labels: frozenset[str], path: str = "") -> Endpoint:
+    metrics, traits = metrics_endpoint(pod), pod.metadata.annotations
     return Endpoint(
         name=pod.metadata.name,
         address=pod.status.pod_ip,
@@ -196,7 +214,17 @@ def _endpoint(pod: Pod, slots: int, path: str = "") -> Endpoint:
         node=pod.spec.node_name,
         slots=slots,
         probe_path=path,
+        labels=tuple((key, pod.metadata.labels[key]) for key in sorted(labels & pod.metadata.labels.keys())),
+        kv_events_port=_port(traits.get(KV_EVENTS_PORT, "")),
+        kv_replay_port=_port(traits.get(KV_REPLAY_PORT, "")),
+        metrics_port=metrics.port if metrics else 0,
+        metrics_path=metrics.path if metrics else "",
     )
+
+
+def _port(annotation: str) -> int:
+    """0 for none, or for what is no port."""
+    return int(annotation) if re.fullmatch("[0-9]{1,5}", annotation) and int(annotation) < 65536 else 0
 
 
 def key_routes(keys: Iterable[ApiKey], tenants: Iterable[Tenant], now: float) -> tuple[KeyRoute, ...]:

@@ -31,6 +31,8 @@ class Publisher:
         self._socket = context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
         self._replay = context.socket(zmq.ROUTER) if replay_endpoint else None
+        if self._replay is not None:
+            self._replay.set_hwm(BUFFERED + 1)
         self._unlisten: Callable[[], object] | None = None
         for socket, where in ((self._socket, endpoint), (self._replay, replay_endpoint)):
             try:
