@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from penstock.app.runtimes import ensure_runtimes
+from penstock.contracts.controller import Controller
 from penstock.contracts.exchange import DemandReport, EndpointDemand, RevisionDemand, ServiceDemand
 from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.loop import Autoscaler
@@ -31,7 +32,9 @@ def services(world: World) -> InferenceServiceController:
 class ServiceWorld(World):
     """With the shipped runtimes, and a feed whose table can be looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: Callable[[World], Controller]) -> None:
+        """`others` are controllers beside those of services."""
+
         def routes(world: World) -> RouteController:
             self.feed = Feed(world.clock)
             return RouteController(world.cache, self.feed, world.clock)
@@ -39,7 +42,7 @@ class ServiceWorld(World):
         self.asked = 0.0
         self.streams: dict[str, int] = {}
         self.reports = True
-        super().__init__(services, routes)
+        super().__init__(services, routes, *others)
 
     def beside(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         return {"autoscaler": self.autoscaler().run, "gateway": self._gateway}

@@ -75,3 +75,21 @@ def test_other_objects_have_no_rivals():
     store.create(HPA)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}}
     assert store.create(config).warnings == ()
+
+
+def test_who_names_a_component_is_a_rival_of_who_names_its_revision():
+    store = Admission()
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "web"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}},
+    }
+    kind = find(service["apiVersion"], service["kind"])
+    store.create(service)
+    status = {"components": {"predictor": {"latestCreatedRevision": "web-predictor-00001"}}}
+    store.objects.change(kind, "default", "web", lambda now: {**now, "status": status}, subresource="status")
+    revision = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-predictor-00001"}
+    store.create({**HPA, "spec": {**HPA["spec"], "scaleTargetRef": revision}})
+    with pytest.raises(Invalid, match="Deployment web-predictor-00001 is already scaled by"):
+        store.create({**SCALED, "spec": {**SCALED["spec"], "scaleTargetRef": {"name": "web-predictor"}}})

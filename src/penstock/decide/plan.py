@@ -24,8 +24,16 @@ from penstock.decide.progression import PROGRESSING, ROLLED_BACK, WAITING, rollo
 from penstock.decide.rollout import Rollout, is_stopped, plan_removal, plan_rollout
 from penstock.decide.rollout_policy import follows_policy
 from penstock.decide.runtime import Choice, choose_runtime
+from penstock.decide.scale_target import leading_revision
 from penstock.decide.traffic import Known, asked_percent
-from penstock.decide.workload import ComponentName, Workload, build_workload, component_labels, component_of
+from penstock.decide.workload import (
+    COMPONENTS,
+    ComponentName,
+    Workload,
+    build_workload,
+    component_labels,
+    component_of,
+)
 from penstock.resources.autoscaler_config import DEFAULTS, AutoscalerConfig
 from penstock.resources.autoscaler_settings import settings_of
 from penstock.resources.meta import Resource
@@ -35,8 +43,6 @@ from penstock.resources.rollout import RolloutStatus
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.serving import Component, ComponentStatus, InferenceService
 from penstock.resources.workload import Deployment, DeploymentStatus
-
-COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +147,7 @@ def _by_metrics(
     revisions: tuple[Deployment, ...],
 ) -> tuple[Resource, ...]:
     """What scales the revision with the largest share by anything but its requests; while it hands its devices over, nothing does."""
-    shares = {target.revision_name: target.percent or 0 for target in status.traffic}
-    serving = max(shares, key=lambda revision: shares[revision], default=status.latest_created_revision)
+    serving = leading_revision(status)
     asleep = {d.metadata.name for d in revisions if is_in_handover(d)}
     return autoscaler_objects(service, name, serving, stable) if serving and serving not in asleep else ()
 

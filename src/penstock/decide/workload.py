@@ -34,6 +34,7 @@ from penstock.resources.runtime import ClusterStorageContainer
 from penstock.resources.serving import Component, FrameworkSpec, InferenceService, PredictorSpec
 
 ComponentName = Literal["predictor", "transformer", "explainer"]
+COMPONENTS: tuple[ComponentName, ...] = ("predictor", "transformer", "explainer")
 DEFAULT_PORT = 8080
 FETCH_COMMAND = ("{python}", "-m", "penstock.app.fetch")
 LOCAL_COMMAND, LOCAL_COMMANDS = "penstock.dev/local-command", "penstock.dev/local-commands"

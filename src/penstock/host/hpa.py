@@ -21,6 +21,7 @@ from penstock.decide.hpa_pods import pod_state
 from penstock.decide.hpa_replicas import HpaSettings
 from penstock.decide.scaling_conflict import conflicts
 from penstock.host.scale import selector_text
+from penstock.host.scale_target import aimed
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound, PlatformError
 from penstock.resources.autoscaling import (
@@ -33,6 +34,7 @@ from penstock.resources.keda import ScaledObject
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.selectors import matches_label_selector
+from penstock.resources.serving import InferenceService
 from penstock.resources.vpa import VerticalPodAutoscaler
 from penstock.resources.workload import Deployment, ReplicaSet
 
@@ -97,7 +99,7 @@ class HpaController:
 
     def watches(self) -> tuple[Watch, ...]:
         """Autoscalers; and pods, workloads and other kinds of autoscalers only so that the cache knows them."""
-        known = (Pod, Deployment, ReplicaSet, *RIVALS)
+        known = (Pod, Deployment, ReplicaSet, InferenceService, *RIVALS)
         return (Watch(HorizontalPodAutoscaler, own_key), *(Watch(kind, lambda _: ()) for kind in known))
 
     async def reconcile(self, key: Key) -> float | None:
@@ -106,6 +108,7 @@ class HpaController:
         if hpa is None or hpa.metadata.deletion_timestamp is not None:
             self._memory.pop(key, None)
             return None
+        hpa = aimed(hpa, self._cache)
         meta, known = hpa.metadata, self._memory.get(key)
         now = self._clock.now()
         if known is not None and known.uid != meta.uid:
@@ -191,12 +194,13 @@ class HpaController:
 
     def _rival(self, hpa: HorizontalPodAutoscaler) -> str:
         """Of autoscalers of different kinds, the first holds."""
-        rivals = [rival for kind in RIVALS for rival in self._cache.list(kind, hpa.metadata.namespace)]
+        listed = (rival for kind in RIVALS for rival in self._cache.list(kind, hpa.metadata.namespace))
+        rivals = [aimed(rival, self._cache) for rival in listed]
         found = conflicts(hpa, rivals)
         return found[0].message if found else ""
 
     def _has_any(self, other: HorizontalPodAutoscaler, pods: Sequence[Pod]) -> bool:
-        reference = other.spec.scale_target_ref
+        reference = aimed(other, self._cache).spec.scale_target_ref
         kind = _kind(reference)
         target = self._cache.get(kind, reference.name, other.metadata.namespace) if kind else None
         return target is not None and any(

@@ -14,6 +14,7 @@ from penstock.host.vpa_sizing import AUTOSCALERS, sized_for
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound, PlatformError
 from penstock.resources.pod import Pod
+from penstock.resources.serving import InferenceService
 from penstock.resources.workload import ReplicaSet
 
 
@@ -30,8 +31,8 @@ class ReplicaSetController:
         self._clock = clock
 
     def watches(self) -> tuple[Watch, ...]:
-        """ReplicaSets, and the pods that they own; autoscalers only so that the cache knows the size of a new pod."""
-        sizes = (Watch(kind, lambda _: ()) for kind in AUTOSCALERS)
+        """ReplicaSets, and the pods that they own; autoscalers and services only so that the cache knows the size of a new pod."""
+        sizes = (Watch(kind, lambda _: ()) for kind in (*AUTOSCALERS, InferenceService))
         return (Watch(ReplicaSet, own_key), Watch(Pod, owner_keys("ReplicaSet")), *sizes)
 
     async def reconcile(self, key: Key) -> float | None:

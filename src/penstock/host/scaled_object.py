@@ -22,6 +22,7 @@ from penstock.decide.scaled_object_metrics import COMPOSITE, Scale, compose, ser
 from penstock.decide.scaled_object_status import plan_status, refused_status
 from penstock.decide.scaling_conflict import REASON, Horizontal, conflicts
 from penstock.host.owned import is_owned
+from penstock.host.scale_target import aimed
 from penstock.host.trigger_parameters import ParameterReader
 from penstock.host.triggers import PluginFinder, TriggerFactory, TriggerSet
 from penstock.kit.clock import Clock
@@ -37,6 +38,7 @@ from penstock.resources.keda import (
 )
 from penstock.resources.meta import LabelSelector, Resource
 from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment, ReplicaSet
 
 TIMER_S = 0.001
@@ -111,6 +113,7 @@ class ScaledObjectController:
         return (
             Watch(ScaledObject, own_key),
             Watch(Deployment, self._scalers_of),
+            Watch(InferenceService, self._scalers_of_components),
             *(Watch(kind, lambda _: ()) for kind in KNOWN),
         )
 
@@ -125,12 +128,24 @@ class ScaledObjectController:
             and known.scaled.spec.scale_target_ref.name == name
         )
 
+    def _scalers_of_components(self, service: Resource) -> Iterable[Key]:
+        """The known ScaledObjects that may mean a component of this service: another revision may lead now."""
+        namespace, name = key_of(service)
+        return tuple(
+            key
+            for key, known in self._memory.items()
+            if key.namespace == namespace
+            and known.scaled is not None
+            and known.scaled.spec.scale_target_ref.name.startswith(f"{name}-")
+        )
+
     async def reconcile(self, key: Key) -> float | None:
         """One poll, if one is due."""
         scaled = self._cache.get(ScaledObject, key.name, key.namespace)
         if scaled is None:
             await self._forget(key)
             return None
+        scaled = aimed(scaled, self._cache)
         if scaled.metadata.deletion_timestamp is not None:
             await self._finalize(scaled)
             await self._forget(key)
@@ -240,7 +255,7 @@ class ScaledObjectController:
             *self._cache.list(HorizontalPodAutoscaler, namespace),
             *self._cache.list(PodAutoscaler, namespace),
         )
-        for conflict in conflicts(scaled, rivals):
+        for conflict in conflicts(scaled, (aimed(rival, self._cache) for rival in rivals)):
             raise Refused(REASON, conflict.message)
 
     def _target(self, scaled: ScaledObject) -> Target | None:
@@ -254,7 +269,7 @@ class ScaledObjectController:
         if keda.FINALIZER in meta.finalizers:
             return scaled
         patch = {"metadata": {"finalizers": [*meta.finalizers, keda.FINALIZER]}}
-        return await self._cluster.patch(ScaledObject, meta.name, meta.namespace, patch)
+        return aimed(await self._cluster.patch(ScaledObject, meta.name, meta.namespace, patch), self._cache)
 
     async def _write_autoscaler(self, scaled: ScaledObject, triggers: TriggerSet, decided: Round) -> None:
         wanted = plan_hpa(scaled, triggers.metrics)

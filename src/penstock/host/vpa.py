@@ -19,11 +19,13 @@ from penstock.decide.vpa_checkpoint import updated
 from penstock.decide.vpa_status import refusal, vpa_status
 from penstock.decide.vpa_update import plan_evictions
 from penstock.host.scale import selector_text
+from penstock.host.scale_target import aimed
 from penstock.host.vpa_knowledge import Knowledge, Usages
 from penstock.host.vpa_sizing import AUTOSCALERS, rivals
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, Conflict, NotFound
 from penstock.resources.pod import Pod
+from penstock.resources.serving import InferenceService
 from penstock.resources.vpa import (
     RECREATE,
     VerticalPodAutoscaler,
@@ -65,7 +67,14 @@ class VpaController:
 
     def watches(self) -> tuple[Watch, ...]:
         """Autoscalers; the rest only so that the cache knows it: a rival that goes is noticed within a minute."""
-        others = (*AUTOSCALERS, Pod, Deployment, ReplicaSet, VerticalPodAutoscalerCheckpoint)
+        others = (
+            *AUTOSCALERS,
+            Pod,
+            Deployment,
+            ReplicaSet,
+            InferenceService,
+            VerticalPodAutoscalerCheckpoint,
+        )
         silent = (Watch(kind, lambda _: ()) for kind in others if kind is not VerticalPodAutoscaler)
         return (Watch(VerticalPodAutoscaler, own_key), *silent)
 
@@ -79,6 +88,7 @@ class VpaController:
         ):
             self._known.pop(key, None)
             return None
+        autoscaler = aimed(autoscaler, self._cache)
         known, now = self._remembered(key, autoscaler), self._clock.now()
         target, problem = self._target(autoscaler)
         pods = self._pods(target) if target is not None else ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from penstock.contracts.controller import Cache
+from penstock.decide.scale_target import name_by_labels
 from penstock.decide.scaling_conflict import Autoscaler, conflicts, refused_resources
 from penstock.decide.vpa import update_mode
 from penstock.decide.vpa_apply import sized
+from penstock.host.scale_target import aimed
 from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.keda import ScaledObject
 from penstock.resources.meta import Resource
@@ -28,19 +30,22 @@ def sized_for(pod: Pod, replica_set: ReplicaSet, cache: Cache) -> Pod:
     autoscaler = _autoscaler_of(replica_set, cache)
     if autoscaler is None or update_mode(autoscaler) == OFF:
         return pod
-    refused = refused_resources(conflicts(autoscaler, rivals(cache, replica_set.metadata.namespace)))
+    refused = refused_resources(
+        conflicts(aimed(autoscaler, cache), rivals(cache, replica_set.metadata.namespace))
+    )
     return sized(pod, autoscaler, refused).pod
 
 
 def rivals(cache: Cache, namespace: str) -> tuple[Autoscaler, ...]:
-    """All autoscalers of a namespace."""
-    return tuple(scaler for kind in AUTOSCALERS for scaler in cache.list(kind, namespace))
+    """All autoscalers of a namespace, each aimed at what it scales."""
+    return tuple(aimed(scaler, cache) for kind in AUTOSCALERS for scaler in cache.list(kind, namespace))
 
 
 def _autoscaler_of(replica_set: ReplicaSet, cache: Cache) -> VerticalPodAutoscaler | None:
-    """The oldest whose target is the replica set, or what controls it."""
+    """The oldest whose target is the replica set, what controls it, or the component that it is a revision of."""
     workloads = {
         (replica_set.kind, replica_set.metadata.name),
+        ("Deployment", name_by_labels(replica_set.metadata.labels)),
         *((owner.kind, owner.name) for owner in replica_set.metadata.owner_references if owner.controller),
     }
     found = [

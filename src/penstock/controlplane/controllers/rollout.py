@@ -15,13 +15,12 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, o
 from penstock.contracts.exchange import LATENCY_BOUNDS_S, DemandReport, RevisionDemand
 from penstock.decide.evidence import observe, total
 from penstock.decide.handover import hopeless
-from penstock.decide.plan import COMPONENTS
 from penstock.decide.progression import PAUSED, PROGRESSING, Situation, advance, rollout_name
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.rollout import is_stopped
 from penstock.decide.rollout_policy import Chosen, chosen_policy, follows_policy
 from penstock.decide.traffic import asked_percent
-from penstock.decide.workload import ComponentName, component_of
+from penstock.decide.workload import COMPONENTS, ComponentName, component_of
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.meta import ObjectMeta, Resource, controlled_by
@@ -39,6 +38,8 @@ from penstock.resources.workload import Deployment
 
 FOLD_S = 2.0
 """How often what was seen is looked at and written down; a crash forgets no more than that."""
+SETTLE_S = 0.01
+"""Most of what changes about a service is none of a rollout's business."""
 MAX_SIGNALS = 16
 Revision = tuple[str, str]
 """A revision's namespace and name."""
@@ -48,6 +49,7 @@ class RolloutController:
     """Keeps a Rollout for each component of each service that follows a policy."""
 
     name = "rollout"
+    settle_s = SETTLE_S
 
     def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
         """`hear` is to be called with each DemandReport: `feed.subscribe(controller.hear)`."""
