@@ -49,7 +49,7 @@ def test_every_decision_opens_with_its_question() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "limit"), [("src", 400), ("tools", 400), ("benchmarks", 400), ("tests", 700)]
+    ("folder", "limit"), [("src", 400), ("tools", 400), ("benchmarks", 400), ("tests", 510)]
 )
 def test_a_file_has_one_thought(folder: str, limit: int) -> None:
     long = {
