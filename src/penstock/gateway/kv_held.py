@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
+
+JOINED_BLOCKS = 256
+"""Up to which length runs take in further chains; an engine that answers tells of one block at a time."""
 
 
 class Run(Struct, gc=False):
@@ -48,25 +50,27 @@ class Held:
         blocks = self._blocks
         return next((place for place, key in enumerate(hashes) if key not in blocks), len(hashes))
 
-    def use(self, hashes: Collection[int]) -> tuple[list[int], list[int]]:
+    def use(self, hashes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Use a chain, given from head to tail. Returns what is held now and was not, and what was given up for it.
 
         Of a chain that is longer than all there is room for, the head is kept.
         """
-        self._last = serial = self._last + 1
-        used = dict.fromkeys(reversed(list(islice(hashes, self.capacity))), serial)
+        used = dict.fromkeys(reversed(hashes[: self.capacity]))
         if not used:
             return [], []
         before = list(map(self._blocks.get, used))
-        self._blocks.update(used)
-        self._runs[serial] = Run(array("Q", used), len(used))
         counts = Counter(before)
+        serial = self._run_for(len(used), counts)
+        run = self._runs[serial]
+        run.hashes.extend(used)
+        run.live += len(used)
+        self._blocks.update(dict.fromkeys(used, serial))
         fresh = (
             [key for key, run in zip(used, before, strict=True) if run is None] if counts.pop(None, 0) else []
         )
-        for run, count in counts.items():
-            if run is not None:
-                self._shrink(run, count)
+        for old, count in counts.items():
+            if old is not None:
+                self._shrink(old, count)
         return fresh, self._fit()
 
     def drop(self, hashes: Iterable[int]) -> list[int]:
@@ -77,6 +81,8 @@ class Held:
             if run is not None:
                 gone.append(key)
                 self._shrink(run, 1)
+        if gone:
+            self._last += 1  # a run that lost some takes in no more: they would stand in it twice
         return gone
 
     def resize(self, capacity: int) -> list[int]:
@@ -92,6 +98,14 @@ class Held:
         """All, in the order in which they are given up."""
         for serial, run in self._runs.items():
             yield from (key for key in run.hashes if self._blocks.get(key) == serial)
+
+    def _run_for(self, count: int, owners: Counter[int | None]) -> int:
+        """Short chains join the run before them, unless it is theirs already: where they stand in it would be twice."""
+        last = self._runs.get(self._last)
+        if last is None or len(last.hashes) + count > JOINED_BLOCKS or self._last in owners:
+            self._last += 1
+            self._runs[self._last] = Run(array("Q"), 0)
+        return self._last
 
     def _fit(self) -> list[int]:
         return self._give_up(len(self._blocks) - self.capacity)

@@ -6,7 +6,11 @@ are kept in many small dicts rather than one: one of 10 million would stop the g
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+
+from penstock.gateway.kv_held import Held
 
 SHARDS = 256
 """A power of two: a block's shard is the lowest bits of its hash."""
@@ -15,23 +19,82 @@ MOST_SHARED = 1 << 16
 """Of how many different numbers the one object is remembered."""
 
 
+MOST_NAMED = 4096
+"""For how many sets of endpoints their names are remembered."""
+
+
 class Owners:
-    """Bits are those of `1 << slot`. A block that nobody holds takes no memory."""
+    """An endpoint has a bit, `1 << slot`, as long as it does not lose all at once. A block that nobody holds takes no memory."""
 
     def __init__(self) -> None:
         self._shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
         self._shared: dict[int, int] = {}
+        self._open = 0
+        self._slots: list[str] = []
+        self._free: list[int] = []
+        self._closed: deque[tuple[int, Held]] = deque()
+        self._names: dict[int, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
 
-    def leading(self, hashes: Sequence[int], among: int) -> Iterator[tuple[int, int]]:
+    def open(self, endpoint: str) -> int:
+        """A bit of its own, with which nothing is held."""
+        if self._free:
+            slot = self._free.pop()
+            self._slots[slot] = endpoint
+        else:
+            slot = len(self._slots)
+            self._slots.append(endpoint)
+        self._open |= 1 << slot
+        self._names.clear()
+        return 1 << slot
+
+    def close(self, bit: int, held: Held) -> None:
+        """Nothing is held with it any more; `held` was, and is cleaned up by `tidy`. Afterwards the bit may be another's."""
+        self._open &= ~bit
+        self._closed.append((bit, held))
+
+    def tidy(self, limit: int) -> int:
+        """Clean up after at most `limit` blocks of closed bits; returns how many are left."""
+        while self._closed and (limit > 0 or not len(self._closed[0][1])):
+            bit, held = self._closed[0]
+            gone = held.drain(limit)
+            self.take(gone, bit)
+            limit -= len(gone)
+            if not len(held):
+                self._closed.popleft()
+                self._free.append(bit.bit_length() - 1)
+        return sum(len(held) for _, held in self._closed)
+
+    def match(self, hashes: Sequence[int]) -> dict[str, int]:
+        """How many of these blocks each endpoint holds from the start; who holds none is left out."""
+        held: dict[str, int] = {}
+        for bits, blocks in self._leading(hashes):
+            held.update(dict.fromkeys(self._names.get(bits) or self._name(bits), blocks))
+        return held
+
+    def reach(self, hashes: Sequence[int]) -> int:
+        """About how many of these blocks are held by anyone, from the start: a count for statistics, by bisection."""
+        shards = self._shards
+        return bisect_left(hashes, 1, key=lambda key: key not in shards[key & SHARDS - 1])
+
+    def _name(self, bits: int) -> tuple[str, ...]:
+        if len(self._names) >= MOST_NAMED:
+            self._names.clear()
+        text, names, slot = bin(bits)[:1:-1], [], -1
+        while (slot := text.find("1", slot + 1)) >= 0:
+            names.append(self._slots[slot])
+        self._names[bits] = tuple(names)
+        return self._names[bits]
+
+    def _leading(self, hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
         """How many blocks from the start are held, by whom: `(bits, blocks)`, fewest first; who holds none is left out.
 
         Every block up to the last that anybody holds is looked at. Jumping ahead would be sound only where holding a block means
         holding all before it, and an engine that tells what it removes may remove any.
         """
-        shards, last = self._shards, 0
+        shards, last, among = self._shards, 0, self._open
         for place, key in enumerate(hashes):
             mask = shards[key & SHARDS - 1].get(key, 0)
             if mask is last and place:

@@ -1,0 +1,151 @@
+"""From the blocks that one engine tells of to the platform's own: its block hashes are names, never compared with ours.
+
+An engine's hashes depend on a seed drawn at its start and on its version, so ours are computed anew from the token ids that it tells.
+Blocks of another size are cut anew where one size is a multiple of the other. Engines free the tail of a chain first; so where ours is
+the greater, a block of ours ends with the engine's block that completed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from penstock.kit.hashing import TOKEN_BYTES, chain_seed, text_blocks, token_bytes
+
+EngineHash = int | bytes
+"""The low 64 bits of an engine's hash, or all of its bytes: as it tells them."""
+
+
+class Cut(NamedTuple):
+    """Blocks of ours, from head to tail; how many of the engine's could not be placed; those of ours that had to be forgotten for them."""
+
+    hashes: list[int]
+    skipped: int
+    forgotten: Sequence[int] = ()
+
+
+def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None) -> tuple[str, int]:
+    """The cache salt of a chain's first block, and how many blocks from the start are told apart by adapter and salt alone.
+
+    vLLM's `extra_keys` are of each block: the adapter's name, what images and prompt embeddings stand there, and of the first the cache
+    salt. Prompts as the gateway hashes them do not tell two images apart; blocks from the first image on are left out.
+    """
+    salt = ""
+    for place, keys in enumerate(extras):
+        if keys is None:
+            continue
+        others = [key for key in keys if str(key) != adapter] if isinstance(keys, list | tuple) else [None]
+        if not others:
+            continue
+        if place == 0 and parent is None and len(others) == 1 and isinstance(others[0], str):
+            salt = others[0]
+        else:
+            return salt, place
+    return salt, len(extras)
+
+
+class EngineBlocks:
+    """At most `capacity` of the engine's blocks; the oldest sixteenth is forgotten when there are more.
+
+    `block_tokens` is the size of ours.
+    """
+
+    __slots__ = ("_chained", "_cut", "_partial", "block_tokens", "capacity", "model")
+
+    def __init__(self, model: str, block_tokens: int, capacity: int) -> None:
+        self.model, self.block_tokens, self.capacity = model, block_tokens, capacity
+        self._chained: dict[EngineHash, int] = {}  # whose end is the end of one of ours: our last hash
+        self._partial: dict[
+            EngineHash, tuple[int, bytes]
+        ] = {}  # whose end is within one of ours: the hash before it, and its tokens so far
+        self._cut: dict[EngineHash, tuple[int, ...]] = {}  # which are several of ours
+
+    def __len__(self) -> int:
+        return len(self._chained) + len(self._partial)
+
+    def fits(self, block_size: int) -> bool:
+        """Whether blocks of `block_size` tokens can be cut into ours, or joined."""
+        return block_size > 0 and (block_size % self.block_tokens == 0 or self.block_tokens % block_size == 0)
+
+    def store(
+        self,
+        parent: EngineHash | None,
+        engine_hashes: Sequence[EngineHash],
+        tokens: Sequence[int],
+        block_size: int,
+        adapter: str = "",
+        extras: Sequence[object] = (),
+    ) -> Cut:
+        """The engine stored these after `parent`, None for a beginning. `block_size` fits.
+
+        Skipped are all after a parent that is unknown, that are told without their tokens, or whose extra keys nothing can stand for.
+        """
+        salt, usable = extra_salt(adapter, extras, parent)
+        count = min(len(engine_hashes), len(tokens) // block_size, usable if extras else len(engine_hashes))
+        start = self._end_of(parent) if parent is not None else (chain_seed(self.model, adapter, salt), b"")
+        if start is None or not count:
+            return Cut([], len(engine_hashes))
+        try:
+            data = start[1] + token_bytes(tokens[: count * block_size])
+        except (OverflowError, TypeError):
+            return Cut([], len(engine_hashes))
+        ours = text_blocks(data, self.block_tokens * TOKEN_BYTES, start[0])
+        self._place(start, engine_hashes[:count], data, block_size, ours)
+        return Cut(ours, len(engine_hashes) - count, self._bound())
+
+    def remove(self, engine_hashes: Sequence[EngineHash]) -> tuple[list[int], int]:
+        """Those of ours that went with these, and how many of these are unknown."""
+        gone: list[int] = []
+        unknown = 0
+        for name in engine_hashes:
+            if (cut := self._cut.pop(name, None)) is not None:
+                gone += cut
+                self._chained.pop(name, None)
+            elif (ours := self._chained.pop(name, None)) is not None:
+                gone.append(ours)
+            elif self._partial.pop(name, None) is None:
+                unknown += 1
+        return gone, unknown
+
+    def clear(self) -> None:
+        """Nothing the engine told of is known any more."""
+        self._chained, self._partial, self._cut = {}, {}, {}
+
+    def _end_of(self, name: EngineHash) -> tuple[int, bytes] | None:
+        ours = self._chained.get(name)
+        return self._partial.get(name) if ours is None else (ours, b"")
+
+    def _place(
+        self,
+        start: tuple[int, bytes],
+        names: Sequence[EngineHash],
+        data: bytes,
+        block_size: int,
+        ours: list[int],
+    ) -> None:
+        if block_size == self.block_tokens and not start[1]:
+            self._chained.update(zip(names, ours, strict=True))
+            return
+        size, step, before = self.block_tokens * TOKEN_BYTES, block_size * TOKEN_BYTES, len(start[1])
+        for place, name in enumerate(names):
+            first, end = (before + place * step) // size, before + (place + 1) * step
+            whole, rest = divmod(end, size)
+            ended = ours[whole - 1] if whole else start[0]
+            if rest:
+                self._partial[name] = ended, data[whole * size : end]
+            else:
+                self._chained[name] = ended
+            if whole - first > 1:
+                self._cut[name] = tuple(ours[first:whole])
+
+    def _bound(self) -> list[int]:
+        over = len(self) - self.capacity
+        if over <= 0:
+            return []
+        over += self.capacity // 16
+        forgotten, partial = (
+            [*islice(self._chained, over)],
+            [*islice(self._partial, max(over - len(self._chained), 0))],
+        )
+        return self.remove(forgotten + partial)[0]

@@ -1,0 +1,267 @@
+"""Which endpoint of a service is taken to hold which beginnings of prompts, and how far that is to be believed.
+
+An endpoint whose engine tells of its cache without a gap is *precise*: it holds what it told, and for `GUESS_S` what was just sent to it.
+Any other is *approximate*: it holds what was sent to it and what was told, as far as its cache reaches. An endpoint begins approximate,
+becomes precise where what it holds is known from the start (`restarted`, `cleared`, or a gap that was filled: `trust`), and approximate
+again where it is not (`distrust`, or blocks of a size that cannot be cut into ours).
+
+All is done at once and in memory, by one thread. What must be forgotten at once (a restart) is forgotten by a change of the endpoint's bit;
+the old bit is cleaned up bit by bit, with every later change and by `tidy`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from penstock.decide.kv_trust import APPROXIMATE, DISTRUSTED, PRECISE, Trust, answered, believed_anew
+from penstock.gateway.kv_blocks import EngineBlocks, EngineHash
+from penstock.gateway.kv_held import Held
+from penstock.gateway.kv_owners import Owners
+from penstock.gateway.kv_worth import HotPrefix, HotPrefixes, Rate
+
+GUESS_S = 2.0
+"""How long an engine that tells may take to tell what a request stored."""
+
+CAPACITY_BLOCKS = 32_768
+"""An endpoint's cache where nothing is known of it: half a million tokens in blocks of 16."""
+
+CLEANED_BLOCKS = 512
+"""How many are cleaned up with each change, at about 0.2 us each."""
+
+
+class Knowledge(NamedTuple):
+    """What is known of one endpoint's cache. `unfit_size` is that of the engine's blocks where they cannot be used, else 0.
+
+    `skipped_blocks` were told of but could not be placed, or let go but never told of.
+    """
+
+    trust: Trust
+    is_precise: bool
+    blocks: int
+    capacity_blocks: int
+    guessed_blocks: int
+    skipped_blocks: int
+    unfit_size: int
+
+
+class _Endpoint:
+    """One endpoint's part: what it is taken to hold, and apart from that, until when what is `guesses` to be."""
+
+    __slots__ = (
+        "bit",
+        "earned",
+        "guesses",
+        "held",
+        "is_precise",
+        "skipped_blocks",
+        "told",
+        "trust",
+        "unfit_size",
+    )
+
+    def __init__(self, bit: int, held: Held, told: EngineBlocks) -> None:
+        self.bit, self.held, self.told = bit, held, told
+        self.guesses: dict[int, float] = {}
+        self.is_precise = False
+        self.skipped_blocks = self.unfit_size = 0
+        self.trust = Trust(prior=APPROXIMATE)
+        self.earned = Rate()
+
+
+class KvIndex:
+    """One for a service. `block_tokens` is the size of the blocks that prompts are hashed in; `model` what their chains begin with."""
+
+    def __init__(self, block_tokens: int, model: str = "") -> None:
+        self.block_tokens, self.model = block_tokens, model
+        self._owners = Owners()
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._guesses: deque[tuple[float, _Endpoint, Sequence[int]]] = deque()
+        self._hot = HotPrefixes()
+
+    def add(self, endpoint: str, capacity_blocks: int = CAPACITY_BLOCKS) -> None:
+        """It may be asked of from now on; for one that is known, its cache is of this size now."""
+        capacity = max(capacity_blocks, 1)
+        one = self._endpoints.get(endpoint)
+        if one is None:
+            told = EngineBlocks(self.model, self.block_tokens, capacity)
+            self._endpoints[endpoint] = _Endpoint(self._owners.open(endpoint), Held(capacity), told)
+        else:
+            one.told.capacity = capacity
+            self._owners.take(one.held.resize(capacity), one.bit)
+
+    def forget(self, endpoint: str) -> None:
+        """It is gone; one that is unknown is as well."""
+        one = self._endpoints.pop(endpoint, None)
+        if one is not None:
+            self._drop_all(one)
+
+    def match(self, hashes: Sequence[int], now: float) -> Mapping[str, int]:
+        """How many blocks from the start of this chain each endpoint is taken to hold. Who holds none is left out."""
+        self._expire(now)
+        return self._owners.match(hashes)
+
+    def sent(self, endpoint: str, hashes: Sequence[int], now: float) -> None:
+        """A request with this chain went there, and will have it stored. Nothing for an endpoint that is unknown."""
+        one = self._endpoints.get(endpoint)
+        self._expire(now)
+        if one is None or not hashes:
+            return
+        reach = self._owners.reach(hashes)
+        if reach:
+            self._hot.used(hashes[reach - 1], reach, now)
+        known = one.held.leading(hashes)
+        one.earned.add(known, now)
+        if not one.is_precise:
+            self._use(one, hashes)
+            return
+        self._use(one, hashes[:known])
+        self._guess(one, [key for key in hashes[known:] if key not in one.held], now)
+
+    def stored(
+        self,
+        endpoint: str,
+        parent: EngineHash | None,
+        engine_hashes: Sequence[EngineHash],
+        tokens: Sequence[int],
+        block_size: int,
+        adapter: str = "",
+        extras: Sequence[object] = (),
+    ) -> None:
+        """Its engine stored these blocks, chained on `parent` (None: a beginning).
+
+        `tokens` are those of all blocks, `extras` the `extra_keys` of each. Blocks that cannot be placed are counted and left out; blocks
+        of a size that neither divides ours nor is divided by it leave the endpoint approximate.
+        """
+        one = self._endpoints.get(endpoint)
+        if one is None:
+            return
+        if not one.told.fits(block_size):
+            one.skipped_blocks += len(engine_hashes)
+            one.unfit_size = block_size
+            if one.is_precise:
+                self.distrust(endpoint)
+            return
+        one.unfit_size = 0
+        cut = one.told.store(parent, engine_hashes, tokens, block_size, adapter, extras)
+        one.skipped_blocks += cut.skipped
+        self._use(one, cut.hashes)
+        self._lose(one, cut.forgotten)
+
+    def removed(self, endpoint: str, engine_hashes: Sequence[EngineHash]) -> None:
+        """Its engine let these blocks go; such as it never told of are counted."""
+        one = self._endpoints.get(endpoint)
+        if one is not None:
+            gone, unknown = one.told.remove(engine_hashes)
+            one.skipped_blocks += unknown
+            self._lose(one, gone)
+
+    def cleared(self, endpoint: str) -> None:
+        """Its engine let all blocks go: whatever was missed matters no more."""
+        self.restarted(endpoint)
+
+    def restarted(self, endpoint: str) -> None:
+        """Its engine begins with an empty cache, and tells of it from the start."""
+        one = self._endpoints.get(endpoint)
+        if one is not None:
+            capacity = one.held.capacity
+            self._drop_all(one)
+            one.bit, one.held = self._owners.open(endpoint), Held(capacity)
+            self._become(one, is_precise=True, prior=PRECISE)
+
+    def trust(self, endpoint: str) -> None:
+        """What was missed has been told after all."""
+        one = self._endpoints.get(endpoint)
+        if one is not None and not one.is_precise:
+            self._become(one, is_precise=True, prior=PRECISE)
+
+    def distrust(self, endpoint: str) -> None:
+        """Its engine told something that was missed. What it is taken to hold stays, and ages with what is sent there."""
+        one = self._endpoints.get(endpoint)
+        if one is not None:
+            self._become(one, is_precise=False, prior=DISTRUSTED)
+
+    def answered(self, endpoint: str, predicted_tokens: float, cached_tokens: float) -> None:
+        """It answered a request of whose prompt it was taken to hold `predicted_tokens`, and found `cached_tokens` cached."""
+        one = self._endpoints.get(endpoint)
+        if one is not None:
+            one.trust = answered(one.trust, predicted_tokens, cached_tokens)
+
+    def knowledge(self, endpoint: str) -> Knowledge | None:
+        """What is known of one endpoint's cache, and how well; None for an endpoint that is unknown."""
+        one = self._endpoints.get(endpoint)
+        if one is None:
+            return None
+        return Knowledge(
+            one.trust,
+            one.is_precise,
+            len(one.held),
+            one.held.capacity,
+            len(one.guesses),
+            one.skipped_blocks,
+            one.unfit_size,
+        )
+
+    def confidence(self, endpoint: str) -> float:
+        """In [0, 1]: how far `match` is to be believed of it; 0 for an endpoint that is unknown."""
+        one = self._endpoints.get(endpoint)
+        return 0.0 if one is None else one.trust.confidence
+
+    def value(self, endpoint: str, now: float) -> float:
+        """How many blocks per second its cache has spared of late; 0 for an endpoint that is unknown."""
+        one = self._endpoints.get(endpoint)
+        return 0.0 if one is None else one.earned.per_s(now)
+
+    def hottest(self, count: int, now: float) -> tuple[HotPrefix, ...]:
+        """The prefixes that most requests began with, of those that were held somewhere already; at most `count`."""
+        return self._hot.hottest(count, now)
+
+    def tidy(self, now: float, limit: int = CLEANED_BLOCKS) -> int:
+        """Forget guesses that did not come true, and clean up at most `limit` blocks; returns how many are left to be cleaned up."""
+        self._expire(now)
+        return self._owners.tidy(limit)
+
+    def __len__(self) -> int:
+        """How many blocks are held anywhere, with those that are yet to be cleaned up."""
+        return len(self._owners)
+
+    def _become(self, one: _Endpoint, *, is_precise: bool, prior: float) -> None:
+        one.is_precise = is_precise
+        one.trust = believed_anew(one.trust, prior)
+
+    def _use(self, one: _Endpoint, hashes: Sequence[int]) -> None:
+        fresh, gone = one.held.use(hashes)
+        self._owners.give(fresh, one.bit)
+        self._owners.take(gone, one.bit)
+        for key in fresh if one.guesses else ():
+            one.guesses.pop(key, None)
+        self._owners.tidy(CLEANED_BLOCKS + 2 * len(fresh))
+
+    def _lose(self, one: _Endpoint, hashes: Sequence[int]) -> None:
+        self._owners.take(one.held.drop(hashes), one.bit)
+
+    def _guess(self, one: _Endpoint, hashes: Sequence[int], now: float) -> None:
+        """None of these is held; what is guessed is never held as well. No more is guessed than the cache has room for."""
+        room = one.held.capacity - len(one.guesses)
+        guessed = hashes[: max(room, 0)]
+        if guessed:
+            one.guesses.update(dict.fromkeys(guessed, now + GUESS_S))
+            self._owners.give(guessed, one.bit)
+            self._guesses.append((now + GUESS_S, one, guessed))
+
+    def _expire(self, now: float) -> None:
+        while self._guesses and self._guesses[0][0] <= now:
+            deadline, one, hashes = self._guesses.popleft()
+            late = [key for key in hashes if one.guesses.get(key) == deadline]
+            for key in late:
+                del one.guesses[key]
+            self._owners.take(late, one.bit)
+
+    def _drop_all(self, one: _Endpoint) -> None:
+        """Move what it holds to the old bit. Its guesses, two seconds' worth, go with it: those under way are guessed anew."""
+        one.held.resize(one.held.capacity + len(one.guesses))
+        one.held.use([*one.guesses])
+        self._owners.close(one.bit, one.held)
+        one.guesses = {}
+        one.told.clear()
