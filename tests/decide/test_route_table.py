@@ -11,7 +11,7 @@ from routed_services import FIRST, SECOND, iris, only, pod, with_meta, with_stat
 from worlds import service
 
 from penstock.app.runtimes import shipped_runtimes
-from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
+from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute, ServiceRoute
 from penstock.decide.route_table import DEFAULT_TIMEOUT_S, service_routes
 from penstock.resources.pod import Pod
 
@@ -37,6 +37,7 @@ def test_everything_about_a_service_that_serves() -> None:
         ),
         created_at=1_749_945_600.0,
         timeout_s=DEFAULT_TIMEOUT_S,
+        routing=RoutingRoute(),
     )
 
 

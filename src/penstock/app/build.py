@@ -29,6 +29,7 @@ from penstock.controlplane.manager import Manager
 from penstock.controlplane.routes import RouteController
 from penstock.controlplane.service_demand import demand_reader
 from penstock.controlplane.starts import Starts
+from penstock.decide.routing_profile import Platform
 from penstock.host.api.app import build_api
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
@@ -111,7 +112,12 @@ class ControlPlane:
             InferenceServiceController(
                 cluster, cache, named("inference-service"), clock, gateway_addr=settings.gateway_addr
             ),
-            RouteController(cache, self.feed, clock),
+            RouteController(
+                cache,
+                self.feed,
+                clock,
+                Platform(settings.enable_kv_aware_routing, settings.prompt_token_threshold),
+            ),
             rollouts,
             self.usages,
             self.scaled_objects,

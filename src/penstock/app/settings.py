@@ -23,6 +23,8 @@ PREFIX = "PENSTOCK_"
 CONFIG_FILE = "config.yaml"
 MAX_CONFIG_BYTES = 1 << 20
 SECRETS = ("redisUrl",)
+UNPREFIXED = ("ENABLE_KV_AWARE_ROUTING", "PROMPT_TOKEN_THRESHOLD")
+"""Variables that are also taken without PREFIX, where they are not given with it."""
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -164,6 +166,22 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
     log_level: Annotated[
         LogLevel, Meta(description="Least severe log lines that are kept: debug, info, warning or error.")
     ] = "info"
+    enable_kv_aware_routing: Annotated[
+        bool,
+        Meta(
+            description="Send requests of services that are given no routing profile where the prompt's KV cache is and the least work waits; "
+            "false: where the least requests are in flight. ENABLE_KV_AWARE_ROUTING is taken too."
+        ),
+    ] = True
+    prompt_token_threshold: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000_000,
+            description="A prompt with more tokens than this that no cache holds is a long one, unless its routing profile says otherwise. "
+            "PROMPT_TOKEN_THRESHOLD is taken too.",
+        ),
+    ] = 2048
     drain_s: Annotated[
         float,
         Meta(
@@ -303,7 +321,8 @@ def _check(settings: Settings) -> None:
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = {row.variable: row.name for row in rows() if row.variable}
-    return {name: environ[variable] for variable, name in known.items() if environ.get(variable)}
+    bare = {variable: known[PREFIX + variable] for variable in UNPREFIXED}
+    return {name: environ[variable] for variable, name in (bare | known).items() if environ.get(variable)}
 
 
 def _file(path: Path) -> dict[str, Any]:

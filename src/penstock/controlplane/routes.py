@@ -17,12 +17,14 @@ from penstock.decide.route_table import (
     routes_of,
     tenant_routes,
 )
+from penstock.decide.routing_profile import PLATFORM, SYSTEM_NAMESPACE, Platform, Profiles, profiles_of
 from penstock.kit.clock import Clock
 from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.routing import RoutingProfile
 from penstock.resources.serving import InferenceService
 
 COALESCE_S = 0.01
@@ -34,7 +36,7 @@ ALL = Key("", "routes")
 
 
 class RouteController:
-    """Tells a new RouteTable when a service, a pod, an autoscaler, an API key or a tenant changes.
+    """Tells a new RouteTable when a service, a pod, an autoscaler, a routing profile, an API key or a tenant changes.
 
     A change costs what it is about: the routes of one service. Only putting all routes together and telling them costs more the more
     there are, so tables of a storm are spaced; one that a pod asks for never waits, since pods are what requests wait for.
@@ -42,8 +44,9 @@ class RouteController:
 
     name = "routes"
 
-    def __init__(self, cache: Cache, feed: Feed, clock: Clock) -> None:
-        """See `contracts/controller.py`."""
+    def __init__(self, cache: Cache, feed: Feed, clock: Clock, platform: Platform = PLATFORM) -> None:
+        """See `contracts/controller.py`; `platform` is what settings say of routing."""
+        self._platform = platform
         self._cache = cache
         self._feed = feed
         self._clock = clock
@@ -61,6 +64,7 @@ class RouteController:
             Watch(InferenceService, self._touches(key_of)),
             Watch(Pod, self._pod_touches),
             Watch(PodAutoscaler, self._touches(self._namer_of_scaler)),
+            Watch(RoutingProfile, self._profile_touches),
             *whole,
         )
 
@@ -68,8 +72,9 @@ class RouteController:
         """One table for everything; a burst of changes makes one. Gateways know themselves when a key expires."""
         await self._pause()
         began = self._clock.monotonic()
+        profiles = profiles_of(self._cache.list(RoutingProfile), self._platform)
         for service in tuple(self._stale):
-            self._renew(service)
+            self._renew(service, profiles)
         tenants = self._cache.list(Tenant)
         await self._feed.publish(
             self._service_routes(),
@@ -91,7 +96,7 @@ class RouteController:
                 await self._clock.sleep(COALESCE_S)
         self._urgent.clear()
 
-    def _renew(self, key: Key) -> None:
+    def _renew(self, key: Key, profiles: Profiles) -> None:
         """The routes of one service, by what the cache knows now."""
         for revision in self._named.pop(key, ()):
             self._namer.pop(revision, None)
@@ -103,7 +108,7 @@ class RouteController:
             self._named[key] = revisions
             self._namer.update(dict.fromkeys(revisions, key))
             known = revisions_of(self._pods(revisions), self._scalers(revisions))
-            self._routes[key] = routes_of(service, known)
+            self._routes[key] = routes_of(service, known, profiles)
         self._stale.discard(key)
 
     def _pods(self, revisions: Iterable[Key]) -> Iterable[Pod]:
@@ -137,6 +142,13 @@ class RouteController:
             return ()
         self._stale.add(service)
         self._urgent.set()
+        return (ALL,)
+
+    def _profile_touches(self, profile: Resource) -> Iterable[Key]:
+        """Whichever service of its namespace might follow it; of all, where it may be everybody's default."""
+        namespace = profile.metadata.namespace
+        everywhere = namespace == SYSTEM_NAMESPACE
+        self._stale.update(key for key in self._routes if everywhere or key.namespace == namespace)
         return (ALL,)
 
     def _namer_of_scaler(self, scaler: Resource) -> Key | None:
