@@ -93,3 +93,22 @@ def test_no_key_is_ever_worked_on_twice_at_a_time_and_the_last_change_is_always_
         assert seen == version
 
     asyncio.run(run())
+
+
+async def test_what_asks_for_a_key_that_settles_is_one_and_none_is_lost() -> None:
+    queue, loop = WorkQueue(settle_s=0.01), asyncio.get_running_loop()
+    queue.add(A)
+    assert await queue.take() == A
+    ended = loop.time()
+    queue.done(A)
+    for _ in range(3):
+        queue.add(A)
+    assert len(queue) == 0, "it settles first"
+    assert await queue.take() == A
+    assert 0.009 <= loop.time() - ended < 1.0
+    queue.done(A)
+    await asyncio.sleep(0.03)
+    assert len(queue) == 0, "once for all that asked"
+    queue.add(A)
+    assert len(queue) == 1, "settled, it is due at once"
+    queue.close()

@@ -15,11 +15,15 @@ from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.workload import Deployment, ReplicaSet
 
+SETTLE_S = 0.01
+"""A ReplicaSet that is made or resized answers within milliseconds, and again when its status is written."""
+
 
 class DeploymentController:
     """Keeps each Deployment's ReplicaSets, status and revision as its plan says."""
 
     name = "deployment"
+    settle_s = SETTLE_S
 
     def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
         """See `contracts/controller.py`."""

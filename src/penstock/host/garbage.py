@@ -24,11 +24,15 @@ from penstock.resources.core import Event
 from penstock.resources.meta import Resource
 from penstock.resources.scheme import KINDS, Kind, find
 
+SETTLE_S = 0.01
+"""Every change of an object asks after its owners, and those of one deletion come together."""
+
 
 class GarbageCollector:
     """The controller. Events have no owners and are not watched."""
 
     name = "garbage"
+    settle_s = SETTLE_S
 
     def __init__(self, objects: ObjectStore) -> None:
         """It works on the object store itself: ownership crosses kinds."""

@@ -10,6 +10,8 @@ from penstock.kit.errors import InvalidInput
 MAX_DEPTH = 100
 _SCALARS = (str, int, float, bool, type(None))
 """Set aside first: they are most of a document, and asking whether something is a Mapping is slow."""
+_OBJECTS = (dict, Mapping)
+_NESTING = (dict, list, tuple, Mapping)
 
 
 def check_depth(value: Any, what: str) -> None:
@@ -21,7 +23,7 @@ def check_depth(value: Any, what: str) -> None:
         level = [
             inner
             for item in level
-            if type(item) not in _SCALARS and isinstance(item, Mapping | list | tuple)
-            for inner in (item.values() if isinstance(item, Mapping) else item)
+            if type(item) not in _SCALARS and isinstance(item, _NESTING)
+            for inner in (item.values() if isinstance(item, _OBJECTS) else item)
         ]
         depth += 1

@@ -61,6 +61,7 @@ class KnativeLaw:
     def __init__(self) -> None:
         """The first tick makes the state, when the pods are known."""
         self._state: kpa.State | None = None
+        self._spec: tuple[AutoscalerSettings, bool, float, kpa.Spec] | None = None
 
     def tick_s(self, settings: AutoscalerSettings) -> float:
         """As the profile says."""
@@ -70,7 +71,7 @@ class KnativeLaw:
         self, settings: AutoscalerSettings, reachable: bool, demand: Demand, pods: Pods, now: float
     ) -> Verdict:
         """See `decide/kpa.py`."""
-        spec = kpa.spec_of(settings, reachable=reachable, cold_start_s=pods.cold_start_s)
+        spec = self._spec_of(settings, reachable, pods.cold_start_s)
         before = self._state or kpa.first_state(spec, pods.ready, now)
         stable, panic = demand.averages(now) or (None, None)
         seen = kpa.Observed(stable, panic, pods.ready)
@@ -80,6 +81,14 @@ class KnativeLaw:
         return Verdict(
             said.desired, said.excess_burst_capacity, said.valid, said.reasons, said.runner_up, given
         )
+
+    def _spec_of(self, settings: AutoscalerSettings, reachable: bool, cold_start_s: float) -> kpa.Spec:
+        """Made once for as long as nothing of it changes."""
+        known = self._spec
+        if known is None or known[0] is not settings or known[1:3] != (reachable, cold_start_s):
+            spec = kpa.spec_of(settings, reachable=reachable, cold_start_s=cold_start_s)
+            known = self._spec = (settings, reachable, cold_start_s, spec)
+        return known[3]
 
     def rests(self, demand: Demand, now: float) -> bool:
         """Nothing in the windows, no panic, and nothing that was wanted within the scale-down delay."""

@@ -66,6 +66,7 @@ class Autoscaler:
         self._revisions: dict[Key, Revision] = {}
         self._of_service: dict[Key, dict[str, Revision]] = {}
         self._heard_at: dict[str, float] = {}
+        self._heard_of: dict[str, set[Key]] = {}
         self._asked = asyncio.Event()
         self._kinds = (PodAutoscaler, Pod, ConfigMap, InferenceService)
         cache.watch(PodAutoscaler, self._scaler_changed)
@@ -99,9 +100,10 @@ class Autoscaler:
             if revisions:
                 self._take(report, demand, revisions, now)
                 heard.update(revision.key for revision in revisions.values())
-        for key, revision in self._revisions.items():
-            if key not in heard:
-                revision.demand.quiet(report.gateway)
+        for key in self._heard_of.get(report.gateway, set()) - heard:
+            if key in self._revisions:
+                self._revisions[key].demand.quiet(report.gateway)
+        self._heard_of[report.gateway] = heard
 
     def _behind(self, demand: ServiceDemand) -> dict[str, Revision]:
         """The revisions of what was asked: a service's entry, or the predictor behind its transformer, which has a route of its own."""
@@ -209,6 +211,7 @@ class Autoscaler:
         """Those that are silent: nothing is known of what they have under way, and silence of all of them is no lack of demand."""
         for gateway in [name for name, heard_at in self._heard_at.items() if now - heard_at > STALE_S]:
             del self._heard_at[gateway]
+            self._heard_of.pop(gateway, None)
             for revision in self._revisions.values():
                 revision.rise(now)
                 revision.demand.gone(gateway)

@@ -51,6 +51,7 @@ class Revision:
         self.dirty = True
         self.decisions = scaler.status.decisions
         self._share = 0.0
+        self._turn = draw("/".join(self.key)) / DRAWS
         self._resting_since: float | None = None
         conditions = scaler.status.conditions
         self.active: Activity = was(conditions)
@@ -72,7 +73,7 @@ class Revision:
     def tick(self, pods: Pods, now: float, wall: float) -> None:
         """Decide once. Ticks of different revisions are spread over the time between two, by their names."""
         tick_s = self._law.tick_s(self.settings)
-        offset_s = tick_s * draw("/".join(self.key)) / DRAWS
+        offset_s = tick_s * self._turn
         self.next_tick = offset_s + tick_s * (floor((now - offset_s) / tick_s) + 1)
         verdict = self._law.tick(self.settings, self.reachable, self.demand, pods, now)
         if not verdict.valid:
