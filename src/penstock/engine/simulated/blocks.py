@@ -44,13 +44,11 @@ class BlockPool:
         """Hashes of all blocks that a prompt can find."""
         return frozenset(number for number in (*self._uses, *self._idle) if number >= 0)
 
-    def match(self, hashes: Sequence[int], limit: int) -> tuple[int, int]:
-        """How many leading blocks of at most `limit` are cached, and how many of these are idle."""
+    def match(self, hashes: Sequence[int]) -> tuple[int, int]:
+        """How many leading blocks are cached, and how many of these are idle."""
         uses, idle = self._uses, self._idle
         found = of_idle = 0
         for number in hashes:
-            if found >= limit:
-                break
             if number in idle:
                 of_idle += 1
             elif number not in uses:

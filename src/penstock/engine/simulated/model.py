@@ -157,7 +157,7 @@ class Engine:
     def _complete_prompt(self, request: Request) -> None:
         """Its next token is there; it decodes from now on."""
         if self.pool.records:
-            self._tell_stored(request, request.found, len(request.held))
+            self._tell_stored(request, request.known, len(request.held))
         if not request.done_tokens:
             request.first_at = self._at
             self._started.append(request)
@@ -239,9 +239,9 @@ class Engine:
         """A running request gives back its blocks before its end; what was computed of it stays cached."""
         if request is self._partial:
             self._partial = None
-            whole = request.prefilled // self._block
+            whole = max(request.known, request.prefilled // self._block)
             if self.pool.records:
-                self._tell_stored(request, request.found, min(whole, len(request.held)))
+                self._tell_stored(request, request.known, min(whole, len(request.held)))
             self.pool.drop(request.held[whole:])
             request.held = request.held[:whole]
         else:
@@ -267,7 +267,7 @@ class Engine:
         preempted = self._make_room()
         left = max(0, self.profile.max_batched_tokens - self._decoding)
         self._chunk, work_s = 0, 0.0
-        self._is_once = False
+        self._is_once = preempted
         if self._partial is not None and left:
             partial = self._partial
             left, work_s = self._carry(partial, left)
@@ -320,19 +320,20 @@ class Engine:
         hashes = [*request.hashes, *request.answer_hashes] if request.done_tokens else request.hashes
         if len(hashes) > target // size:
             hashes = hashes[: target // size]
-        found, idle = pool.match(hashes, (target - 1) // size)
+        known, idle = pool.match(hashes)
         total = -(-target // size)
-        if total - found > pool.free - idle:
+        if total - known > pool.free - idle:
             return False
         pool.hold(hashes)
         pool.grow(total - len(hashes))
-        request.held, request.nameless, request.found = hashes, total - len(hashes), found
-        request.target, request.prefilled, request.start_step = target, found * size, -1
+        cached = min(known, (target - 1) // size) * size
+        request.held, request.nameless, request.known = hashes, total - len(hashes), known
+        request.target, request.prefilled, request.start_step = target, cached, -1
         if request.started_at == NEVER:
             request.started_at = self._at
-            request.cached_tokens = found * size
+            request.cached_tokens = cached
             self.queried_tokens += target
-            self.hit_tokens += found * size
+            self.hit_tokens += cached
             request.prefilled = max(request.prefilled, min(request.remote_tokens, target - 1))
         self._order += 1
         request.order = self._order
@@ -377,6 +378,7 @@ class Engine:
         return max(free, self._crossings[0][0] - self._done - 1)
 
     def _tell_stored(self, request: Request, first: int, end: int) -> None:
+        self._tell_removed()
         if end > first:
             self._told.append(Stored(request, first, end))
 

@@ -28,11 +28,11 @@ class Request:
         "end_step",
         "ended_at",
         "first_at",
-        "found",
         "hashes",
         "held",
         "is_cancelled",
         "is_kept",
+        "known",
         "nameless",
         "order",
         "output_tokens",
@@ -73,7 +73,7 @@ class Request:
         # Below is the engine's own: where it stands in this admission, counted in steps and tokens.
         self.order = -1
         self.held: Sequence[int] = ()
-        self.nameless = self.found = 0
+        self.nameless = self.known = 0
         self.target = prompt_tokens
         self.prefilled = 0
         self.done_tokens = 0
