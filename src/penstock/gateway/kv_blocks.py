@@ -16,6 +16,9 @@ from penstock.kit.hashing import TOKEN_BYTES, chain_seed, text_blocks, token_byt
 EngineHash = int | bytes
 """The low 64 bits of an engine's hash, or all of its bytes: as it tells them."""
 
+NAMED = 4
+"""An engine's cache may be larger than is known; and what is found there least is given up here before it is there."""
+
 
 class Cut(NamedTuple):
     """Blocks of ours, from head to tail; how many of the engine's could not be placed; those of ours that had to be forgotten for them."""
@@ -46,10 +49,7 @@ def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None
 
 
 class EngineBlocks:
-    """At most `capacity` of the engine's blocks; the oldest sixteenth is forgotten when there are more.
-
-    `block_tokens` is the size of ours.
-    """
+    """Names for as many blocks as `NAMED` caches of `capacity` blocks of ours (`block_tokens` each) hold; of more, the oldest are forgotten."""
 
     __slots__ = ("_chained", "_cut", "_partial", "block_tokens", "capacity", "model")
 
@@ -92,7 +92,7 @@ class EngineBlocks:
             return Cut([], len(engine_hashes))
         ours = text_blocks(data, self.block_tokens * TOKEN_BYTES, start[0])
         self._place(start, engine_hashes[:count], data, block_size, ours)
-        return Cut(ours, len(engine_hashes) - count, self._bound())
+        return Cut(ours, len(engine_hashes) - count, self._bound(block_size))
 
     def remove(self, engine_hashes: Sequence[EngineHash]) -> tuple[list[int], int]:
         """Those of ours that went with these, and how many of these are unknown."""
@@ -139,11 +139,12 @@ class EngineBlocks:
             if whole - first > 1:
                 self._cut[name] = tuple(ours[first:whole])
 
-    def _bound(self) -> list[int]:
-        over = len(self) - self.capacity
+    def _bound(self, block_size: int) -> list[int]:
+        most = NAMED * self.capacity * max(self.block_tokens // block_size, 1)
+        over = len(self) - most
         if over <= 0:
             return []
-        over += self.capacity // 16
+        over += most // 16  # the start of a dict is slow to find once much was taken from there
         forgotten, partial = (
             [*islice(self._chained, over)],
             [*islice(self._partial, max(over - len(self._chained), 0))],
