@@ -47,7 +47,7 @@ def draw(text: str) -> int:
 
 def seeded_draw(text: str, seed: int) -> int:
     """The same, with another order of all texts for each `seed` in [0, 2^64)."""
-    return xxhash.xxh3_64_intdigest(text, seed)
+    return xxhash.xxh3_64_intdigest(text.encode(), seed)
 
 
 def chain_seed(model: str, adapter: str = "", salt: str = "") -> int:

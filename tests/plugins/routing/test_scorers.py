@@ -1,0 +1,116 @@
+"""The formulas of scorers, by cases that can be reckoned by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from views import load, view
+
+from penstock.app.registry import open_filter, open_scorer
+from penstock.contracts.exchange import PluginRoute
+from penstock.contracts.scheduling import Load, Prompt
+
+RATES: dict[str, Any] = {"is_measured": True, "prefill_token_s": 1e-4, "decode_s": 0.01}
+
+
+def scores(scorer: str, *seen: Load, cached: tuple[float, ...] = (), **prompt: Any) -> list[float]:
+    found = open_scorer(PluginRoute(name=scorer)).score(Prompt(draw=1, **prompt), view(*seen, cached=cached))
+    return [round(score, 4) for score in found]
+
+
+def test_prefix_is_the_share_of_the_prompt_that_is_held() -> None:
+    three = load("a"), load("b"), load("c")
+    assert scores("prefix", *three, cached=(0, 512, 4096), tokens=1024) == [0, 0.5, 1]
+    assert scores("prefix", *three, cached=(0, 512, 4096)) == [0, 0, 0]
+
+
+def test_kv_use_is_estimated_where_an_engine_does_not_say() -> None:
+    known, own, nothing = load(kv_use=0.25), load(context_tokens=300, kv_tokens=400), load()
+    assert scores("kv-use", known, own, nothing) == [0.75, 0.25, 0.5]
+
+
+def test_queues_and_running_requests_are_told_apart_by_their_spread() -> None:
+    assert scores("queue", load(waiting=8), load(waiting=4), load(prefilling=0)) == [0, 0.5, 1]
+    assert scores("running", load(running=8), load(running=1, in_flight=4), load()) == [0, 0.5, 1]
+    assert scores("queue", load(waiting=3), load(waiting=3)) == [1, 1]
+
+
+def test_in_flight_tokens_halve_the_score_at_half_tokens() -> None:
+    assert scores("in-flight-tokens", load(), load(uncached_tokens=8192)) == [1, 0.5]
+
+
+def test_an_adapter_is_best_where_it_is_loaded_and_next_where_a_slot_is_free() -> None:
+    has, free = load(adapters=frozenset("x"), adapter_slots=1), load(adapter_slots=1)
+    full, silent = load(adapters=frozenset("y"), adapter_slots=1), load()
+    assert scores("lora", has, free, full, silent, adapter="x") == [1, 0.8, 0, 0.5]
+    assert scores("lora", has, full) == [1, 1]
+    one = open_filter(PluginRoute(name="lora"))
+    assert one.keep(Prompt(draw=1, adapter="x"), view(full, has, free)) == [1]
+    assert one.keep(Prompt(draw=1, adapter="z"), view(full, has, free, silent)) == [2, 3]
+
+
+def test_cost_is_the_ratio_to_the_cheapest() -> None:
+    assert scores("cost", load(token_price=2), load(token_price=8), load()) == [1, 0.25, 1]
+
+
+def test_context_length_prefers_the_tightest_range_that_holds_the_request() -> None:
+    small = load(labels={"penstock.dev/context-length-range": "0-4000"})
+    large = load(labels={"llm-d.ai/context-length-range": "4001-40000"})
+    assert scores("context-length", small, large, load(), tokens=1500, output_tokens=500) == [0.65, 0.15, 0.5]
+    assert scores("context-length", small, large, load(), tokens=20000) == [0.06, 0.65, 0.5]
+    one = open_filter(PluginRoute(name="context-length"))
+    assert one.keep(Prompt(draw=1, tokens=4000), view(small, large, load())) == [0, 2]
+    assert one.keep(Prompt(draw=1, tokens=4001), view(small, large, load())) == [1, 2]
+
+
+def test_sessions_stay_when_another_endpoint_goes() -> None:
+    every = [load(name) for name in "abcdef"]
+    for number in range(60):
+        home = scores("session", *every, session=f"s{number}").index(1.0)
+        gone = (home + 1) % len(every)
+        left = [one for one in every if one is not every[gone]]
+        assert left[scores("session", *left, session=f"s{number}").index(1.0)] is every[home]
+
+
+def test_latency_counts_what_waits_and_what_the_prompt_itself_needs() -> None:
+    idle, busy = load(**RATES), load(uncached_tokens=2000, **RATES)
+    answer = 128 * 0.01 * (1 + 1000 / 131_072)
+    own, ahead = 0.1, 0.2
+    assert scores("predicted-latency", idle, busy, tokens=1000) == pytest.approx(
+        [1, (own + answer + 0.001) / (own + ahead + answer + 0.001)], abs=1e-4
+    )
+
+
+def test_latency_prefers_the_faster_endpoint_and_says_by_how_much() -> None:
+    fast, slow = load(**RATES), load(is_measured=True, prefill_token_s=2e-4, decode_s=0.02)
+    best, other = scores("predicted-latency", fast, slow, tokens=1000)
+    assert best == 1
+    assert other == pytest.approx(0.5, abs=0.001)
+
+
+def test_a_cache_hit_is_worth_the_queue_that_it_saves() -> None:
+    cold, held = load(**RATES), load(uncached_tokens=3000, **RATES)
+    cold_score, held_score = scores("predicted-latency", cold, held, cached=(0, 4000), tokens=4000)
+    assert held_score > cold_score
+    longer = load(uncached_tokens=5000, **RATES)
+    cold_score, longer_score = scores("predicted-latency", cold, longer, cached=(0, 4000), tokens=4000)
+    assert longer_score < cold_score
+
+
+def test_a_long_prompt_avoids_where_it_would_hold_up_answers() -> None:
+    answering, idle = load(in_flight=8, **RATES), load(**RATES)
+    assert scores("predicted-latency", answering, idle, tokens=8000)[0] < 0.8
+    assert scores("predicted-latency", answering, idle, tokens=10)[0] > 0.95
+
+
+def test_where_any_rate_is_unknown_the_cost_is_in_tokens() -> None:
+    cold, held = load(in_flight=1, context_tokens=84, **RATES), load(uncached_tokens=100)
+    assert scores("predicted-latency", cold, held, cached=(0, 900), tokens=1000) == [
+        round((100 + 100 + 1000 + 1) / (1000 + 84 + 1000 + 16 + 1), 4),
+        1,
+    ]
+
+
+def test_short_prompts_go_where_the_least_requests_are_while_rates_are_unknown() -> None:
+    assert scores("predicted-latency", load(in_flight=2), load(in_flight=1))[0] < 1
