@@ -24,7 +24,10 @@ REQUESTS_KEPT = 300
 """Answers over which time to first token and throughput are averaged."""
 SLOWER_DOWN = 2.5
 """Times come long during a burst, and answers late: a lower capacity is believed so many times more slowly."""
-BISECTIONS = 20
+BOUNDS_S = (*LATENCY_BOUNDS_S, LATENCY_BOUNDS_S[-1] * 1.4)
+"""What is longer than the last is taken to be little longer."""
+BISECTIONS = 12
+"""They leave some 0.05 % of doubt about a capacity."""
 ROUNDING = 0.05
 """A load that exceeds n replicas by less than this part of one is given n."""
 
@@ -41,7 +44,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
 def first_tokens(counts: Sequence[int], slo_s: float) -> tuple[int, float, float]:
     """How many came, their average time in seconds, and how many of them were later than `slo_s` (counts by LATENCY_BOUNDS_S)."""
     total, time_s, late = 0, 0.0, 0.0
-    for bound, count in zip((*LATENCY_BOUNDS_S, LATENCY_BOUNDS_S[-1] * 1.4), counts, strict=False):
+    for bound, count in zip(BOUNDS_S, counts, strict=False):
         if not count:
             continue
         total += count

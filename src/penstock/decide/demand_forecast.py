@@ -24,13 +24,13 @@ BINS = 144
 """Parts of a day whose demand is remembered."""
 NOTABLE_RISE = 1.2
 """Earlier days count when they rose by this factor; less is chance."""
-KEPT = 240
+KEPT = 120
 """Excesses that each forecast remembers."""
-EVERY = 3
+EVERY = 6
 """An excess is recorded after so many steps."""
-NEEDED = 8
+NEEDED = 4
 """Excesses without which a forecast is not believed."""
-LOSS_KEPT = 0.99
+LOSS_KEPT = 0.98
 BURSTS_APART_S = 120.0
 """Peaks that are closer belong to one burst, and tell no more than one."""
 FURTHEST = 1.5
@@ -76,10 +76,7 @@ def observe(
 ) -> History:
     """After a step with `work` a second on average and a `peak` of what had to be borne; `horizon` counts steps."""
     steps = known.steps + 1
-    averages = tuple(
-        old + (work - old) * max(min(1.0, step_s / tau_s), 1.0 / steps)
-        for old, tau_s in zip(known.averages, AVERAGES_S, strict=True)
-    )
+    averages = _averaged(known.averages, work, step_s, 1.0 / steps)
     peaks = (*known.peaks, peak)[-horizon:]
     history = replace(
         known, steps=steps, averages=averages, peaks=peaks, day=_with_day(known.day, work, now, step_s)
@@ -116,6 +113,15 @@ def forecast(history: History, now: float, horizon_s: float) -> Forecast | None:
     return Forecast(demand=demand * rise, name=name, second=second[1], second_demand=second[2])
 
 
+def _averaged(averages: Sequence[float], work: float, step_s: float, least_share: float) -> tuple[float, ...]:
+    moved = []
+    for old, tau_s in zip(averages, AVERAGES_S, strict=True):
+        share = step_s / tau_s
+        share = max(share, least_share)
+        moved.append(old + (work - old) * share if share < 1.0 else work)
+    return tuple(moved)
+
+
 def _levels(history: History, now: float, horizon_s: float) -> tuple[float, ...]:
     averages = history.averages
     apart_s = AVERAGES_S[TREND_TO] - AVERAGES_S[TREND_FROM]
@@ -130,19 +136,21 @@ def _bin(now: float) -> int:
 
 def _usual_rise(day: Sequence[float], now: float, horizon_s: float) -> float:
     """By which factor demand rose within the horizon at this time of earlier days; 1 where no whole day is known."""
-    if not day or min(day) <= 0.0:
+    if not day:
         return 1.0
-    rise = day[_bin(now + horizon_s)] / day[_bin(now)]
-    return rise if rise >= NOTABLE_RISE else 1.0
+    then, later = day[_bin(now)], day[_bin(now + horizon_s)]
+    if then <= 0.0 or later < then * NOTABLE_RISE or min(day) <= 0.0:
+        return 1.0
+    return later / then
 
 
 def _with_day(day: tuple[float, ...], work: float, now: float, step_s: float) -> tuple[float, ...]:
     """Averages by time of day, half from the last day; -1 where no day has been seen."""
-    known = list(day or (-1.0,) * BINS)
+    known = day or (-1.0,) * BINS
     at = _bin(now)
     share = min(1.0, step_s / (DAY_S / BINS))
-    known[at] = work if known[at] < 0.0 else known[at] + (work - known[at]) * share
-    return tuple(known)
+    average = work if known[at] < 0.0 else known[at] + (work - known[at]) * share
+    return (*known[:at], average, *known[at + 1 :])
 
 
 def _scored(one: Forecaster, excess: float, quantile: float, windows: float) -> Forecaster:

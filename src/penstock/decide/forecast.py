@@ -37,6 +37,17 @@ FIRST_GUESS = 1.2
 """Times the last peak is covered while too little was seen for a forecast."""
 START_S = 60.0
 """A cold start, where none was measured."""
+FIGURES = (
+    "now",
+    "window_s",
+    "requests",
+    "in_flight",
+    "prompt_tokens",
+    "cold_start_s",
+    "ready",
+    "starting",
+    "ttft",
+)
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -127,10 +138,20 @@ def decide(spec: Spec, state: State, seen: Seen, now: float) -> Decision:
 
 
 def _refusal(seen: Seen, now: float) -> str:
-    figures = {"now": now, "window_s": seen.window_s, "requests": seen.requests, "in_flight": seen.in_flight}
-    figures |= {"prompt_tokens": seen.prompt_tokens, "cold_start_s": seen.cold_start_s}
-    figures |= {"ready": seen.ready, "starting": seen.starting, "ttft": min(seen.ttft, default=0)}
-    for name, value in figures.items():
+    values = (
+        now,
+        seen.window_s,
+        seen.requests,
+        seen.in_flight,
+        seen.prompt_tokens,
+        seen.cold_start_s,
+        seen.ready,
+        seen.starting,
+        min(seen.ttft, default=0),
+    )
+    if min(values) >= 0 and isfinite(sum(values)):
+        return ""
+    for name, value in zip(FIGURES, values, strict=True):
         if not isfinite(value) or value < 0:
             return f"{name} is {value}: nothing is concluded from that"
     return ""
@@ -180,6 +201,7 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
     recent = (*state.recent, arriving)[-BURST_STEPS:]
     used = state.capacity.per_replica * state.load
     peak = _to_bear(recent, max(0.0, spec.ttft_s - 2.0 * state.work / used) if used else 0.0)
+    quantile = covered(state.budget, spec.objective)
     history = observe(
         state.history,
         work=arriving,
@@ -187,7 +209,7 @@ def _step(spec: Spec, state: State, seen: Seen, now: float, step_s: float) -> De
         now=now,
         step_s=STEP_S,
         horizon=horizon,
-        quantile=covered(state.budget, spec.objective),
+        quantile=quantile,
     )
     told = forecast(history, now, horizon * STEP_S)
     within_plan = peak <= seen.ready * used
