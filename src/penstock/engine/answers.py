@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from penstock.engine.runner import Engine, Generation
-from penstock.engine.text import Stops, Text
+from penstock.engine.runner import Generation, Generator
+from penstock.engine.text import Stops, Vocabulary
 from penstock.engine.wishes import Wish
 
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
@@ -37,7 +37,7 @@ class Piece:
 
 
 async def pieces(
-    engine: Engine, generation: Generation, text: Text, wish: Wish, start: int = 0
+    engine: Generator, generation: Generation, text: Vocabulary, wish: Wish, start: int = 0
 ) -> AsyncGenerator[Piece, None]:
     """The answer's text as it comes: special tokens left out, cut exactly before a stop string. It is counted from `start`."""
     decode, stops, offset = text.decoder(), Stops(wish.stops), start

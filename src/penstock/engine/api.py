@@ -12,9 +12,9 @@ import msgspec
 from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
 from penstock.engine.frames import Sampling
 from penstock.engine.http import Exchange
-from penstock.engine.runner import Engine, Generation
+from penstock.engine.runner import Generation, Generator
 from penstock.engine.surface import Surface, model_object
-from penstock.engine.text import Text
+from penstock.engine.text import Vocabulary
 from penstock.engine.wishes import Bounds, Wish, read_object, read_prompt, read_wish
 from penstock.kit.errors import InvalidInput, Unavailable
 
@@ -22,7 +22,7 @@ from penstock.kit.errors import InvalidInput, Unavailable
 class Api(Surface):
     """Answers exchanges."""
 
-    def __init__(self, engine: Engine, text: Text, bounds: Bounds, created: int) -> None:
+    def __init__(self, engine: Generator, text: Vocabulary, bounds: Bounds, created: int) -> None:
         """`created` is Unix time, for the model's object."""
         model = {**model_object(bounds.model, created), "max_model_len": bounds.context_tokens}
         super().__init__(model, engine.metrics)

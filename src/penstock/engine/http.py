@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer. `fault` is what its header `x-penstock-fault` asks a simulated engine to do."""
 
     def __init__(
         self, connection: Connection, method: str, path: str, body: bytes, request_id: bytes, keep: bool
@@ -37,6 +37,7 @@ class Exchange:
         self.path = path
         self.body = body
         self.request_id = request_id
+        self.fault = ""
         self.keeps_alive = keep
         self.started = False
         self.ended = False
@@ -72,6 +73,10 @@ class Exchange:
         """The stream is complete."""
         self._connection.write(b"0\r\n\r\n")
         self.ended = True
+
+    def abort(self) -> None:
+        """The connection is cut, whatever is under way."""
+        self._connection.abort()
 
     async def drain(self) -> None:
         """Wait while the client reads too slowly."""
@@ -118,6 +123,11 @@ class Connection(asyncio.Protocol):
         """Close once everything is written."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Cut at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -171,6 +181,8 @@ class Connection(asyncio.Protocol):
         match name.lower():
             case b"x-request-id":
                 self._request_id = value
+            case b"x-penstock-fault":
+                self._fault = value.decode("latin-1")
             case b"content-length" if value.isdigit() and int(value) > MAX_BODY_BYTES:
                 self._exceeds("body", MAX_BODY_BYTES)
             case b"expect":
@@ -197,6 +209,7 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode()
         keep = self._parser.should_keep_alive()
         exchange = Exchange(self, method, path, bytes(self._body), self._request_id, keep)
+        exchange.fault = self._fault
         self._reset()
         self._waiting.append(exchange)
         if len(self._waiting) > MAX_PIPELINED:
@@ -226,6 +239,7 @@ class Connection(asyncio.Protocol):
         self._body = bytearray()
         self._head_bytes = 0
         self._request_id = b""
+        self._fault = ""
         self._asks = False
 
 

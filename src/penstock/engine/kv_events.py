@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.engine.prefixes import BLOCK_TOKENS, Removed, Stored
+from penstock.engine.prefixes import BLOCK_TOKENS, Cleared, Removed, Stored
 from penstock.kit.errors import Unavailable
 
 BUFFERED = 10_000
@@ -22,11 +22,20 @@ END = (-1).to_bytes(8, "big", signed=True)
 class Publisher:
     """Publishes on `endpoint` (PUB, binds); answers replays on `replay_endpoint` (ROUTER, binds) when one is given."""
 
-    def __init__(self, endpoint: str, replay_endpoint: str | None = None) -> None:
-        """Raises Unavailable if an endpoint cannot be bound."""
+    def __init__(
+        self,
+        endpoint: str,
+        replay_endpoint: str | None = None,
+        *,
+        block_tokens: int = BLOCK_TOKENS,
+        medium: str = "CPU",
+        topic: bytes = b"",
+    ) -> None:
+        """`medium` is where the blocks lie, as vLLM says it. Raises Unavailable if an endpoint cannot be bound."""
         import zmq  # noqa: PLC0415  only engines that publish need it
 
         self._zmq = zmq
+        self._block_tokens, self._medium, self._topic = block_tokens, medium, topic
         context: Any = zmq.Context.instance()
         self._socket = context.socket(zmq.PUB)
         self._socket.set_hwm(HIGH_WATER)
@@ -46,14 +55,15 @@ class Publisher:
         self._sent: deque[tuple[int, bytes]] = deque(maxlen=BUFFERED)
         self._next = 0
 
-    def publish(self, events: Iterable[Stored | Removed]) -> None:
-        """One batch; nothing is sent for none."""
-        batch = [_event(event) for event in events]
+    def publish(self, events: Iterable[Stored | Removed | Cleared], *, is_lost: bool = False) -> None:
+        """One batch; nothing is sent for none. What `is_lost` can only be had by replay."""
+        batch = [self._event(event) for event in events]
         if not batch:
             return
         payload = msgspec.msgpack.encode([time.time(), batch])
         self._sent.append((self._next, payload))
-        self._socket.send_multipart([b"", struct.pack(">Q", self._next), payload])
+        if not is_lost:
+            self._socket.send_multipart([self._topic, struct.pack(">Q", self._next), payload])
         self._next += 1
 
     def answer_replays(self) -> None:
@@ -85,16 +95,12 @@ class Publisher:
             self._replay.close(linger=0)
             self._replay = None
 
-
-def _event(event: Stored | Removed) -> list[Any]:
-    if isinstance(event, Stored):
-        return [
-            "BlockStored",
-            list(event.hashes),
-            event.parent,
-            list(event.tokens),
-            BLOCK_TOKENS,
-            None,
-            "CPU",
-        ]
-    return ["BlockRemoved", list(event.hashes), "CPU"]
+    def _event(self, event: Stored | Removed | Cleared) -> list[Any]:
+        if isinstance(event, Cleared):
+            return ["AllBlocksCleared"]
+        hashes = list(event.hashes)
+        if isinstance(event, Removed):
+            return ["BlockRemoved", hashes, self._medium]
+        tokens = list(event.tokens)
+        stored = ["BlockStored", hashes, event.parent, tokens, self._block_tokens, None, self._medium]
+        return [*stored, event.adapter] if event.adapter else stored

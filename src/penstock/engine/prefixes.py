@@ -37,11 +37,12 @@ def _block_hash(parent: int, tokens: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Blocks that became cached: their hashes, what they hang on, and their tokens."""
+    """Blocks that became cached: their hashes, what they hang on, their tokens, and the LoRA adapter they are of."""
 
     hashes: tuple[int, ...]
     parent: int | None
     tokens: tuple[int, ...]
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Removed:
     """Blocks that were evicted."""
 
     hashes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """All blocks are gone."""
 
 
 class BlockMirror:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from penstock.engine.frames import (
     Add,
@@ -46,6 +47,25 @@ class Generation:
     updates: asyncio.Queue[Update] = field(default_factory=asyncio.Queue)
     tokens: list[int] = field(default_factory=list)
     last: float = 0.0
+
+
+class Generator(Protocol):
+    """What generates: the pipeline's process, or a simulation of one. `loaded` is None until it is ready."""
+
+    metrics: Metrics
+    loaded: Loaded | None
+
+    def begin(self, prompt: Sequence[int], sampling: Sampling) -> Generation:
+        """Start one. Raises Unavailable while the model loads, Exhausted when too many are under way."""
+        ...
+
+    def updates(self, generation: Generation) -> AsyncIterator[Update]:
+        """What the generation brings, until its end."""
+        ...
+
+    def cancel(self, generation: Generation) -> None:
+        """Stop it, if it still runs."""
+        ...
 
 
 class Engine:

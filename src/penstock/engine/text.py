@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,6 +28,29 @@ _TEMPLATE_FAULTS = (
     ValueError,
 )
 """A template is a small program: with messages that it does not expect it fails as programs do."""
+
+
+class Vocabulary(Protocol):
+    """Turns text into tokens and back. `longest_token` is in characters, `size` the number of token ids."""
+
+    size: int
+    longest_token: int
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids; `special` adds what is put around a text (as BOS)."""
+        ...
+
+    def decoder(self) -> Callable[[int], str]:
+        """A function that takes tokens one by one and gives the text that is certain by then."""
+        ...
+
+    def piece(self, token: int) -> str:
+        """One token as text, for logprobs."""
+        ...
+
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> str:
+        """The prompt of a chat. Raises InvalidInput if the template refuses the messages."""
+        ...
 
 
 class Text:

@@ -11,7 +11,7 @@ import orjson
 
 from penstock.engine.frames import Sampling
 from penstock.engine.prefixes import BLOCK_TOKENS
-from penstock.engine.text import Text
+from penstock.engine.text import Vocabulary
 from penstock.kit.errors import InvalidInput, NotFound
 
 MAX_CHOICES = 16
@@ -49,7 +49,7 @@ class Wish:
     echo: tuple[str, ...] = ()
 
 
-def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
+def read_wish(body: Any, text: Vocabulary, bounds: Bounds, *, chat: bool) -> Wish:
     """Raises InvalidInput whose code and message say which field, what was found, and what is expected."""
     if not isinstance(body, dict):
         raise InvalidInput(
@@ -73,7 +73,7 @@ def read_wish(body: Any, text: Text, bounds: Bounds, *, chat: bool) -> Wish:
     )
 
 
-def read_prompt(body: dict[str, Any], text: Text, bounds: Bounds) -> list[int]:
+def read_prompt(body: dict[str, Any], text: Vocabulary, bounds: Bounds) -> list[int]:
     """The tokens that a request with these `messages` (and `tools`), or this `prompt`, begins with; vLLM's /tokenize. Raises InvalidInput."""
     check_model(body.get("model", bounds.model), bounds.model)
     if "messages" in body:
@@ -113,7 +113,7 @@ def check_model(model: Any, served: str) -> None:
         )
 
 
-def _chat_prompt(body: dict[str, Any], text: Text, bounds: Bounds) -> tuple[list[int], ...]:
+def _chat_prompt(body: dict[str, Any], text: Vocabulary, bounds: Bounds) -> tuple[list[int], ...]:
     if "messages" not in body:
         return ()
     messages = body["messages"]
@@ -143,7 +143,7 @@ def _message(index: int, message: Any) -> dict[str, Any]:
 
 
 def _prompts(
-    body: dict[str, Any], text: Text, bounds: Bounds
+    body: dict[str, Any], text: Vocabulary, bounds: Bounds
 ) -> tuple[tuple[list[int], ...], tuple[str, ...]]:
     prompt = body.get("prompt")
     if isinstance(prompt, str) or (
@@ -164,7 +164,7 @@ def _prompts(
     return tuple(prompts), echoed if _flag(body, "echo") else ()
 
 
-def _encode(prompt: str, text: Text, bounds: Bounds, *, special: bool) -> list[int]:
+def _encode(prompt: str, text: Vocabulary, bounds: Bounds, *, special: bool) -> list[int]:
     """What cannot fit by its length alone is not tokenized: that would hold up everybody's answers."""
     least = len(prompt) // text.longest_token
     limit, reason = _limit(bounds)

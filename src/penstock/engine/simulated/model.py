@@ -77,6 +77,13 @@ class Engine:
             return request.done_tokens + 1 + self._done - request.start_step
         return request.done_tokens
 
+    def adapters_in_use(self) -> tuple[list[str], list[str]]:
+        """Those of running and of waiting requests."""
+        waiting = (*self._waiting, *(entry[2] for entry in self._entering))
+        names = ({one.adapter for one in of if one.adapter} for of in (self._running.values(), waiting))
+        running, queued = map(sorted, names)
+        return running, queued
+
     def fits(self, prompt_tokens: int, output_tokens: int) -> bool:
         """Whether such a request can ever be answered."""
         tokens = prompt_tokens + output_tokens
