@@ -55,7 +55,7 @@ class Naive:
     """One endpoint by the book."""
 
     def __init__(self, capacity):
-        self.capacity, self.is_precise = capacity, False
+        self.capacity, self.is_followed, self.is_precise = capacity, False, False
         self.held, self.guesses, self.told = OrderedDict(), {}, {}
 
     def use(self, hashes):
@@ -83,6 +83,7 @@ class Naive:
             self.guesses[key] = now + GUESS_S
 
     def stored(self, prompt):
+        self.is_precise = self.is_precise or self.is_followed
         self.told.update(zip(engine_names(prompt), blocks(prompt), strict=True))
         self.use(blocks(prompt))
 
@@ -118,9 +119,9 @@ def apply(step, name, prompt, index, world, capacity, now):
         getattr(one, step)(prompt)
     elif step == "restarted":
         world[name] = Naive(capacity)
-        world[name].is_precise = True
+        world[name].is_followed = True
     elif step in ("trust", "distrust"):
-        one.is_precise = step == "trust"
+        one.is_followed = one.is_precise = step == "trust"
 
 
 @settings(deadline=None)

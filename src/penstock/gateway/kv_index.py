@@ -1,9 +1,10 @@
 """Which endpoint of a service is taken to hold which beginnings of prompts, and how far that is to be believed.
 
 An endpoint whose engine tells of its cache without a gap is *precise*: it holds what it told, and for `GUESS_S` what was just sent to it.
-Any other is *approximate*: it holds what was sent to it and what was told, as far as its cache reaches. An endpoint begins approximate,
-becomes precise where what it holds is known from the start (`restarted`, `cleared`, or a gap that was filled: `trust`), and approximate
-again where it is not (`distrust`, or blocks of a size that cannot be cut into ours).
+Any other is *approximate*: it holds what was sent to it and what was told, as far as its cache reaches. An endpoint begins approximate. It
+becomes precise with the first blocks that are told after `restarted`, with `cleared`, and with `trust` (a gap was filled); approximate again
+with `distrust`, and with blocks of a size that cannot be cut into ours. What an approximate endpoint was taken to hold stays when it becomes
+precise, and ages: it is used again only where a request is sent for its sake, and then it is there.
 
 All is done at once and in memory, by one thread. What must be forgotten at once (a restart) is forgotten by a change of the endpoint's bit;
 the old bit is cleaned up bit by bit, with every later change and by `tidy`.
@@ -54,6 +55,7 @@ class _Endpoint:
         "earned",
         "guesses",
         "held",
+        "is_followed",
         "is_precise",
         "skipped_blocks",
         "told",
@@ -64,7 +66,7 @@ class _Endpoint:
     def __init__(self, bit: int, held: Held, told: EngineBlocks) -> None:
         self.bit, self.held, self.told = bit, held, told
         self.guesses: dict[int, float] = {}
-        self.is_precise = False
+        self.is_followed = self.is_precise = False
         self.skipped_blocks = self.unfit_size = 0
         self.trust = Trust(prior=APPROXIMATE)
         self.earned = Rate()
@@ -140,12 +142,14 @@ class KvIndex:
         if not one.told.fits(block_size):
             one.skipped_blocks += len(engine_hashes)
             one.unfit_size = block_size
-            if one.is_precise:
+            if one.is_followed:
                 self.distrust(endpoint)
             return
         one.unfit_size = 0
         cut = one.told.store(parent, engine_hashes, tokens, block_size, adapter, extras)
         one.skipped_blocks += cut.skipped
+        if cut.hashes and one.is_followed and not one.is_precise:
+            self._become(one, is_followed=True, is_precise=True, prior=PRECISE)
         self._use(one, cut.hashes)
         self._lose(one, cut.forgotten)
 
@@ -160,27 +164,28 @@ class KvIndex:
     def cleared(self, endpoint: str) -> None:
         """Its engine let all blocks go: whatever was missed matters no more."""
         self.restarted(endpoint)
+        self.trust(endpoint)
 
     def restarted(self, endpoint: str) -> None:
-        """Its engine begins with an empty cache, and tells of it from the start."""
+        """Nothing of what its cache held is known any more; its engine may tell of it from now on."""
         one = self._endpoints.get(endpoint)
         if one is not None:
             capacity = one.held.capacity
             self._drop_all(one)
             one.bit, one.held = self._owners.open(endpoint), Held(capacity)
-            self._become(one, is_precise=True, prior=PRECISE)
+            self._become(one, is_followed=True, is_precise=False, prior=APPROXIMATE)
 
     def trust(self, endpoint: str) -> None:
-        """What was missed has been told after all."""
+        """Its engine tells of its cache, and what was missed has been told after all."""
         one = self._endpoints.get(endpoint)
         if one is not None and not one.is_precise:
-            self._become(one, is_precise=True, prior=PRECISE)
+            self._become(one, is_followed=True, is_precise=True, prior=PRECISE)
 
     def distrust(self, endpoint: str) -> None:
         """Its engine told something that was missed. What it is taken to hold stays, and ages with what is sent there."""
         one = self._endpoints.get(endpoint)
         if one is not None:
-            self._become(one, is_precise=False, prior=DISTRUSTED)
+            self._become(one, is_followed=False, is_precise=False, prior=DISTRUSTED)
 
     def answered(self, endpoint: str, predicted_tokens: float, cached_tokens: float) -> None:
         """It answered a request of whose prompt it was taken to hold `predicted_tokens`, and found `cached_tokens` cached."""
@@ -226,8 +231,8 @@ class KvIndex:
         """How many blocks are held anywhere, with those that are yet to be cleaned up."""
         return len(self._owners)
 
-    def _become(self, one: _Endpoint, *, is_precise: bool, prior: float) -> None:
-        one.is_precise = is_precise
+    def _become(self, one: _Endpoint, *, is_followed: bool, is_precise: bool, prior: float) -> None:
+        one.is_followed, one.is_precise = is_followed, is_precise
         one.trust = believed_anew(one.trust, prior)
 
     def _use(self, one: _Endpoint, hashes: Sequence[int]) -> None:
