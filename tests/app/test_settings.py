@@ -20,6 +20,16 @@ def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_pa
     assert load(environ).log_level == "debug"
 
 
+def test_the_accepted_names_of_routing_hold_unless_penstocks_own_say_otherwise(tmp_path: Path) -> None:
+    environ = {"PENSTOCK_HOME": str(tmp_path)}
+    assert (load(environ).enable_kv_aware_routing, load(environ).prompt_token_threshold) == (True, 2048)
+    bare = {**environ, "ENABLE_KV_AWARE_ROUTING": "false", "PROMPT_TOKEN_THRESHOLD": "512"}
+    assert (load(bare).enable_kv_aware_routing, load(bare).prompt_token_threshold) == (False, 512)
+    assert load({**bare, "PENSTOCK_PROMPT_TOKEN_THRESHOLD": "7"}).prompt_token_threshold == 7
+    with pytest.raises(InvalidInput, match="promptTokenThreshold: found '-1'"):
+        load({**environ, "PROMPT_TOKEN_THRESHOLD": "-1"})
+
+
 @pytest.mark.parametrize(
     ("file", "variables", "said"),
     [

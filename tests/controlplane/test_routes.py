@@ -15,10 +15,17 @@ from penstock.controlplane.index import Index
 from penstock.controlplane.routes import ALL, COALESCE_S, MOST_REST_S, RouteController
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.route_table import service_routes
+from penstock.decide.routing_profile import profiles_of
 from penstock.resources.autoscaling import CrossVersionObjectReference
 from penstock.resources.meta import Condition, Resource
 from penstock.resources.pod import Container, Pod, PodSpec, PodStatus
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerSpec
+from penstock.resources.routing import (
+    PROFILE,
+    PromptClassesSpec,
+    RoutingProfile,
+    RoutingProfileSpec,
+)
 from penstock.resources.selectors import parse_labels
 from penstock.resources.serving import (
     ComponentStatus,
@@ -78,13 +85,15 @@ class World:
                     self.asked += watch.keys(state) if state is not None else ()
 
     def from_nothing(self) -> Any:
-        return service_routes(self.list(InferenceService), self.list(Pod), self.list(PodAutoscaler))
+        profiles = profiles_of(self.list(RoutingProfile))
+        return service_routes(self.list(InferenceService), self.list(Pod), self.list(PodAutoscaler), profiles)
 
 
 def service(name: str, revisions: tuple[str, ...]) -> InferenceService:
+    """`b` names a profile."""
     traffic = tuple(TrafficTarget(revision_name=each, percent=50) for each in revisions)
     return InferenceService(
-        metadata=meta(name),
+        metadata=meta(name, annotations={PROFILE: "y"} if name == "b" else {}),
         spec=InferenceServiceSpec(predictor=PredictorSpec()),
         status=InferenceServiceStatus(components={"predictor": ComponentStatus(traffic=traffic)}),
     )
@@ -96,6 +105,13 @@ def pod(name: str, revision: str, ready: bool) -> Pod:
         metadata=meta(name, labels={REVISION_LABEL: revision}),
         spec=PodSpec(node_name="node-1", containers=(Container(name="kserve-container"),)),
         status=PodStatus(phase="Running", pod_ip="127.0.0.9", conditions=(condition,)),
+    )
+
+
+def profile(name: str, default: bool, threshold_tokens: int) -> RoutingProfile:
+    classes = PromptClassesSpec(threshold_tokens=threshold_tokens)
+    return RoutingProfile(
+        metadata=meta(name), spec=RoutingProfileSpec(default=default, prompt_classes=classes)
     )
 
 
@@ -114,6 +130,11 @@ CHANGES = st.one_of(
         st.just(Pod), st.sampled_from(["p", "q"]), st.one_of(st.none(), st.tuples(REVISIONS, st.booleans()))
     ),
     st.tuples(st.just(PodAutoscaler), REVISIONS, st.booleans()),
+    st.tuples(
+        st.just(RoutingProfile),
+        st.sampled_from(["x", "y"]),
+        st.one_of(st.none(), st.tuples(st.booleans(), st.integers(0, 1))),
+    ),
     st.just(None),
 )
 
@@ -125,6 +146,8 @@ def _made(kind: type[Resource], name: str, what: Any) -> Resource | None:
         return None if what is None else service(name, tuple(own[each] for each in what))
     if kind is Pod:
         return None if what is None else pod(name, *what)
+    if kind is RoutingProfile:
+        return None if what is None else profile(name, *what)
     return scaler(name) if what else None
 
 
