@@ -12,6 +12,7 @@ from penstock.testing.factories import memory_cluster
 
 NAMES = (
     "cpu",
+    "sim",
     "vllm",
     "sglang",
     "tgi",
