@@ -2,10 +2,10 @@
 
 The autoscaler of the control plane as it runs: its revisions, the windows of their demand, its cache of pods and services, its laws.
 Only the cluster behind the cache is a list in memory. Every service has all of its traffic on one revision with one to four ready pods,
-and reports of each second; the forecast has an hour of history. For each law, ticks of all services 2 s apart: while demand is as
-before, and while it grows, so that services get other sizes and the decisions are recorded; and what it takes to hear a gateway's report
-of a second. One thread does it all. The forecast thinks in steps of three ticks, all services at once here as after a restart, so its
-ticks differ. Applying what was decided means waiting for the store, and is no part of it.
+and reports of its demand; the forecast has an hour of history. For each law, ticks of all services at once, as after a restart, though
+otherwise they are spread over the time between two: while demand is as before, and while it grows, so that services get other sizes and
+the decisions are recorded; and what it takes to hear a gateway's report. Between two ticks lies as much time as the law leaves, so that
+each of them decides. One thread does it all. Applying what was decided means waiting for the store, and is no part of it.
 """
 
 from __future__ import annotations
@@ -51,13 +51,26 @@ from penstock.testing.factories import meta
 SERVICES = 10_000
 TICKS = 15
 TARGET_S = 1.0
-LAWS = {"Knative": "kpa.autoscaling.knative.dev", "forecast": "forecast.penstock.dev"}
-EVERY_S = 2
-WARM_UP = 32
+
+
+class Compared(NamedTuple):
+    """A law by its class, what lies between two of its ticks, and after how many its windows are full."""
+
+    named: str
+    every_s: float
+    warm_up: int
+
+
+LAWS = {
+    "Knative": Compared("kpa.autoscaling.knative.dev", 2.0, 32),
+    "forecast": Compared("forecast.penstock.dev", forecast.STEP_S, 6),
+}
+REPORTS = 2
+"""Between two ticks; each is of the time since the last."""
 HISTORY_S = 3600.0
 USUAL, GROWTH = 1.0, 0.3
 """Demand, in what a service's pods are for."""
-REPORT, STEADY, MOVING = "a report of a second", "a tick, demand as before", "a tick, demand grows"
+REPORT, STEADY, MOVING = "a report of all services", "a tick, demand as before", "a tick, demand grows"
 
 
 class Spent(NamedTuple):
@@ -147,12 +160,13 @@ def service_objects(number: int, law: str, pods: int) -> tuple[Resource, ...]:
 class Shell:
     """The autoscaler over `count` services, and a gateway that reports them all."""
 
-    def __init__(self, count: int, law: str) -> None:
+    def __init__(self, count: int, law: Compared) -> None:
+        self.window_s = law.every_s / REPORTS
         self.chance = random.Random(7)
         self.pods = [self.chance.randint(1, 4) for _ in range(count)]
         objects: dict[type[Resource], list[Resource]] = {}
         for number, pods in enumerate(self.pods):
-            for one in service_objects(number, law, pods):
+            for one in service_objects(number, law.named, pods):
                 objects.setdefault(type(one), []).append(one)
         cluster: Any = Objects({kind: tuple(found) for kind, found in objects.items()})
         self.clock = Hands()
@@ -167,25 +181,25 @@ class Shell:
         return tuple(self.autoscaler._revisions.values())
 
     def report(self, factor: float) -> DemandReport:
-        """A second's demand on all services: `factor` times what their pods are for, which is 7 requests each, give or take."""
+        """Demand on all services: `factor` times what their pods are for, which is 7 requests each, give or take."""
         return DemandReport(
             gateway="gateway",
             at=self.clock.now(),
-            window_s=1.0,
+            window_s=self.window_s,
             services=tuple(
-                demand(f"svc-{number:05d}", self.chance.uniform(4.0, 10.0) * pods * factor)
+                demand(f"svc-{number:05d}", self.chance.uniform(4.0, 10.0) * pods * factor, self.window_s)
                 for number, pods in enumerate(self.pods)
             ),
         )
 
     def hear(self, factor: float) -> Spent:
-        """What one second's report takes, on average over those between two rounds."""
-        reports = [self.report(factor) for _ in range(EVERY_S)]
+        """What a report takes, on average over those between two ticks."""
+        reports = [self.report(factor) for _ in range(REPORTS)]
         began = Spent.now()
         for report in reports:
-            self.clock.at += 1.0
+            self.clock.at += self.window_s
             self.autoscaler.report(report)
-        return (Spent.now() - began) / EVERY_S
+        return (Spent.now() - began) / REPORTS
 
     async def tick(self) -> Spent:
         """What it takes to decide about every service."""
@@ -201,13 +215,15 @@ def first_tokens(count: int) -> tuple[int, ...]:
     return (0,) * 17 + (count,) + (0,) * (len(LATENCY_BOUNDS_S) - 17)
 
 
-def demand(name: str, in_flight: float) -> ServiceDemand:
+def demand(name: str, in_flight: float, window_s: float) -> ServiceDemand:
+    """A request takes a second."""
+    requests = int(in_flight * window_s)
     revision = RevisionDemand(
         name=f"{name}-predictor-00001",
         in_flight=in_flight - 0.5,
-        requests=int(in_flight),
-        prompt_tokens=500.0 * int(in_flight),
-        ttft=first_tokens(int(in_flight)),
+        requests=requests,
+        prompt_tokens=500.0 * requests,
+        ttft=first_tokens(requests),
     )
     return ServiceDemand(namespace="default", name=name, in_flight=in_flight - 0.5, revisions=(revision,))
 
@@ -216,12 +232,12 @@ def remembered() -> forecast.State:
     """What the forecast knows after an hour of some demand."""
     chance, now, state = random.Random(7), 0.0, forecast.State()
     while now < HISTORY_S:
-        now += EVERY_S
-        requests = chance.randint(10, 60)
+        now += forecast.STEP_S
+        requests = chance.randint(25, 150)
         seen = forecast.Seen(
-            window_s=EVERY_S,
+            window_s=forecast.STEP_S,
             requests=requests,
-            in_flight=requests / EVERY_S,
+            in_flight=requests / forecast.STEP_S,
             prompt_tokens=500.0 * requests,
             ready=3,
             starting=0,
@@ -231,7 +247,7 @@ def remembered() -> forecast.State:
     return state
 
 
-async def measure(count: int, law: str, ticks: int) -> dict[str, list[Spent]]:
+async def measure(count: int, law: Compared, ticks: int) -> dict[str, list[Spent]]:
     """By what was done."""
     shell = Shell(count, law)
     watching = asyncio.ensure_future(shell.cache.run())
@@ -242,7 +258,7 @@ async def measure(count: int, law: str, ticks: int) -> dict[str, list[Spent]]:
     for revision in shell.revisions:
         if isinstance(revision._law, ForecastLaw):
             revision._law._state = known
-    for _ in range(WARM_UP):
+    for _ in range(law.warm_up):
         shell.hear(USUAL)
         await shell.tick()
     gc.collect()
@@ -280,8 +296,8 @@ def main() -> None:
     )
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     targets = []
-    for law, named in LAWS.items():
-        taken = asyncio.run(measure(options.services, named, options.ticks))
+    for law, compared in LAWS.items():
+        taken = asyncio.run(measure(options.services, compared, options.ticks))
         for work, spent in taken.items():
             show(law, work, spent)
             kept = {name: [round(getattr(one, name), 4) for one in spent] for name in Spent._fields}

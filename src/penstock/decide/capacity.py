@@ -32,7 +32,7 @@ ROUNDING = 0.05
 """A load that exceeds n replicas by less than this part of one is given n."""
 
 
-class Capacity(Struct, frozen=True, kw_only=True):
+class Capacity(Struct, frozen=True, kw_only=True, gc=False):
     """Averages over the last answers, and what follows: `per_replica` is work a second, 0 until something was measured."""
 
     per_replica: float = 0.0

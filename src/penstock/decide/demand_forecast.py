@@ -38,7 +38,7 @@ FURTHEST = 1.5
 BEYOND = -1
 
 
-class Forecaster(Struct, frozen=True, kw_only=True):
+class Forecaster(Struct, frozen=True, kw_only=True, gc=False):
     """One forecast's record: past excesses, oldest first, the margin that follows from them, and its average loss.
 
     `rank` is the margin's place among the excesses in their order, BEYOND where it is drawn from several of them.
@@ -51,7 +51,7 @@ class Forecaster(Struct, frozen=True, kw_only=True):
     weight: float = 0.0
 
 
-class History(Struct, frozen=True, kw_only=True):
+class History(Struct, frozen=True, kw_only=True, gc=False):
     """What is remembered; `steps` counts those that were taken, `pending` are levels whose horizon is not over, with their step."""
 
     steps: int = 0
@@ -62,7 +62,7 @@ class History(Struct, frozen=True, kw_only=True):
     forecasters: tuple[Forecaster, ...] = (Forecaster(),) * len(NAMES)
 
 
-class Forecast(Struct, frozen=True, kw_only=True):
+class Forecast(Struct, frozen=True, kw_only=True, gc=False):
     """`demand` may come; `name` is the forecast that says so, `second` the next best and what it says."""
 
     demand: float

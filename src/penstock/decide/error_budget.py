@@ -26,7 +26,7 @@ COVERED, LEAST_COVERED, MOST_COVERED = 0.95, 0.7, 0.99
 COVERED_POWER = 0.5
 
 
-class Budget(Struct, frozen=True, kw_only=True):
+class Budget(Struct, frozen=True, kw_only=True, gc=False):
     """Requests that were answered, and how many of them missed the promise; older ones fade."""
 
     answered: float = 0.0

@@ -50,7 +50,7 @@ FIGURES = (
 )
 
 
-class Spec(Struct, frozen=True, kw_only=True):
+class Spec(Struct, frozen=True, kw_only=True, gc=False):
     """`objective` is the share of first tokens that come within `ttft_s`.
 
     `target` is the requests in flight per replica until its capacity is measured. `max_replicas` 0 is no limit. Scaling to zero needs
@@ -66,7 +66,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     idle_starts: float = 3.0
 
 
-class Seen(Struct, frozen=True, kw_only=True):
+class Seen(Struct, frozen=True, kw_only=True, gc=False):
     """What happened since the last tick, `window_s` long: averages over it, counts in it; `ttft` counts by LATENCY_BOUNDS_S.
 
     `in_flight` holds what waits too. `prompt_tokens` are those of the `requests`, 0 where nobody counts them. `cold_start_s` is the
@@ -83,7 +83,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     cold_start_s: float = 0.0
 
 
-class State(Struct, frozen=True, kw_only=True):
+class State(Struct, frozen=True, kw_only=True, gc=False):
     """What a decision leaves behind: plain values, bounded in size, so that it may be kept and a decision run again.
 
     `work` is that of one request, `load` how much of the measured capacity is used on purpose. `step_*` add up the step under way,
@@ -108,7 +108,7 @@ class State(Struct, frozen=True, kw_only=True):
     within_plan: bool = True
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """`desired` replicas, `state` for the next tick, why, and what else was close."""
 
     desired: int
