@@ -57,6 +57,7 @@ OBJECTS: list[Object] = [
 ]
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 PODS = "/api/v1/namespaces/default/pods"
+PENSTOCK = (sys.executable, "-m", "penstock.cli.main")
 INITIALIZER, MAIN = "storage-initializer", "kserve-container"
 
 
@@ -81,31 +82,41 @@ class Platform:
             "PENSTOCK_API_ADDR": f"127.0.0.1:{api}",
             "KUBECONFIG": str(home / "kubeconfig"),
         }
-        self._gateway = httpx.Client(base_url=f"http://127.0.0.1:{gateway}", timeout=LIMIT_S, trust_env=False)
+        self.gateway_url = f"http://127.0.0.1:{gateway}"
+        self._gateway = httpx.Client(base_url=self.gateway_url, timeout=LIMIT_S, trust_env=False)
         self._api_url = f"https://127.0.0.1:{api}"
 
     def __enter__(self) -> Platform:
-        command = [sys.executable, "-m", "penstock.cli.main"]
         self._up = subprocess.Popen(
-            [*command, "up", "--no-quickstart"], env=self._environment, stdout=subprocess.DEVNULL
+            [*PENSTOCK, "up", "--no-quickstart"], env=self._environment, stdout=subprocess.DEVNULL
         )
         until("the gateway is ready", self._is_serving)
         self._api = self._client()
-        manifest = "\n---\n".join(map(json.dumps, OBJECTS))
-        subprocess.run(
-            [*command, "apply", "-f", "-"],
-            env=self._environment,
-            input=manifest,
-            text=True,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self.apply(*OBJECTS)
         until("the service is routed", lambda: self._all(DEPLOYMENTS))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._up.send_signal(signal.SIGINT)
         self._up.wait(LIMIT_S)
+
+    def apply(self, *objects: Object) -> None:
+        """With `penstock apply`."""
+        manifest = "\n---\n".join(map(json.dumps, objects))
+        command = [*PENSTOCK, "apply", "-f", "-"]
+        subprocess.run(
+            command, env=self._environment, input=manifest, text=True, check=True, stdout=subprocess.DEVNULL
+        )
+
+    def knows(self, name: str) -> bool:
+        """Whether the gateway routes a service of this name."""
+        return name in self._gateway.get("/v1/models").text
+
+    def address(self, service: str) -> str:
+        """Of its one pod."""
+        selector = {"labelSelector": f"serving.kserve.io/inferenceservice={service}"}
+        [pod] = self._api.get(PODS, params=selector).json()["items"]
+        return str(pod["status"]["podIP"])
 
     def sleep(self) -> None:
         """Once nothing of it runs any more."""

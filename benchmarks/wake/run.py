@@ -3,7 +3,8 @@
 Takes, in turns, the time from a request for a service at zero to its first token, and from the exec of the very same engine by hand (asked
 for its readiness every few milliseconds, then sent the same request) to its first token. Medians are compared: on a machine that others
 use, single runs differ by more than what is looked for. What lies outside of the engine is told part by part, from the API's watches,
-the pod's files and the engine's log. Prints tables and one RESULT line, and writes `benchmarks/results/wake.json`.
+the pod's files and the engine's log. Then, of fifty who wait for one replica, how long after its first ready answer the last is sent
+to it. Prints tables and one RESULT line, and writes `benchmarks/results/wake.json`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import Target, conclude
+from benchmarks.wake import waiters
 from benchmarks.wake.bare import Bare
 from benchmarks.wake.platform import Platform
 
 LEAST_OVERHEAD_MS = 100.0
 SHARE = 0.1
+MOST_SENT_MS = 50.0
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def main() -> None:
                 f"run {turn + 1}: bare {bares[-1].total_ms:.0f} ms, wake {wakes[-1].total_ms:.0f} ms",
                 flush=True,
             )
+        last_sent_ms = waiters.measure(platform, arguments.repeats)
     parts = {"bare engine": [one.parts_ms for one in bares], "wake": [one.parts_ms for one in wakes]}
     for title, taken in parts.items():
         table(title, taken)
@@ -50,7 +54,8 @@ def main() -> None:
     print(f"run by run: {', '.join(f'{ms:.0f}' for ms in pairs)} ms")
     most_ms = max(LEAST_OVERHEAD_MS, SHARE * bare_ms)
     target = Target("overhead_ms", round(overhead_ms, 1), round(most_ms, 1))
-    conclude("wake", [target], parts_ms=parts, overhead_by_run_ms=pairs)
+    sent = Target("last_of_50_waiters_sent_ms", round(max(last_sent_ms), 1), MOST_SENT_MS)
+    conclude("wake", [target, sent], last_sent_ms=last_sent_ms, parts_ms=parts, overhead_by_run_ms=pairs)
 
 
 def table(title: str, taken: list[dict[str, float]]) -> None:
