@@ -28,8 +28,16 @@ from penstock.gateway.server import GatewaySettings
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.gateway.wire.message import Limits
 from penstock.kit import errors
-from penstock.resources import autoscaler_fields, autoscaling, keda_fields, rollout_fields, vpa
+from penstock.resources import (
+    autoscaler_fields,
+    autoscaling,
+    keda_fields,
+    rollout_fields,
+    routing_fields,
+    vpa,
+)
 from penstock.resources.autoscaler_settings import PROFILES
+from penstock.resources.routing_plugins import Family
 from penstock.resources.scheme import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -239,6 +247,29 @@ def scaling() -> str:
     return "\n".join(parts)
 
 
+def routing() -> str:
+    """Every field of routing profiles, and every part that one may name."""
+    parts = [
+        "# Routing\n\nA RoutingProfile says which endpoints a request may go to (filters), how well each suits (scorers, weighted), and "
+        "which of them is taken (picker). It takes effect while the gateway runs. The formulas stand in the parts' own files, "
+        "`src/penstock/plugins/{filters,scorers,pickers}/`.\n",
+        "## RoutingProfile (`penstock.dev/v1alpha1`)\n\n" + _rows("field", routing_fields.FIELDS),
+    ]
+    titles: tuple[tuple[Family, str], ...] = (
+        (
+            "filters",
+            "Filters\n\nOne that would leave no endpoint is overruled, except `subset`, which always holds.",
+        ),
+        ("scorers", "Scorers"),
+        ("pickers", "Pickers"),
+    )
+    parts += [
+        f"## {title}\n\n" + _rows("name, or name: parameter", routing_fields.part_rows(family))
+        for family, title in titles
+    ]
+    return "\n".join(parts)
+
+
 def _rows(first: str, fields: Iterable[tuple[str, ...]]) -> str:
     lines = [(f"`{name}`", *rest) for name, *rest in fields]
     return table((first, "default", "range", "what Penstock does with it"), lines)
@@ -256,6 +287,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "resources": resources,
     "gateway": gateway,
     "autoscaling": scaling,
+    "routing": routing,
     "metrics": metrics,
 }
 
