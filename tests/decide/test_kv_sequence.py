@@ -162,8 +162,7 @@ class World:
         self.state = step.state
         if step.drop:
             self.held.clear()
-            self.is_trusted = True
-        if step.distrust:
+        if step.drop or step.distrust:
             self.is_trusted = False
         self.began_late |= step.outcome == "late" or (step.outcome == "restarted" and number > 0)
         if step.apply:
@@ -171,6 +170,7 @@ class World:
             self.told_by = self.process
             self.held.add(self._block(number))
             self.held.discard(self._block(number - 3))
+        self.is_trusted |= step.trust
         if step.replay_from >= 0:
             self.replay(step.replay_from)
 
@@ -184,7 +184,6 @@ class World:
                 return
         step = replay_ended(self.state, self.clock)
         self.take(step, -1)
-        self.is_trusted = step.state.is_trusted
 
 
 @given(

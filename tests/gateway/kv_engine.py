@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,10 +75,13 @@ class Notes:
         self.calls.append(("distrust",))
         self.doubts[endpoint] = True
 
+    def trust(self, endpoint: str) -> None:
+        self.doubts[endpoint] = False
+
     def restarted(self, endpoint: str) -> None:
         self.calls.append(("restarted",))
         self.held[endpoint] = set()
-        self.doubts[endpoint] = False
+        self.doubts[endpoint] = True
 
 
 class HandEngine:
@@ -85,10 +89,10 @@ class HandEngine:
 
     def __init__(self, live: int, replay: int = 0, *, frames: int = 3) -> None:
         self._socket = zmq.Context.instance().socket(zmq.PUB)
-        self._socket.bind(f"tcp://127.0.0.1:{live}")
+        _bind(self._socket, live)
         self._router = zmq.Context.instance().socket(zmq.ROUTER) if replay else None
         if self._router is not None:
-            self._router.bind(f"tcp://127.0.0.1:{replay}")
+            _bind(self._router, replay)
         self._frames = frames
         self.kept: list[tuple[int, bytes]] = []
         self.asked: list[int] = []
@@ -116,6 +120,16 @@ class HandEngine:
         self._socket.close(linger=0)
         if self._router is not None:
             self._router.close(linger=0)
+
+
+def _bind(one: Any, port: int) -> None:
+    """A port that was closed a moment ago is free only when ZeroMQ's own thread has closed it."""
+    for _ in range(200):
+        try:
+            return one.bind(f"tcp://127.0.0.1:{port}")
+        except zmq.ZMQError:
+            time.sleep(0.01)
+    raise AssertionError(f"port {port} stays in use")
 
 
 async def until(is_so: Callable[[], bool], work: Callable[[], object] = lambda: None) -> None:

@@ -11,8 +11,9 @@ from kv_engine import KEY, SIZE, HandEngine, Notes, endpoint, free_port, hearing
 
 from penstock.engine.kv_events import Publisher
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror, Stored, block_hashes
-from penstock.gateway import kv_events
+from penstock.gateway import kv_subscription
 from penstock.gateway.kv_events import KvEvents
+from penstock.gateway.kv_index import KvIndex
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def test_what_sockets_drop_under_a_flood_is_found_out_and_made_good(
     notes: Notes, ports: tuple[int, int], engines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penstock.engine.kv_events.HIGH_WATER", 10)
-    monkeypatch.setattr(kv_events, "WAITING_BATCHES", 10)
+    monkeypatch.setattr(kv_subscription, "WAITING_BATCHES", 10)
     publisher = Publisher(*(f"tcp://127.0.0.1:{port}" for port in ports))
     engines.append(publisher)
     mirror, wanted = BlockMirror(128), set()
@@ -134,7 +135,7 @@ async def test_a_gap_that_nobody_fills_is_doubted(
 async def test_a_replay_that_nobody_answers_ends(
     notes: Notes, ports: tuple[int, int], engines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kv_events, "REPLAY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(kv_subscription, "REPLAY_TIMEOUT_S", 0.05)
     engine = HandEngine(ports[0])
     engines.append(engine)
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
@@ -209,7 +210,7 @@ async def test_a_large_event_is_applied_in_slices_that_chain(
 ) -> None:
     engine = HandEngine(*ports)
     engines.append(engine)
-    count = kv_events.SLICE_BLOCKS * 2 + 7
+    count = kv_subscription.SLICE_BLOCKS * 2 + 7
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
         await joined(engine, notes, kv)
         engine.batch(1, stored(*range(1, count + 1), parent=b"root"))
@@ -243,3 +244,17 @@ async def test_an_endpoint_that_left_is_listened_to_no_more(
         assert not kv.trusts(endpoint(*ports))
         kv.watch([endpoint(*ports)])
         await until(lambda: kv.counts["complete"] == 2, engine.answer)
+
+
+async def test_the_gateways_own_index_follows_an_engine(ports: tuple[int, int], engines: list[Any]) -> None:
+    publisher = Publisher(*(f"tcp://127.0.0.1:{port}" for port in ports))
+    engines.append(publisher)
+    mirror, prompt = BlockMirror(64), list(range(BLOCK_TOKENS * 8 + 1))
+    index = KvIndex(BLOCK_TOKENS, "m")
+    index.add(KEY, 64)
+    async with hearing(KvEvents(index), endpoint(*ports)) as kv:
+        await until(lambda: kv.trusts(endpoint(*ports)), publisher.answer_replays)
+        events, held = mirror.begin(prompt)
+        publisher.publish([*events, *mirror.end(held, prompt)])
+        await until(lambda: index.knowledge(KEY).blocks == 8, publisher.answer_replays)
+        assert index.knowledge(KEY).is_precise

@@ -54,7 +54,7 @@ class Sequence(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Step(NamedTuple):
-    """What to do, in this order: drop all that the endpoint held; trust it no more; apply the batch; ask for a replay.
+    """What to do, in this order: drop all that the endpoint held; trust it no more; trust it; apply the batch; ask for a replay.
 
     `replay_from` is -1 where none is to be asked for. Its first batch is one that is known already: by its date it shows that the same
     process still tells.
@@ -64,6 +64,7 @@ class Step(NamedTuple):
     outcome: Outcome
     drop: bool = False
     distrust: bool = False
+    trust: bool = False
     apply: bool = False
     replay_from: int = -1
 
@@ -85,9 +86,9 @@ def heard(
     if number <= state.last:
         return _restarted(number, at, can_replay=can_replay)
     if number == state.last + 1:
-        return Step(_joined(number, at), "applied", apply=True)
+        return Step(_joined(number, at), "applied", apply=True, trust=True)
     if clears:
-        return Step(_joined(number, at), "cleared", drop=True, apply=True)
+        return Step(_joined(number, at), "cleared", drop=True, apply=True, trust=True)
     return _missed(state, number, at, now, can_replay=can_replay)
 
 
@@ -106,7 +107,7 @@ def replay_ended(state: Sequence, now: float) -> Step:
     """What it means that the engine told all that it keeps."""
     if state.last < state.target:
         return replay_failed(state, now)
-    return Step(_joined(state.last, state.last_at), "complete")
+    return Step(_joined(state.last, state.last_at), "complete", trust=True)
 
 
 def replay_failed(state: Sequence, now: float) -> Step:
@@ -117,7 +118,7 @@ def replay_failed(state: Sequence, now: float) -> Step:
 
 def _restarted(number: int, at: float, *, can_replay: bool) -> Step:
     if number == 0 or not can_replay:
-        return Step(_joined(number, at), "restarted", drop=True, apply=True)
+        return Step(_joined(number, at), "restarted", drop=True, apply=True, trust=True)
     return Step(Sequence(target=number), "restarted", drop=True, replay_from=0)
 
 
@@ -126,7 +127,7 @@ def _missed(state: Sequence, number: int, at: float, now: float, *, can_replay: 
     if can_replay and now >= state.retry_at:
         return Step(replace(state, target=number), outcome, replay_from=max(state.last, 0))
     if state.last < 0 and not can_replay:
-        return Step(_joined(number, at), "late", apply=True)
+        return Step(_joined(number, at), "late", apply=True, trust=True)
     if not state.is_trusted:
         return Step(state, "untrusted")
     return Step(replace(state, is_trusted=False), outcome, distrust=True)
