@@ -6,6 +6,9 @@ becomes precise with the first blocks that are told after `restarted`, with `cle
 with `distrust`, and with blocks of a size that cannot be cut into ours. What an approximate endpoint was taken to hold stays when it becomes
 precise, and ages: it is used again only where a request is sent for its sake, and then it is there.
 
+Where endpoints hold whole chains only, lookups jump (`Held` gives tails up before heads, so that the holder of a block holds all before it). One
+that told of blocks may have holes, since engines may remove any; there each block is looked at.
+
 All is done at once and in memory, by one thread. What must be forgotten at once (a restart) is forgotten by a change of the endpoint's bit;
 the old bit is cleaned up bit by bit, with every later change and by `tidy`.
 """
@@ -146,6 +149,7 @@ class KvIndex:
                 self.distrust(endpoint)
             return
         one.unfit_size = 0
+        self._owners.loosen(one.bit)
         cut = one.told.store(parent, engine_hashes, tokens, block_size, adapter, extras)
         one.skipped_blocks += cut.skipped
         if cut.hashes and one.is_followed and not one.is_precise:
@@ -244,6 +248,7 @@ class KvIndex:
         self._owners.tidy(CLEANED_BLOCKS + 2 * len(fresh))
 
     def _lose(self, one: _Endpoint, hashes: Sequence[int]) -> None:
+        self._owners.loosen(one.bit)
         self._owners.take(one.held.drop(hashes), one.bit)
 
     def _guess(self, one: _Endpoint, hashes: Sequence[int], now: float) -> None:
@@ -251,6 +256,7 @@ class KvIndex:
         room = one.held.capacity - len(one.guesses)
         guessed = hashes[: max(room, 0)]
         if guessed:
+            self._owners.loosen(one.bit)
             one.guesses.update(dict.fromkeys(guessed, now + GUESS_S))
             self._owners.give(guessed, one.bit)
             self._guesses.append((now + GUESS_S, one, guessed))

@@ -29,7 +29,7 @@ class Owners:
     def __init__(self) -> None:
         self._shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
         self._shared: dict[int, int] = {}
-        self._open = 0
+        self._open = self._loose = 0
         self._slots: list[str] = []
         self._free: list[int] = []
         self._closed: deque[tuple[int, Held]] = deque()
@@ -53,7 +53,12 @@ class Owners:
     def close(self, bit: int, held: Held) -> None:
         """Nothing is held with it any more; `held` was, and is cleaned up by `tidy`. Afterwards the bit may be another's."""
         self._open &= ~bit
+        self._loose &= ~bit
         self._closed.append((bit, held))
+
+    def loosen(self, bit: int) -> None:
+        """Holding a block does not mean holding all before it any more: from now on each is looked at, which takes longer."""
+        self._loose |= bit
 
     def tidy(self, limit: int) -> int:
         """Clean up after at most `limit` blocks of closed bits; returns how many are left."""
@@ -89,25 +94,51 @@ class Owners:
         return self._names[bits]
 
     def _leading(self, hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """How many blocks from the start are held, by whom: `(bits, blocks)`, fewest first; who holds none is left out.
+        """How many blocks from the start are held, by whom: `(bits, blocks)`; who holds none is left out."""
+        if not hashes:
+            return
+        key = hashes[0]
+        first = self._shards[key & SHARDS - 1].get(key, 0) & self._open
+        if tight := first & ~self._loose:
+            yield from self._jump(hashes, tight)
+        if loose := first & self._loose:
+            yield from self._walk(hashes, loose)
 
-        Every block up to the last that anybody holds is looked at. Jumping ahead would be sound only where holding a block means
-        holding all before it, and an engine that tells what it removes may remove any.
-        """
-        shards, last, among = self._shards, 0, self._open
+    def _jump(self, hashes: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
+        """For bits without holes, all of which hold the first block: halve what lies between two blocks that differ in their holders."""
+        shards, last = self._shards, len(hashes) - 1
+        key = hashes[last]
+        whole = shards[key & SHARDS - 1].get(key, 0) & first
+        between = [(0, first, last, whole)]
+        while between:
+            low, at_low, high, at_high = between.pop()
+            if at_low == at_high:
+                continue
+            if high - low == 1:
+                yield at_low & ~at_high, high
+                continue
+            middle = (low + high) >> 1
+            key = hashes[middle]
+            at_middle = shards[key & SHARDS - 1].get(key, 0) & at_low
+            between.append((low, at_low, middle, at_middle))
+            between.append((middle, at_middle, high, at_high))
+        if whole:
+            yield whole, len(hashes)
+
+    def _walk(self, hashes: Sequence[int], among: int) -> Iterator[tuple[int, int]]:
+        """For bits that may have holes: look at each block, up to the last that is held from the start."""
+        shards, last = self._shards, -1
         for place, key in enumerate(hashes):
             mask = shards[key & SHARDS - 1].get(key, 0)
-            if mask is last and place:
+            if mask is last:
                 continue
             last, left = mask, among & mask
             if left != among:
-                if place:
-                    yield among ^ left, place
+                yield among ^ left, place
                 among = left
                 if not among:
                     return
-        if among and hashes:
-            yield among, len(hashes)
+        yield among, len(hashes)
 
     def give(self, hashes: Iterable[int], bit: int) -> None:
         """Endpoint `bit` holds these now."""
