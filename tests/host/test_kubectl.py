@@ -308,3 +308,25 @@ def test_without_the_token_nothing_is_shown(home: Path) -> None:
     )
     assert done.returncode != 0
     assert "must be logged in" in done.stderr
+
+
+def test_a_routing_profile_shows_what_it_is_and_a_wrong_name_is_told_with_the_nearest(
+    kubectl: Kubectl,
+) -> None:
+    profile = """
+apiVersion: penstock.dev/v1alpha1
+kind: RoutingProfile
+metadata: {name: sticky}
+spec:
+  scorers: [{name: prefix, weight: 3}, {name: queue}]
+  picker: {name: power-of-two}
+"""
+    assert "sticky created" in kubectl("apply", "-f", "-", given=profile)
+    header, row = kubectl("get", "routingprofiles").splitlines()
+    assert header.split() == ["NAME", "DEFAULT", "FILTERS", "SCORERS", "PICKER", "AGE"]
+    assert row.split()[:5] == [
+        "sticky", "false", "healthy,saturation", "prefix,queue", "power-of-two",
+    ]  # fmt: skip
+    wrong = profile.replace("prefix", "prefixes")
+    assert "did you mean prefix?" in kubectl("apply", "-f", "-", given=wrong, code=1)
+    kubectl("delete", "routingprofile", "sticky")

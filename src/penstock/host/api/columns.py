@@ -74,9 +74,9 @@ def count(*parts: str) -> Column:
     return Column(parts[-1].capitalize(), lambda document, now_s: len(read(document, now_s)), "integer")
 
 
-def _joined(*parts: str, of: str) -> Cell:
-    """The named field of every entry of a list, joined by commas."""
-    read = path(*parts, default=())
+def _joined(*parts: str, of: str, default: str = "") -> Cell:
+    """The named field of every entry of a list, joined by commas; `default` where there is no list."""
+    read = path(*parts, default=({of: default},))
     return lambda document, now_s: ",".join(str(entry.get(of, "")) for entry in read(document, now_s))
 
 
@@ -353,8 +353,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "RoutingProfile": (
         NAME,
         Column("Default", path("spec", "default", default=False), "boolean"),
-        count("spec", "filters"),
-        count("spec", "scorers"),
+        Column("Filters", _joined("spec", "filters", of="name", default="healthy,saturation")),
+        Column("Scorers", _joined("spec", "scorers", of="name", default="predicted-latency")),
         Column("Picker", path("spec", "picker", "name", default="max-score")),
         AGE,
         Column("Threshold", path("spec", "promptClasses", "thresholdTokens"), "integer", wide=True),
