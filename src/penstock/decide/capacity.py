@@ -26,6 +26,7 @@ SLOWER_DOWN = 2.5
 """Times come long during a burst, and answers late: a lower capacity is believed so many times more slowly."""
 BOUNDS_S = (*LATENCY_BOUNDS_S, LATENCY_BOUNDS_S[-1] * 1.4)
 """What is longer than the last is taken to be little longer."""
+MOST_BUSY = 0.999
 BISECTIONS = 12
 """They leave some 0.05 % of doubt about a capacity."""
 ROUNDING = 0.05
@@ -89,10 +90,11 @@ def learn(
 def _fitting(ttft_s: float, throughput: float, work: float, ready: int) -> float:
     """The capacity at which the formula gives the measured time: between none waits and M/M/1, so bisection ends."""
     exponent = sqrt(2.0 * (ready + 1)) - 1.0
-    low, high = max(throughput, work / ttft_s), throughput + 2.0 * work / ttft_s
+    low = max(throughput / MOST_BUSY, work / ttft_s)
+    high = low + 2.0 * work / ttft_s
     for _ in range(BISECTIONS):
         middle = (low + high) / 2.0
-        busy = min(0.999, throughput / middle)
+        busy = throughput / middle
         if work / middle * (1.0 + busy**exponent / (ready * (1.0 - busy))) > ttft_s:
             low = middle
         else:

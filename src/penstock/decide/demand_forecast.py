@@ -98,19 +98,22 @@ def observe(
 def forecast(history: History, now: float, horizon_s: float) -> Forecast | None:
     """None while too little has been seen."""
     levels = _levels(history, now, horizon_s)
-    told = sorted(
-        (one.loss / one.weight, name, max(0.0, level + one.margin))
+    told = [
+        (one.loss / one.weight, name, level + one.margin)
         for one, name, level in zip(history.forecasters, NAMES, levels, strict=True)
         if len(one.excesses) >= NEEDED
-    )
+    ]
     if not told:
         return None
+    told.sort()
     _, name, demand = told[0]
     second = told[1] if len(told) > 1 else (0.0, "", 0.0)
     rise = _usual_rise(history.day, now, horizon_s)
     if rise > 1.0:
         name += f", and {rise:.1f} times as much on earlier days"
-    return Forecast(demand=demand * rise, name=name, second=second[1], second_demand=second[2])
+    return Forecast(
+        demand=max(0.0, demand) * rise, name=name, second=second[1], second_demand=max(0.0, second[2])
+    )
 
 
 def _averaged(averages: Sequence[float], work: float, step_s: float, least_share: float) -> tuple[float, ...]:

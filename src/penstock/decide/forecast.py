@@ -10,6 +10,7 @@ the same to start it. Demand is counted in tokens of prompts where they are know
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, isfinite
 
 from msgspec import Struct
@@ -245,12 +246,13 @@ def _measured(state: State, seen: Seen, step_s: float) -> State:
 
 def _to_bear(recent: Sequence[float], slack_s: float) -> float:
     """The rate at which what came lately would have been served in time: each burst may take as long as it lasted, and the slack."""
-    work, largest = 0.0, 0.0
-    for steps, rate in enumerate(reversed(recent), 1):
-        work += rate * STEP_S
-        if steps >= LEAST_STEPS or steps == len(recent):
-            largest = max(largest, work / (steps * STEP_S + slack_s))
-    return largest
+    if not recent:
+        return 0.0
+    rates = [
+        rate * STEP_S / (steps * STEP_S + slack_s)
+        for steps, rate in enumerate(accumulate(reversed(recent)), 1)
+    ]
+    return max(rates[min(LEAST_STEPS, len(rates)) - 1 :])
 
 
 def _unmeasured(spec: Spec, state: State, seen: Seen) -> Decision:
