@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-START_S = 50.0
+START_S = 90.0
 
 
 @dataclass(frozen=True)
