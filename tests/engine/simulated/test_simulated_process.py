@@ -1,7 +1,8 @@
 """The simulated engine as a process: OpenAI's client, a raw ZMQ subscriber, and its faults."""
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -140,6 +141,31 @@ def test_a_request_that_hangs_ends_when_its_client_does(engine: httpx.Client) ->
             timeout=0.2,
         )
     assert ask(engine).status_code == 200
+
+
+def test_a_prompt_computed_by_one_engine_goes_on_at_another(engine: httpx.Client, tmp_path: Path) -> None:
+    prompt = "handed over " * 2000
+    asked = {"do_remote_decode": True, "do_remote_prefill": False}
+    first = ask(engine, prompt=prompt, max_tokens=1, kv_transfer_params=asked).json()
+    given = first["kv_transfer_params"]
+    assert (given["do_remote_prefill"], len(given["remote_block_ids"])) == (True, 375)
+    assert metric(engine, "kv_cache_usage_perc") == pytest.approx(375 / 28562), "kept until they are fetched"
+    with sim_process(tmp_path / "log", "--time-scale=1") as other:
+        alone = ask(other, prompt="x" + prompt, max_tokens=1).elapsed.total_seconds()
+        answer = ask(other, prompt=prompt, max_tokens=2, kv_transfer_params=given)
+        assert answer.json()["usage"]["completion_tokens"] == 2
+        assert answer.elapsed.total_seconds() < alone / 2, "6,000 tokens take 0.4 s to compute"
+    wait_until(lambda: metric(engine, "kv_cache_usage_perc") == 0)
+    del given["remote_port"]
+    refused = ask(engine, kv_transfer_params=given)
+    assert (refused.status_code, "kv_transfer_params.remote_port" in refused.text) == (400, True)
+
+
+def wait_until(true: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
 
 
 def test_a_forgotten_cache_finds_nothing(engine: httpx.Client) -> None:

@@ -111,7 +111,13 @@ async def serve(arguments: argparse.Namespace) -> None:
         arguments.model_name, context, profile.kv_tokens // BLOCK_TOKENS + MARGIN_BLOCKS, text.size
     )
     api = SimulatedApi(
-        simulation, text, bounds, int(time.time()), faults=faults, allows_faults=arguments.allow_faults
+        simulation,
+        text,
+        bounds,
+        int(time.time()),
+        (arguments.host, arguments.http_port),
+        faults=faults,
+        allows_faults=arguments.allow_faults,
     )
     if publisher is not None:
         publisher.listen(asyncio.get_running_loop())

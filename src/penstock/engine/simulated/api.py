@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
 from penstock.engine.api import Api
 from penstock.engine.http import Exchange
-from penstock.engine.simulated.faults import CutShort, Fault, read_fault
-from penstock.engine.simulated.live import Simulation, WithAdapter
+from penstock.engine.simulated.exchanges import CutShort, WithFields
+from penstock.engine.simulated.faults import Fault, read_fault
+from penstock.engine.simulated.live import Aspect, Simulation
+from penstock.engine.simulated.transfers import read_transfer, told
 from penstock.engine.surface import model_object
 from penstock.engine.text import Vocabulary
 from penstock.engine.wishes import Bounds, read_object, wrong
@@ -32,11 +35,14 @@ class SimulatedApi:
         text: Vocabulary,
         bounds: Bounds,
         created: int,
+        address: tuple[str, int],
         *,
         faults: Sequence[Fault] = (),
         allows_faults: bool = False,
     ) -> None:
-        """`created` is Unix time, for the model's object."""
+        """`created` is Unix time, for the model's object; `address` is where other engines fetch KV."""
+        self._engine_id = uuid4().hex
+        self._address = address
         self.draining = False
         self._simulation = simulation
         self._text = text
@@ -61,19 +67,34 @@ class SimulatedApi:
             case ("GET" | "HEAD", "/v1/models"):
                 exchange.send(200, {"object": "list", "data": [self._base.model, *self._adapter_models()]})
             case ("POST", one) if one in GENERATES:
-                faulty = await self._fail(exchange)
-                await self._serve(self._api_of(exchange), faulty)
+                await self._generate(exchange)
             case _:
                 await self._serve(self._base, exchange)
 
-    def _api_of(self, exchange: Exchange) -> Api:
-        """By the model that the body names; what is wrong with it is said by the base model's."""
+    async def _generate(self, exchange: Exchange) -> None:
+        transfer, name = read_transfer(exchange.body), self._adapter_of(exchange)
+        exchange = await self._fail(exchange)
+        if transfer is None:
+            await self._serve(self._adapters.get(name, self._base), exchange)
+            return
+        bounds = replace(self._bounds, model=name or self._bounds.model)
+        api = Api(Aspect(self._simulation, name, transfer), self._text, bounds, self._created)
+        if transfer.is_kept:
+            exchange = WithFields(exchange, self._told)
+        await self._serve(api, exchange)
+
+    def _told(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        blocks = -(-answer["usage"]["prompt_tokens"] // self._simulation.model.profile.block_tokens)
+        return told(self._engine_id, *self._address, blocks)
+
+    def _adapter_of(self, exchange: Exchange) -> str:
+        """The adapter that the body names as its model, or ""; what is wrong with it is said by the base model's."""
         try:
             body = orjson.loads(exchange.body) if self._adapters else None
         except orjson.JSONDecodeError:
             body = None
         name = body.get("model") if isinstance(body, dict) else None
-        return self._adapters.get(name, self._base) if isinstance(name, str) else self._base
+        return name if isinstance(name, str) and name in self._adapters else ""
 
     async def _serve(self, api: Api, exchange: Exchange) -> None:
         api.draining = self.draining
@@ -93,7 +114,7 @@ class SimulatedApi:
             raise InvalidInput(f"The lora adapter '{name}' has already been loaded.", code="adapter_exists")
         if len(self._adapters) >= MAX_ADAPTERS:
             raise InvalidInput(f"{MAX_ADAPTERS} adapters are loaded", code="too_many_adapters")
-        generator = WithAdapter(self._simulation, name)
+        generator = Aspect(self._simulation, name)
         self._adapters[name] = Api(generator, self._text, replace(self._bounds, model=name), self._created)
         exchange.send(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), b"text/plain")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
 
 from msgspec import Struct
 
-from penstock.engine.http import Exchange
 from penstock.kit.errors import InvalidInput
 
 FAULTS = {
@@ -51,30 +49,3 @@ def _number(text: str, field: str, most: float) -> float:
     if not 0.0 <= number <= most:
         raise InvalidInput(f"{field}: found {text!r}, expected a number from 0 to {most:g}")
     return number
-
-
-class CutShort(Exchange):
-    """An exchange whose connection is cut after so many events."""
-
-    def __init__(self, exchange: Exchange, events: int) -> None:
-        super().__init__(
-            exchange._connection,
-            exchange.method,
-            exchange.path,
-            exchange.body,
-            exchange.request_id,
-            exchange.keeps_alive,
-        )
-        self._left = events
-
-    def send(self, *_: Any, **__: Any) -> None:
-        """Nobody gets a whole answer."""
-        self.abort()
-
-    def event(self, payload: Any) -> None:
-        """One less."""
-        if self._left <= 0:
-            self.abort()
-            return
-        self._left -= 1
-        super().event(payload)

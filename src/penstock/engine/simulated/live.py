@@ -21,11 +21,15 @@ from penstock.engine.prefixes import Stored as StoredBlocks
 from penstock.engine.runner import MAX_REQUESTS, Generation
 from penstock.engine.simulated.model import Engine
 from penstock.engine.simulated.request import NEVER, Happened, Removed, Request
+from penstock.engine.simulated.transfers import Transfer
 from penstock.engine.text import Vocabulary
 from penstock.kit.errors import Exhausted
 
 RESOLUTION_S = 0.004
 """Steps shorter than this are told of together."""
+KEPT_S = 1.0
+"""How long another engine has to begin to fetch the blocks that were computed for it."""
+ALONE = Transfer()
 AT_ONCE = 256
 """Steps that are made up for before others have their turn."""
 WORDS = [
@@ -105,8 +109,10 @@ class Simulation:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, left_s) if left_s < NEVER else None)
 
-    def begin(self, prompt: Sequence[int], sampling: Sampling, adapter: str = "") -> Generation:
-        """Start one, with a LoRA adapter or without. Raises Exhausted when too many are under way."""
+    def begin(
+        self, prompt: Sequence[int], sampling: Sampling, adapter: str = "", transfer: Transfer = ALONE
+    ) -> Generation:
+        """Start one, with a LoRA adapter or without, alone or with another engine. Raises Exhausted when too many are under way."""
         if len(self._live) >= MAX_REQUESTS:
             raise Exhausted(f"{MAX_REQUESTS} requests are under way", code="queue_full", retry_after_s=1.0)
         tokens = sampling.max_tokens
@@ -123,6 +129,8 @@ class Simulation:
             hashes[:whole],
             hashes[whole:],
             adapter=adapter,
+            remote_tokens=len(prompt) if transfer.is_remote else 0,
+            is_kept=transfer.is_kept,
             data=(generation, answer, "length" if tokens == sampling.max_tokens else "stop"),
         )
         self._live[generation.id] = generation, request
@@ -175,7 +183,15 @@ class Simulation:
             self._hand_out(generation, request)
         for request in happened.ended:
             self._live.pop(request.data[0].id, None)
+            if request.is_kept and not request.is_cancelled:
+                fetched_s = self.model.profile.transfer_token_s * request.prompt_tokens / self._scale
+                asyncio.get_running_loop().call_later(KEPT_S + fetched_s, self._release, request)
         self._publish(happened)
+        self.metrics.load(self.model.running, self.model.waiting, self.model.kv_use)
+
+    def _release(self, request: Request) -> None:
+        """The other engine has the blocks."""
+        self.model.release(request, self._caught_up())
         self.metrics.load(self.model.running, self.model.waiting, self.model.kv_use)
 
     def _hand_out(self, generation: Generation, request: Request) -> None:
@@ -222,18 +238,19 @@ class Simulation:
         self._lost_batches = max(0, self._lost_batches - 1)
 
 
-class WithAdapter:
-    """A simulation as a client of one LoRA adapter sees it."""
+class Aspect:
+    """A simulation as one kind of client sees it: of a LoRA adapter, or with another engine."""
 
-    def __init__(self, simulation: Simulation, adapter: str) -> None:
+    def __init__(self, simulation: Simulation, adapter: str, transfer: Transfer = ALONE) -> None:
         self._simulation = simulation
-        self._adapter = adapter
+        self.adapter = adapter
+        self._transfer = transfer
         self.metrics = simulation.metrics
         self.loaded = simulation.loaded
 
     def begin(self, prompt: Sequence[int], sampling: Sampling) -> Generation:
         """See Simulation."""
-        return self._simulation.begin(prompt, sampling, self._adapter)
+        return self._simulation.begin(prompt, sampling, self.adapter, self._transfer)
 
     def updates(self, generation: Generation) -> AsyncIterator[Update]:
         """See Simulation."""
