@@ -240,6 +240,7 @@ class Subscription:
             self._shared.counts["malformed"] += 1
             self._forget()
             return
+        await self._shared.breathe()
         index = self._shared.index
         if isinstance(event, Cleared):
             index.cleared(self._key)
