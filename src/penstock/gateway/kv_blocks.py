@@ -21,11 +21,13 @@ NAMED = 4
 
 
 class Cut(NamedTuple):
-    """Blocks of ours, from head to tail; how many of the engine's could not be placed; those of ours that had to be forgotten for them."""
+    """Blocks of ours, from head to tail, what they follow on, and whether that is a block or a beginning; how many of the engine's could not be placed; those of ours that had to be forgotten for them."""
 
     hashes: list[int]
     skipped: int
     forgotten: Sequence[int] = ()
+    before: int = 0
+    is_beginning: bool = False
 
 
 def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None) -> tuple[str, int]:
@@ -92,7 +94,7 @@ class EngineBlocks:
             return Cut([], len(engine_hashes))
         ours = text_blocks(data, self.block_tokens * TOKEN_BYTES, start[0])
         self._place(start, engine_hashes[:count], data, block_size, ours)
-        return Cut(ours, len(engine_hashes) - count, self._bound(block_size))
+        return Cut(ours, len(engine_hashes) - count, self._bound(block_size), start[0], parent is None)
 
     def remove(self, engine_hashes: Sequence[EngineHash]) -> tuple[list[int], int]:
         """Those of ours that went with these, and how many of these are unknown."""

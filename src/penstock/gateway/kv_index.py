@@ -6,8 +6,8 @@ becomes precise with the first blocks that are told after `restarted`, with `cle
 with `distrust`, and with blocks of a size that cannot be cut into ours. What an approximate endpoint was taken to hold stays when it becomes
 precise, and ages: it is used again only where a request is sent for its sake, and then it is there.
 
-Where endpoints hold whole chains only, lookups jump (`Held` gives tails up before heads, so that the holder of a block holds all before it). One
-that told of blocks may have holes, since engines may remove any; there each block is looked at.
+Where endpoints hold whole chains only, lookups jump (`Held` gives tails up before heads, so that the holder of a block holds all before it). Of
+one that tells of its blocks it is watched which follow which; engines may remove any, and once there is a hole each block is looked at.
 
 All is done at once and in memory, by one thread. What must be forgotten at once (a restart) is forgotten by a change of the endpoint's bit;
 the old bit is cleaned up bit by bit, with every later change and by `tidy`.
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from penstock.decide.kv_trust import APPROXIMATE, DISTRUSTED, PRECISE, Trust, answered, believed_anew
 from penstock.gateway.kv_blocks import EngineBlocks, EngineHash
 from penstock.gateway.kv_held import Held
+from penstock.gateway.kv_links import Links
 from penstock.gateway.kv_owners import Owners
 from penstock.gateway.kv_worth import HotPrefix, HotPrefixes, Rate
 
@@ -60,6 +61,7 @@ class _Endpoint:
         "held",
         "is_followed",
         "is_precise",
+        "links",
         "skipped_blocks",
         "told",
         "trust",
@@ -69,6 +71,7 @@ class _Endpoint:
     def __init__(self, bit: int, held: Held, told: EngineBlocks) -> None:
         self.bit, self.held, self.told = bit, held, told
         self.guesses: dict[int, float] = {}
+        self.links: Links | None = None
         self.is_followed = self.is_precise = False
         self.skipped_blocks = self.unfit_size = 0
         self.trust = Trust(prior=APPROXIMATE)
@@ -94,7 +97,10 @@ class KvIndex:
             self._endpoints[endpoint] = _Endpoint(self._owners.open(endpoint), Held(capacity), told)
         else:
             one.told.capacity = capacity
-            self._owners.take(one.held.resize(capacity), one.bit)
+            gone = one.held.resize(capacity)
+            self._owners.take(gone, one.bit)
+            if one.links is not None:
+                self._unlink(one, gone)
 
     def forget(self, endpoint: str) -> None:
         """It is gone; one that is unknown is as well."""
@@ -122,7 +128,7 @@ class KvIndex:
             self._use(one, hashes)
             return
         self._use(one, hashes[:known])
-        self._guess(one, [key for key in hashes[known:] if key not in one.held], now)
+        self._guess(one, hashes, known, now)
 
     def stored(
         self,
@@ -149,12 +155,14 @@ class KvIndex:
                 self.distrust(endpoint)
             return
         one.unfit_size = 0
-        self._owners.loosen(one.bit)
         cut = one.told.store(parent, engine_hashes, tokens, block_size, adapter, extras)
         one.skipped_blocks += cut.skipped
         if cut.hashes and one.is_followed and not one.is_precise:
             self._become(one, is_followed=True, is_precise=True, prior=PRECISE)
-        self._use(one, cut.hashes)
+        is_joined = cut.is_beginning or cut.before in one.held or cut.before in one.guesses
+        if cut.hashes and (one.links is None or not is_joined):
+            self._loosen(one)
+        self._use(one, cut.hashes, cut.before)
         self._lose(one, cut.forgotten)
 
     def removed(self, endpoint: str, engine_hashes: Sequence[EngineHash]) -> None:
@@ -176,7 +184,7 @@ class KvIndex:
         if one is not None:
             capacity = one.held.capacity
             self._drop_all(one)
-            one.bit, one.held = self._owners.open(endpoint), Held(capacity)
+            one.bit, one.held, one.links = self._owners.open(endpoint), Held(capacity), Links()
             self._become(one, is_followed=True, is_precise=False, prior=APPROXIMATE)
 
     def trust(self, endpoint: str) -> None:
@@ -239,8 +247,11 @@ class KvIndex:
         one.is_followed, one.is_precise = is_followed, is_precise
         one.trust = believed_anew(one.trust, prior)
 
-    def _use(self, one: _Endpoint, hashes: Sequence[int]) -> None:
+    def _use(self, one: _Endpoint, hashes: Sequence[int], before: int = 0) -> None:
         fresh, gone = one.held.use(hashes)
+        if one.links is not None:
+            one.links.add(before, hashes, [key for key in fresh if key not in one.guesses])
+            self._unlink(one, gone)
         self._owners.give(fresh, one.bit)
         self._owners.take(gone, one.bit)
         for key in fresh if one.guesses else ():
@@ -248,15 +259,26 @@ class KvIndex:
         self._owners.tidy(CLEANED_BLOCKS + 2 * len(fresh))
 
     def _lose(self, one: _Endpoint, hashes: Sequence[int]) -> None:
-        self._owners.loosen(one.bit)
-        self._owners.take(one.held.drop(hashes), one.bit)
+        gone = one.held.drop(hashes)
+        self._owners.take(gone, one.bit)
+        self._unlink(one, gone)
 
-    def _guess(self, one: _Endpoint, hashes: Sequence[int], now: float) -> None:
-        """None of these is held; what is guessed is never held as well. No more is guessed than the cache has room for."""
-        room = one.held.capacity - len(one.guesses)
-        guessed = hashes[: max(room, 0)]
+    def _unlink(self, one: _Endpoint, gone: Sequence[int]) -> None:
+        if gone and (one.links is None or one.links.remove(gone)):
+            self._loosen(one)
+
+    def _loosen(self, one: _Endpoint) -> None:
+        """It has holes from now on, and it is no use to look for more."""
+        self._owners.loosen(one.bit)
+        one.links = None
+
+    def _guess(self, one: _Endpoint, hashes: Sequence[int], known: int, now: float) -> None:
+        """What is held is not guessed as well; `known` of these are, from the start. No more is guessed than the cache has room for."""
+        room = max(one.held.capacity - len(one.guesses), 0)
+        guessed = [key for key in hashes[known:] if key not in one.held][:room]
         if guessed:
-            self._owners.loosen(one.bit)
+            if one.links is not None:
+                one.links.add(0, hashes, [key for key in guessed if key not in one.guesses])
             one.guesses.update(dict.fromkeys(guessed, now + GUESS_S))
             self._owners.give(guessed, one.bit)
             self._guesses.append((now + GUESS_S, one, guessed))
@@ -268,6 +290,7 @@ class KvIndex:
             for key in late:
                 del one.guesses[key]
             self._owners.take(late, one.bit)
+            self._unlink(one, late)
 
     def _drop_all(self, one: _Endpoint) -> None:
         """Move what it holds to the old bit. Its guesses, two seconds' worth, go with it: those under way are guessed anew."""
