@@ -189,6 +189,18 @@ def test_the_progress_deadline_is_what_the_annotation_says_else_ten_minutes() ->
         assert part.rollout.create.spec.progress_deadline_seconds == expected
 
 
+def test_a_failed_revision_that_is_taken_back_is_named_no_more() -> None:
+    before = ComponentStatus(
+        latest_created_revision=NEW, latest_rolledout_revision=NEW, previous_rolledout_revision=OLD
+    )
+    known = Known(failed=frozenset({NEW}))
+    status = shared(revision(OLD), revision(NEW, 0), known=known, before=before, canaryTrafficPercent=0)
+    assert percents(status) == {OLD: 100}
+    assert status.latest_ready_revision == OLD
+    again = shared(revision(OLD), revision(NEW, 0), known=known, before=status, canaryTrafficPercent=0)
+    assert again.traffic == status.traffic
+
+
 NAMES = tuple(f"iris-predictor-0000{n}" for n in range(1, 5))
 names = st.sampled_from(("", *NAMES))
 some = st.frozensets(st.sampled_from(NAMES))

@@ -56,6 +56,8 @@ def share_traffic(
     latest = settled.latest_ready_revision
     if takes_back(service, component, settled) and _serves(previous, by_name, known):
         rolled = previous
+        if latest in known.failed:
+            latest = rolled
     percent = _percent(service, component, latest, known)
     tagged = service.metadata.annotations.get(TAG_ROUTING) == "true"
     newest = TrafficTarget(
@@ -74,7 +76,11 @@ def share_traffic(
         if latest != rolled:
             previous, rolled = rolled or previous, latest
     return msgspec.structs.replace(
-        settled, latest_rolledout_revision=rolled, previous_rolledout_revision=previous, traffic=targets
+        settled,
+        latest_ready_revision=latest,
+        latest_rolledout_revision=rolled,
+        previous_rolledout_revision=previous,
+        traffic=targets,
     )
 
 
