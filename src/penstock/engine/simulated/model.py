@@ -17,11 +17,10 @@ from heapq import heapify, heappop, heappush
 
 from penstock.engine.simulated.adapters import AdapterSlots
 from penstock.engine.simulated.blocks import BlockPool
+from penstock.engine.simulated.decoding import ENDLESS, Decoding
 from penstock.engine.simulated.pace import Pace, prefill_s
 from penstock.engine.simulated.profile import EngineProfile
 from penstock.engine.simulated.request import NEVER, Happened, Removed, Request, Stored
-
-ENDLESS = 1 << 62
 
 
 class Engine:
@@ -41,7 +40,7 @@ class Engine:
         self._at = now
         self._done = self._planned = 0
         self._pace = Pace()
-        self._chunk = self._context = self._order = 0
+        self._chunk = self._order = 0
         self._is_open = self._is_once = False
         self._partial: Request | None = None
         self._completing: list[Request] = []
@@ -49,9 +48,7 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._running: dict[int, Request] = {}
         self._leaving: list[Request] = []
-        self._ends: list[tuple[int, int, Request]] = []
-        self._crossings: list[tuple[int, int, Request]] = []
-        self._decoding = 0
+        self._decoding = Decoding(self.pool, profile.block_tokens)
         self._started: list[Request] = []
         self._ended: list[Request] = []
         self._told: list[Stored | Removed] = []
@@ -74,7 +71,7 @@ class Engine:
     def generated(self, request: Request) -> int:
         """Tokens of its answer at the moment of the last `step()`."""
         if request.order >= 0 and request.start_step >= 0:
-            return request.done_tokens + 1 + self._done - request.start_step
+            return self._decoding.generated(request, self._done)
         return request.done_tokens
 
     def adapters_in_use(self) -> tuple[list[str], list[str]]:
@@ -144,19 +141,12 @@ class Engine:
     def _finish(self) -> None:
         steps = self._planned
         self._done += steps
-        self._context += self._decoding * steps
         if self._chunk and self._partial is not None:
             self._partial.prefilled += self._chunk * steps
-        crossings = self._crossings
-        while crossings and crossings[0][0] <= self._done:
-            self._cross(*heappop(crossings))
+        self._decoding.advance(steps, self._done)
         self._tell_removed()
-        ends = self._ends
-        while ends and ends[0][0] <= self._done:
-            _, order, request = heappop(ends)
-            if request.order == order:
-                self._stop_decoding(request, self._done)
-                self._end(request)
+        for request in self._decoding.ended(self._done):
+            self._end(request)
         for request in self._completing:
             self._complete_prompt(request)
         self._completing = []
@@ -168,31 +158,8 @@ class Engine:
         if not request.done_tokens:
             request.first_at = self._at
             self._started.append(request)
-        request.start_step = self._done
-        request.end_step = self._done + request.output_tokens - request.done_tokens - 1
-        if request.end_step <= self._done:
-            request.done_tokens += 1
+        if not self._decoding.begin(request, self._done):
             self._end(request)
-            return
-        self._decoding += 1
-        self._context += request.target + 1
-        heappush(self._ends, (request.end_step, request.order, request))
-        crossing = self._done + 1 + -request.target % self._block
-        if crossing <= request.end_step:
-            heappush(self._crossings, (crossing, request.order, request))
-
-    def _cross(self, step: int, order: int, request: Request) -> None:
-        """With this step it needs one more block, which is free."""
-        if request.order == order:
-            self.pool.grow()
-            request.nameless += 1
-            if step + self._block <= request.end_step:
-                heappush(self._crossings, (step + self._block, order, request))
-
-    def _stop_decoding(self, request: Request, step: int) -> None:
-        self._decoding -= 1
-        self._context -= request.target + 1 + step - request.start_step
-        request.done_tokens += 1 + step - request.start_step
 
     def _end(self, request: Request) -> None:
         request.ended_at = self._at
@@ -252,27 +219,30 @@ class Engine:
             self.pool.drop(request.held[whole:])
             request.held = request.held[:whole]
         else:
-            self._stop_decoding(request, self._done)
+            self._decoding.leave(request, self._done)
             self._name(request)
         self._leave(request)
         self._free(request)
 
-    def _preempt(self) -> Request:
+    def _preempt(self) -> None:
         """The one that started last begins again, before all that wait."""
         victim = self._running[next(reversed(self._running))]
         self._withdraw(victim)
         victim.preemptions += 1
         self.preemptions += 1
         self._waiting.appendleft(victim)
-        return victim
 
     def _plan(self) -> None:
         """What the next steps carry, and how many of them are alike."""
         entering = self._entering
         while entering and entering[0][0] <= self._at:
             self._waiting.append(heappop(entering)[2])
-        preempted = self._make_room()
-        left = max(0, self.profile.max_batched_tokens - self._decoding)
+        preempted = False
+        while not self._decoding.cross_next(self._done):
+            self._preempt()
+            preempted = True
+        decoding = self._decoding
+        left = max(0, self.profile.max_batched_tokens - decoding.sequences)
         self._chunk, work_s = 0, 0.0
         self._is_once = preempted
         if self._partial is not None and left:
@@ -282,24 +252,13 @@ class Engine:
             left, more_s = self._admit(left)
             work_s += more_s
         self._tell_removed()
-        if not self._decoding and not work_s and not self._completing and self._partial is None:
+        if not decoding.sequences and not work_s and not self._completing and self._partial is None:
             self._planned = 0
             self.next_at = entering[0][0] if entering else NEVER
             return
-        self._pace.set(self.profile, self._decoding, self._context, self._chunk, work_s)
+        self._pace.set(self.profile, decoding.sequences, decoding.context, self._chunk, work_s)
         self._planned = self._alike(left)
         self.next_at = self._at + self._pace.passed_s(self._planned)
-
-    def _make_room(self) -> bool:
-        """Blocks for the next step's tokens; answers whether somebody had to give up its own."""
-        preempted, crossings = False, self._crossings
-        while crossings and crossings[0][0] <= self._done + 1:
-            step, order, request = heappop(crossings)
-            while request.order == order and not self.pool.free:
-                self._preempt()
-                preempted = True
-            self._cross(step, order, request)
-        return preempted
 
     def _admit(self, left: int) -> tuple[int, float]:
         """Starts those that wait, in order, while budget, slots and blocks last; answers the budget left and the work."""
@@ -369,20 +328,12 @@ class Engine:
             steps = self.stride or ENDLESS
         if self.stride:
             steps = min(steps, self.stride)
-        if self._ends:
-            steps = min(steps, self._ends[0][0] - self._done)
-        steps = min(steps, self._roomy())
+        decoding = self._decoding
+        steps = min(steps, decoding.steps_to_end(self._done), decoding.steps_with_room(self._done))
         self._is_open = left > 0 and (not self._waiting or self.adapters.slots > 0)
         if self._is_open and self._entering:
             steps = min(steps, self._pace.steps_by(self._entering[0][0] - self._at))
         return steps
-
-    def _roomy(self) -> int:
-        """For how many steps there are blocks, whatever else happens."""
-        if not self._crossings:
-            return ENDLESS
-        free = self.pool.free // self._decoding * self._block + 1 if self._decoding else 1
-        return max(free, self._crossings[0][0] - self._done - 1)
 
     def _tell_stored(self, request: Request, first: int, end: int) -> None:
         self._tell_removed()
