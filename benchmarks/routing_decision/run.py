@@ -106,7 +106,8 @@ def build(case: Case, asked: int, draws: random.Random) -> World:
     index = KvIndex(BLOCK_TOKENS)
     for name in names:
         index.add(name, int(case.blocks * COPIES / case.endpoints * ROOM) + 2 * length)
-        index.restarted(name)
+        if case.source == "told":
+            index.restarted(name)
     system = array("I", draws.randbytes(shared * BLOCK_TOKENS * 4))
     prompts: list[list[int]] = []
     for number in range(max(case.blocks // (length - shared), 1)):
