@@ -5,7 +5,7 @@ import math
 import pytest
 
 from penstock.kit.errors import InvalidInput
-from penstock.kit.exposition import series_of
+from penstock.kit.exposition import MAX_LINES, lines_of, series_of
 
 TEXT = """# HELP vllm:kv_cache_usage_perc Share in use
 # TYPE vllm:kv_cache_usage_perc gauge
@@ -47,3 +47,22 @@ def test_part_of_a_name_is_no_name() -> None:
 def test_what_is_no_metrics_text_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no metrics"):
         series_of('metric{ x="1" y 5', "metric")
+
+
+@pytest.mark.parametrize(
+    "name", ["vllm:kv_cache_usage_perc", "requests_total", "wait_bucket", "bare", "requests", "wait"]
+)
+def test_a_metrics_own_lines_say_what_the_whole_text_says(name: str) -> None:
+    quick, whole = tuple(lines_of(TEXT, name)), series_of(TEXT, name)
+    assert [dict(series.labels) for series in quick] == [dict(series.labels) for series in whole]
+    assert [f"{one.value:g}" for one in quick] == [f"{one.value:g}" for one in whole]
+
+
+def test_lines_that_are_none_are_not_a_number_and_there_are_not_endlessly_many() -> None:
+    assert [str(one.value) for one in lines_of('a{x="1"\na many\na{x="}"} 3 99\nab 1\na 4', "a")] == [
+        "nan",
+        "nan",
+        "3.0",
+        "4.0",
+    ]
+    assert len(tuple(lines_of("a 1\n" * (MAX_LINES + 9), "a"))) == MAX_LINES
