@@ -182,6 +182,12 @@ def test_faults_by_option_happen_to_their_share_and_none_on_demand(tmp_path: Pat
         assert (refused.status_code, "--allow-faults" in refused.text) == (400, True)
 
 
+def test_what_never_fits_is_refused_and_the_longest_that_fits_is_answered(tmp_path: Path) -> None:
+    with sim_process(tmp_path / "log", "--kv-blocks=10", "--block-size=24") as engine:
+        assert ask(engine, prompt="x" * 4 * 223, max_tokens=2).status_code == 400
+        assert ask(engine, prompt="x" * 4 * 222, max_tokens=2).json()["usage"]["total_tokens"] == 224
+
+
 def test_kv_events_say_what_became_cached_and_a_replay_what_was_lost(tmp_path: Path) -> None:
     live, again = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
     context = zmq.Context.instance()

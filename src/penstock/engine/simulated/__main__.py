@@ -106,9 +106,12 @@ async def serve(arguments: argparse.Namespace) -> None:
         scale=arguments.time_scale,
         answer_tokens=arguments.answer_tokens,
     )
-    context = profile.context_tokens or profile.kv_tokens
+    room_tokens = model.pool.blocks * profile.block_tokens
     bounds = Bounds(
-        arguments.model_name, context, profile.kv_tokens // BLOCK_TOKENS + MARGIN_BLOCKS, text.size
+        arguments.model_name,
+        profile.context_tokens or room_tokens,
+        room_tokens // BLOCK_TOKENS + MARGIN_BLOCKS,
+        text.size,
     )
     api = SimulatedApi(
         simulation,

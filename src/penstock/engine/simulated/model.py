@@ -95,7 +95,7 @@ class Engine:
         self._order += 1
         heappush(self._entering, (enters_at, self._order, request))
         if not self._planned:
-            self.next_at = max(now, self._entering[0][0])
+            self.next_at = min(self.next_at, max(now, enters_at))
         elif self._is_open:
             self._cut(enters_at)
 
