@@ -33,11 +33,11 @@ def test_a_simulated_service_needs_no_model_and_finds_its_prefixes(tmp_path: Pat
         assert applied.returncode == 0, applied.stderr
         platform.wait_ready("pretend")
         with openai.OpenAI(base_url=f"{platform.url}/v1", api_key="any", max_retries=0) as client:
-            for _ in range(3):
-                answer = client.completions.create(
-                    model="pretend", prompt="the same beginning " * 40, max_tokens=5
-                )
-                assert answer.usage
-                assert answer.usage.completion_tokens == 5
-        assert answer.usage.prompt_tokens_details
-        assert answer.usage.prompt_tokens_details.cached_tokens > 0, "two replicas, three times"
+            answers = [
+                client.completions.create(model="pretend", prompt="the same beginning " * 40, max_tokens=5)
+                for _ in range(3)
+            ]
+    used = [answer.usage for answer in answers if answer.usage]
+    assert [usage.completion_tokens for usage in used] == [5, 5, 5]
+    cached = [usage.prompt_tokens_details.cached_tokens for usage in used if usage.prompt_tokens_details]
+    assert any(cached), "of three answers two came from the same of two replicas"
