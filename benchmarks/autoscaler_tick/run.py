@@ -4,8 +4,8 @@ The autoscaler of the control plane as it runs: its revisions, the windows of th
 Only the cluster behind the cache is a list in memory. Every service has all of its traffic on one revision with one to four ready pods,
 and reports of its demand; the forecast has an hour of history. For each law, ticks of all services at once, as after a restart, though
 otherwise they are spread over the time between two: while demand is as before, and while it grows, so that services get other sizes and
-the decisions are recorded; and what it takes to hear a gateway's report. Between two ticks lies as much time as the law leaves, so that
-each of them decides. One thread does it all. Applying what was decided means waiting for the store, and is no part of it.
+the decisions are recorded; what it takes to hear a gateway's report; and seconds as they come in service, ticks spread. Between two ticks
+of all lies as much time as the law leaves, so that each of them decides. One thread does it all. Applying what was decided means waiting for the store, and is no part of it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ HISTORY_S = 3600.0
 USUAL, GROWTH = 1.0, 0.3
 """Demand, in what a service's pods are for."""
 REPORT, STEADY, MOVING = "a report of all services", "a tick, demand as before", "a tick, demand grows"
+SECOND = "a second, ticks spread"
 
 
 class Spent(NamedTuple):
@@ -205,6 +206,10 @@ class Shell:
         """What it takes to decide about every service."""
         for revision in self.revisions:
             revision.next_tick = self.clock.at
+        return await self.due()
+
+    async def due(self) -> Spent:
+        """What it takes to decide about those whose turn it is."""
         began = Spent.now()
         await self.autoscaler._decide(self.clock.at)
         return Spent.now() - began
@@ -272,6 +277,11 @@ async def measure(count: int, law: Compared, ticks: int) -> dict[str, list[Spent
         taken[MOVING].append(await shell.tick())
     moved = sum(revision.desired != was for revision, was in zip(shell.revisions, before, strict=True))
     assert moved >= count / 10, f"only {moved} of {count} services got another size"
+    shell.window_s = 1.0 / REPORTS
+    taken[SECOND] = []
+    for _ in range(ticks):
+        shell.hear(USUAL)
+        taken[SECOND].append(await shell.due())
     watching.cancel()
     return taken
 
@@ -302,7 +312,7 @@ def main() -> None:
             show(law, work, spent)
             kept = {name: [round(getattr(one, name), 4) for one in spent] for name in Spent._fields}
             figures.setdefault(law, {})[work] = kept
-        for work in (STEADY, MOVING):
+        for work in (STEADY, MOVING, SECOND):
             seconds = [one.cpu_s for one in taken[work]]
             mean, most = round(statistics.mean(seconds), 3), round(max(seconds), 3)
             targets.append(Target(f"{law}: {work}, mean, seconds of one core", mean, TARGET_S))
