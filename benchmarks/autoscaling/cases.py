@@ -10,8 +10,8 @@ import msgspec
 from benchmarks.autoscaling.foresight import foreseeing
 from benchmarks.autoscaling.synthetic import RATES, write
 
+from penstock.engine.simulated.profile import EngineProfile, StartTimes, load_profile
 from penstock.testing.sim.policy import Setup, policy_of
-from penstock.testing.sim.profile import EngineProfile, StartTimes, load_profile
 from penstock.testing.sim.report import summed_up
 from penstock.testing.sim.trace import Cut, Trace
 from penstock.testing.sim.world import Settings, World
