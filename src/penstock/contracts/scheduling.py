@@ -30,7 +30,7 @@ class Prompt(Struct, frozen=True, kw_only=True, gc=False):
     draw: int
     tokens: int = 0
     hashes: Sequence[int] = ()
-    block_tokens: int = 0
+    block_tokens: float = 0.0
     output_tokens: int = 0
     adapter: str = ""
     session: str = ""

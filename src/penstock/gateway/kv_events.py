@@ -63,7 +63,7 @@ class KvEvents:
 def _source(endpoint: Endpoint) -> Source:
     host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     return Source(
-        f"{endpoint.address}:{endpoint.port}",
+        endpoint.name,
         f"tcp://{host}:{endpoint.kv_events_port}",
         f"tcp://{host}:{endpoint.kv_replay_port}" if endpoint.kv_replay_port else "",
     )

@@ -1,6 +1,6 @@
 """Listens to what one engine tells about its KV cache, and keeps an index true to it.
 
-An engine is told apart by its endpoint's `address:port`. What it tells is applied in order, in slices of a few milliseconds, one engine at a
+An engine is told apart by its endpoint's name. What it tells is applied in order, in slices of a few milliseconds, one engine at a
 time. While a replay is under way, what is told meanwhile waits in the socket.
 """
 
