@@ -16,7 +16,7 @@ import zmq
 from penstock.contracts.exchange import Endpoint
 from penstock.gateway.kv_event_codec import EngineHash
 
-KEY = "127.0.0.1:8080"
+KEY = "a"
 SIZE = 4
 
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def endpoint(live: int, replay: int = 0) -> Endpoint:
-    return Endpoint(name="a", address="127.0.0.1", port=8080, kv_events_port=live, kv_replay_port=replay)
+    return Endpoint(name=KEY, address="127.0.0.1", port=8080, kv_events_port=live, kv_replay_port=replay)
 
 
 def stored(*hashes: Any, parent: Any = None, **fields: Any) -> dict[str, Any]:
