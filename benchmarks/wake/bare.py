@@ -20,6 +20,8 @@ class Bare:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._address = ("127.10.10.10", 8080)
+        pods_own = engine.environment["POD_IP"]
+        self._command = [word.replace(pods_own, self._address[0]) for word in engine.command]
         self._url = "http://{}:{}".format(*self._address)
 
     def start(self) -> Timed:
@@ -27,7 +29,7 @@ class Bare:
         environment = self._engine.environment | {"POD_IP": self._address[0]}
         with httpx.Client(base_url=self._url, timeout=LIMIT_S, trust_env=False) as client:
             began = time.time()
-            process = subprocess.Popen(self._engine.command, env=environment, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(self._command, env=environment, stderr=subprocess.DEVNULL)
             try:
                 while not self._is_ready():
                     if process.poll() is not None or time.time() - began > LIMIT_S:
