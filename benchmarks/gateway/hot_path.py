@@ -23,6 +23,7 @@ import uvloop
 from benchmarks.gateway.keys import KEY
 from benchmarks.gateway.our_gateway import PEPPER, table
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import RouteTable
 from penstock.gateway.server import GatewaySettings, Worker
 from penstock.gateway.wire.client import Upstream
@@ -132,7 +133,7 @@ def wires(folder: Path, policy: Policy) -> Wires:
         trace_sample=policy.traced,
         otlp_endpoint="http://127.0.0.1:1/v1/traces" if policy.traced else "",
     )
-    worker = Worker(settings, SteadyClock())
+    worker = Worker(settings, SteadyClock(), open_profile)
     worker.state.apply(_limited(table(ENGINE_PORT, is_bare), policy))
     upstream = Upstream(("127.0.0.1", ENGINE_PORT), worker.state.pool.known)
     engine = Engine(upstream)

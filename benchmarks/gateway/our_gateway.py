@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 from benchmarks.gateway.keys import KEY
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import (
     Endpoint,
     KeyHash,
@@ -72,7 +73,7 @@ async def main(port: int, engine_port: int, folder: Path, is_bare: bool) -> None
         require_keys=not is_bare,
         drain_s=0.5,
     )
-    await serve(settings, stop)
+    await serve(settings, stop, open_profile=open_profile)
 
 
 if __name__ == "__main__":

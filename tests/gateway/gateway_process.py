@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import RouteTable, ServiceRoute
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
@@ -74,7 +75,7 @@ async def _main(port: int, folder: Path, drain_s: float) -> None:
         drain_s=drain_s,
         limits=Limits(max_connections=20_000, max_connections_per_peer=20_000),
     )
-    await serve(settings, stop, on_ready=lambda: print("ready", flush=True))
+    await serve(settings, stop, open_profile=open_profile, on_ready=lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import DemandReport, Endpoint, RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
@@ -179,7 +180,9 @@ class Gateway:
 
     async def __aenter__(self) -> Gateway:
         ready = asyncio.Event()
-        self._task = asyncio.create_task(serve(self._settings, self._stop, on_ready=ready.set))
+        self._task = asyncio.create_task(
+            serve(self._settings, self._stop, open_profile=open_profile, on_ready=ready.set)
+        )
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait([self._task, waiting], return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():

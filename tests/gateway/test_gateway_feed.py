@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from gateway_world import ControlPlane, Gateway, service, until
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import RouteTable
 from penstock.gateway import feed as feed_module
 from penstock.gateway import state as state_module
@@ -44,6 +45,7 @@ def new_state(name: str) -> State:
         pool=Pool(upstream_context(None)),
         telemetry=telemetry,
         records=Records(telemetry, clock),
+        open_profile=open_profile,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvloop
 
+from penstock.app.registry import open_profile
 from penstock.gateway.server import GatewaySettings, serve
 
 TELL_S = 1.0
@@ -28,7 +29,7 @@ async def main(port: int, folder: Path) -> None:
         drain_s=1.0,
     )
     telling = asyncio.create_task(_tell())
-    await serve(settings, stop, on_ready=lambda: print("ready", flush=True))
+    await serve(settings, stop, open_profile=open_profile, on_ready=lambda: print("ready", flush=True))
     telling.cancel()
 
 

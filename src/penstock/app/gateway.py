@@ -10,6 +10,7 @@ import resource
 from penstock.app.home import Home
 from penstock.app.link import LISTEN_VARIABLE, Link, inherited
 from penstock.app.process import Stop, main
+from penstock.app.registry import open_profile
 from penstock.app.settings import Settings
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.telemetry.names import wants_latest
@@ -50,7 +51,7 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
         listen_fd=inherited(LISTEN_VARIABLE),
     )
     gc.freeze()  # what is there now stays: no collection need look at it again
-    await serve(chosen, stop.event, on_ready=link.ready)
+    await serve(chosen, stop.event, open_profile=open_profile, on_ready=link.ready)
 
 
 def allow_open_files() -> None:

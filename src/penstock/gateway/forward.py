@@ -11,9 +11,9 @@ from collections.abc import Callable
 from penstock.decide.deadline import Deadline, deadline
 from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeatable, retry
 from penstock.decide.retry_after import asked_s
-from penstock.decide.routing import Route, route
+from penstock.decide.routing import Route
 from penstock.gateway import outgoing
-from penstock.gateway.call import Call, session_of
+from penstock.gateway.call import Call
 from penstock.gateway.demand import RevisionLoad
 from penstock.gateway.dialects.dialect import CallInfo, Translated
 from penstock.gateway.errors import draining
@@ -33,7 +33,7 @@ class Delivery:
     """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
     __slots__ = ("_call", "_chosen", "_content", "_deadline", "_epoch", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
-                 "_load", "_refuse", "_relay", "_service", "_share", "_state", "_tried", "_tunnel", "_upstream", "_usage")  # fmt: skip
+                 "_load", "_refuse", "_relay", "_service", "_share", "_state", "_tried", "_tunnel", "_upstream", "_usage", "_way")  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
+        self._way = state.way(call, self._key)
         self._deadline = (
             deadline(call.request.head.headers, call.service.timeout_s)
             if call.reading.has_deadline
@@ -79,21 +80,13 @@ class Delivery:
         if call.asked is not None and not call.asked.path:
             self._answer_without_engine(call.asked)
             return
-        chosen = self._choose()
+        chosen = self._way.choose(self._service, self._tried, now)
         if chosen is None:
             self._give_up(self._unavailable("its last endpoint is gone", "no endpoint is ready"))
         else:
             self._attempt(chosen, now)
 
     # to the engine
-
-    def _choose(self) -> Route | None:
-        ends, service, call = self._state.endpoints, self._service, self._call
-        if not ends.circuits and not service.split_by:
-            return route(service, call.id, ends.in_flight, exclude=self._tried)
-        session = session_of(call, service) if service.split_by else ""
-        avoid, weights = ends.set_aside(), ends.weights()
-        return route(service, call.id, ends.in_flight, avoid, self._tried, weights, session)
 
     def _attempt(self, chosen: Route, now: float) -> None:
         call, endpoint, load = self._call, chosen.endpoint, self._load
@@ -103,6 +96,7 @@ class Delivery:
         call.attempts += 1
         call.endpoint, call.revision = endpoint.name, chosen.revision
         self._state.endpoints.begin(endpoint.name)
+        self._way.sent(endpoint.name, now)
         address = (endpoint.address, endpoint.port)
         upstream = None if self._fresh else self._state.pool.take(address)
         if upstream is not None:
@@ -111,6 +105,7 @@ class Delivery:
             self._state.pool.connect(
                 address, self._connected, self.on_broken, is_tls=endpoint.tls, is_fresh=self._fresh
             )
+        self._way.kept(now)
 
     def _connected(self, upstream: Upstream) -> None:
         if self._is_over:
@@ -195,6 +190,8 @@ class Delivery:
             return
         call.chunks += 1
         share.tokens += 1.0
+        if call.chunks == 1 and call.streams:
+            self._way.began(self._state.clock.monotonic())
         try:
             passed = relay.feed(data)
         except PlatformError as error:
@@ -246,7 +243,7 @@ class Delivery:
         before = self._tried
         self._tried = before | {call.endpoint}
         self._service = state.names.present(self._service)
-        other = self._choose()
+        other = self._way.choose(self._service, self._tried, now)
         decided = retry(
             failure,
             call.attempts,
@@ -266,6 +263,7 @@ class Delivery:
         self._release(broken=True)
         assert self._share is not None, "it is tried again"
         self._share.end(call, now, self._estimate, 0, True)
+        self._way.ended(now)
         self._fresh = decided.action == "again"
         if self._fresh:
             self._tried, other = before, chosen
@@ -389,6 +387,7 @@ class Delivery:
         if share is not None:
             tokens = self._estimate if self._relay is None else self._estimate + call.chunks
             share.end(call, now, tokens, len(self._content), failed)
+        self._way.ended(now)
 
     def _info(self) -> CallInfo:
         return CallInfo(self._call.id, self._state.clock.now() - self._elapsed_s(), self._elapsed_s)

@@ -6,14 +6,17 @@ and nothing asks the time: `now` is monotonic, in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from penstock.contracts.exchange import Endpoint, RoutingRoute, ServiceRoute
 from penstock.contracts.scheduling import Load, Pipeline, Prompt
 from penstock.decide.choice import Reasons
 from penstock.decide.rates import Rates, between_tokens, first_token
 from penstock.decide.routing import Route, explain_route, route_by_profile
+from penstock.gateway.follow_ups import FollowUps
 from penstock.gateway.kv_index import KvIndex
+from penstock.gateway.profiles import Profiles
+from penstock.gateway.shares import Shares
 
 OpenProfile = Callable[[RoutingRoute], Pipeline]
 NOTHING_HELD: Mapping[str, float] = {}
@@ -23,16 +26,20 @@ class Trip:
     """One request's way to one endpoint, as it counts there. Times are monotonic, 0 where that has not happened.
 
     Only an answer that `streams` says when its prompt was computed. `cached_tokens` of the prompt were expected to be held there, whatever the index is believed; `ahead_tokens` had to be computed before it.
+    `shared_blocks` of its first had been somewhere before. One that is `spared` has its prompt computed elsewhere.
     """
 
     __slots__ = (
         "ahead_tokens",
         "cached_tokens",
         "first_at",
+        "is_kept",
         "load",
         "own_tokens",
         "prompt",
         "sent_at",
+        "shared_blocks",
+        "spared",
         "streams",
     )
 
@@ -42,11 +49,17 @@ class Trip:
         self.load, self.prompt = load, prompt
         self.cached_tokens, self.own_tokens = cached_tokens, own_tokens
         self.ahead_tokens = load.uncached_tokens
-        self.sent_at, self.first_at, self.streams = sent_at, 0.0, False
+        self.sent_at, self.first_at = sent_at, 0.0
+        self.streams = self.is_kept = False
+        self.shared_blocks, self.spared = 0, False
 
 
 class Router:
-    """One for a service with a routing profile. `loads` are by endpoint's name, as is everything in `index`."""
+    """One for a service with a routing profile. `loads` are by endpoint's name, as is everything in `index`.
+
+    Loads are those of all gateways together; `shares` knows which part is whose. `on_sent(name, hashes)` is told of each prompt that goes somewhere.
+    `prefill` are the endpoints of each revision that only compute prompts; they have loads as well.
+    """
 
     def __init__(self, service: ServiceRoute, open_profile: OpenProfile) -> None:
         """Raises InvalidInput for a profile with parts that are not there."""
@@ -54,10 +67,15 @@ class Router:
         assert routing is not None, "services without a profile have no router"
         self._open = open_profile
         self._routing = routing
-        self._pipeline = open_profile(routing)
+        self.profiles = Profiles(f"{service.namespace}/{service.name}", routing, open_profile)
         self.service = service
         self.index = KvIndex(routing.block_tokens, service.engine_model)
         self.loads: dict[str, Load] = {}
+        self.prefill: dict[str, tuple[Endpoint, ...]] = {}
+        self._follow_ups = FollowUps()
+        self.shares = Shares(self.loads)
+        self.on_sent: Callable[[str, Sequence[int]], None] | None = None
+        self.is_weighed = False
         self._rates: dict[str, Rates] = {}
         self.apply(service)
 
@@ -66,17 +84,20 @@ class Router:
         routing = service.routing
         assert routing is not None, "a service that loses its profile loses its router"
         if routing != self._routing:
-            self._pipeline = self._open(routing)
+            self.profiles = Profiles(self.profiles.service, routing, self._open)
             if routing.block_tokens != self.index.block_tokens:
                 self.index = KvIndex(routing.block_tokens, service.engine_model)
                 for name in self.loads:
                     self.index.add(name)
+                self._follow_ups.clear()
             self._routing = routing
         self.service = service
-        present = {e.name: (r.name, e) for r in service.revisions for e in r.endpoints}
+        self.prefill = {r.name: r.prefill for r in service.revisions if r.prefill}
+        present = {e.name: (r.name, e) for r in service.revisions for e in (*r.endpoints, *r.prefill)}
         for name in [name for name in self.loads if name not in present]:
             del self.loads[name]
             self._rates.pop(name, None)
+            self.shares.forget(name)
             self.index.forget(name)
         for name, (revision, endpoint) in present.items():
             self._keep(name, revision, endpoint)
@@ -89,6 +110,18 @@ class Router:
         elif known.endpoint != endpoint:
             known.endpoint, known.revision, known.labels = endpoint, revision, dict(endpoint.labels)
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether it matters which endpoint holds what."""
+        return len(self.loads) > 1
+
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """Endpoints that start slowly take part in such a share of choices; all others in each."""
+        if weights or self.is_weighed:
+            for name, load in self.loads.items():
+                load.weight = weights.get(name, 1.0)
+            self.is_weighed = bool(weights)
+
     def sized(self, load: Load) -> None:
         """Its engine said how many tokens its cache holds."""
         if load.kv_tokens and load.endpoint.name in self.loads:
@@ -100,23 +133,32 @@ class Router:
             return NOTHING_HELD
         confidence, each = self.index.confidence, prompt.block_tokens
         matched = self.index.match(prompt.hashes, now)
-        return {name: blocks * each * confidence(name) for name, blocks in matched.items()}
+        held = {name: blocks * each * confidence(name) for name, blocks in matched.items()}
+        more = self._follow_ups.after(prompt.hashes, matched)
+        if more is not None:
+            name, tokens = more
+            held[name] = min(held[name] + tokens * confidence(name), float(prompt.tokens))
+        return held
 
     def route(
         self,
+        service: ServiceRoute,
         prompt: Prompt,
         held: Mapping[str, float],
         avoid: Collection[str] = (),
         exclude: Collection[str] = (),
         session: str = "",
     ) -> Route | None:
-        """The endpoint that the profile chooses. None where there is none left, or a filter that insists leaves none."""
-        return route_by_profile(
-            self.service, prompt, self.loads, held, self._pipeline, avoid, exclude, session
-        )
+        """The endpoint that the profile chooses; `service` is its own, or a view of one of its revisions.
+
+        None where there is none left, or a filter that insists leaves none.
+        """
+        by, pipeline = self.profiles.of(service, prompt)
+        return route_by_profile(by, prompt, self.loads, held, pipeline, avoid, exclude, session)
 
     def explain(
         self,
+        service: ServiceRoute,
         prompt: Prompt,
         held: Mapping[str, float],
         avoid: Collection[str] = (),
@@ -124,7 +166,8 @@ class Router:
         session: str = "",
     ) -> Reasons | None:
         """All that `route` weighs for the same arguments, at the same moment."""
-        return explain_route(self.service, prompt, self.loads, held, self._pipeline, avoid, exclude, session)
+        by, pipeline = self.profiles.of(service, prompt)
+        return explain_route(by, prompt, self.loads, held, pipeline, avoid, exclude, session)
 
     def sent(self, name: str, prompt: Prompt, held: Mapping[str, float], now: float) -> Trip | None:
         """A request goes there. None for an endpoint that is gone meanwhile, where nothing is counted."""
@@ -138,9 +181,29 @@ class Router:
         load.in_flight += 1
         load.prefilling += 1
         load.uncached_tokens += own
-        if prompt.hashes:
-            self.index.sent(name, prompt.hashes, now)
+        self.shares.changed.add(name)
         return trip
+
+    def kept(self, trip: Trip, now: float) -> None:
+        """The request is on the wire: its prompt will be held there. Apart from `sent`, for it takes longer than a request should wait."""
+        hashes, name = trip.prompt.hashes, trip.load.endpoint.name
+        if hashes and not trip.is_kept:
+            trip.is_kept = True
+            if self.on_sent is not None:
+                self.on_sent(name, hashes)
+            trip.shared_blocks = self.index.sent(name, hashes, now)
+
+    def spares(self, trip: Trip) -> None:
+        """Its prompt is computed elsewhere: it has nothing to compute where it goes."""
+        self._computed(trip)
+        trip.spared = True
+        self.shares.changed.add(trip.load.endpoint.name)
+
+    def computes(self, trip: Trip) -> None:
+        """It is not, after all."""
+        trip.spared = False
+        trip.load.uncached_tokens += trip.own_tokens
+        self.shares.changed.add(trip.load.endpoint.name)
 
     def began(self, trip: Trip, now: float) -> None:
         """Its answer begins: its prompt has been computed, and is held for what follows."""
@@ -148,8 +211,9 @@ class Router:
             return
         trip.first_at = now
         load = trip.load
+        self.shares.changed.add(load.endpoint.name)
         load.prefilling -= 1
-        load.uncached_tokens = max(0.0, load.uncached_tokens - trip.own_tokens)
+        self._computed(trip)
         load.context_tokens += trip.prompt.tokens
 
     def ended(
@@ -158,25 +222,35 @@ class Router:
         """It is over. Counts are what the engine told, -1 where it told nothing; those of an answer that failed teach nothing."""
         load = trip.load
         load.in_flight -= 1
+        self.shares.changed.add(load.endpoint.name)
         if not trip.first_at:
             load.prefilling -= 1
-            load.uncached_tokens = max(0.0, load.uncached_tokens - trip.own_tokens)
+            self._computed(trip)
             return
         load.context_tokens = max(0.0, load.context_tokens - trip.prompt.tokens)
         name = load.endpoint.name
         own = trip.own_tokens
-        if cached_tokens >= 0 and prompt_tokens > 0:
+        if completion_tokens > 0 and not self.index.is_precise(name):
+            self._follow_ups.answered(name, trip.prompt.hashes, completion_tokens)
+        if cached_tokens >= 0 and prompt_tokens > 0 and not trip.spared:
             own = prompt_tokens - min(cached_tokens, prompt_tokens)
             self.index.answered(name, trip.cached_tokens, cached_tokens)
         load.confidence = self.index.confidence(name)
         if trip.streams:
             self._learn(name, load, trip, own, now, completion_tokens)
 
+    def _computed(self, trip: Trip) -> None:
+        """Its prompt waits no more where it goes."""
+        if not trip.spared:
+            load = trip.load
+            load.uncached_tokens = max(0.0, load.uncached_tokens - trip.own_tokens)
+
     def _learn(
         self, name: str, load: Load, trip: Trip, own_tokens: float, now: float, completion_tokens: int
     ) -> None:
         rates = self._rates.get(name) or Rates()
-        rates = first_token(rates, trip.ahead_tokens + own_tokens, trip.first_at - trip.sent_at)
+        if not trip.spared:
+            rates = first_token(rates, trip.ahead_tokens + own_tokens, trip.first_at - trip.sent_at)
         if completion_tokens > 1:
             rates = between_tokens(rates, (now - trip.first_at) / (completion_tokens - 1))
         if name in self.loads:

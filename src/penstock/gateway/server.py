@@ -18,6 +18,7 @@ from penstock.gateway.quota import Quota
 from penstock.gateway.quota_peers import QuotaPeers
 from penstock.gateway.quota_redis import RedisQuota
 from penstock.gateway.redis_client import RedisClient
+from penstock.gateway.router import OpenProfile
 from penstock.gateway.state import State
 from penstock.gateway.telemetry.access_log import AccessLog
 from penstock.gateway.telemetry.metrics import Telemetry
@@ -76,11 +77,12 @@ async def serve(
     settings: GatewaySettings,
     stop: asyncio.Event,
     *,
+    open_profile: OpenProfile,
     clock: Clock | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Until `stop`; then running requests get `drain_s` to end. Raises Unavailable if it cannot listen."""
-    worker = Worker(settings, clock or SteadyClock())
+    worker = Worker(settings, clock or SteadyClock(), open_profile)
     tasks = await worker.start()
     on_ready()
     try:
@@ -94,7 +96,7 @@ async def serve(
 class Worker:
     """Whole in itself: of several on one machine each has all of this."""
 
-    def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(self, settings: GatewaySettings, clock: Clock, open_profile: OpenProfile) -> None:
         """Nothing runs yet."""
         self._settings = settings
         self._clock = clock
@@ -120,6 +122,7 @@ class Worker:
             pool=Pool(upstream_context(settings.upstream_ca)),
             telemetry=telemetry,
             records=self._records,
+            open_profile=open_profile,
             peers=self._peers,
         )
         self._quota_peers = (
@@ -179,6 +182,7 @@ class Worker:
         if self._peers is not None:
             self._peers.close()
         self.state.probes.close()
+        await self.state.routing.close()
         self.state.pool.close()
         await asyncio.to_thread(self._records.close)
 
@@ -187,6 +191,7 @@ class Worker:
         while True:
             await self._clock.sleep(PRUNE_S)
             self.state.pool.prune()
+            self.state.routing.tidy(self._clock.monotonic())
             if self._grpc is not None:
                 await self._grpc.keep_up()
             if self._certificate is not None:

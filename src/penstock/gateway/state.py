@@ -9,6 +9,7 @@ from penstock.contracts.exchange import DemandReport, Endpoint, RouteTable, Serv
 from penstock.decide.retry_after import retry_after_s
 from penstock.gateway.access import Access
 from penstock.gateway.activator import Activator
+from penstock.gateway.call import Call
 from penstock.gateway.demand import Demand, ServiceLoad
 from penstock.gateway.endpoints import Endpoints
 from penstock.gateway.joined import Joined
@@ -16,10 +17,14 @@ from penstock.gateway.names import Names, full_name
 from penstock.gateway.pace import Pace
 from penstock.gateway.peers import Peers
 from penstock.gateway.probes import Probes
+from penstock.gateway.prompts import Prompts
 from penstock.gateway.quota import Quota
+from penstock.gateway.router import OpenProfile
+from penstock.gateway.routing import Routing
 from penstock.gateway.telemetry.metrics import Readings, Telemetry
 from penstock.gateway.telemetry.records import Records
 from penstock.gateway.trace import Traces
+from penstock.gateway.way import Plain, Routed
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock
@@ -48,6 +53,7 @@ class State:
         pool: Pool,
         telemetry: Telemetry,
         records: Records,
+        open_profile: OpenProfile,
         peers: Peers | None = None,
     ) -> None:
         """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine.
@@ -64,6 +70,8 @@ class State:
         self.loaded = False
         self.kept_since: float | None = None
         self.endpoints = Endpoints(clock)
+        self.routing = Routing(open_profile)
+        self.prompts = Prompts()
         self.pace = Pace()
         self.demand = Demand()
         self.quota = quota
@@ -114,6 +122,7 @@ class State:
         self.access.apply(table)
         self.quota.apply(table)
         self.endpoints.keep(table)
+        self.routing.apply(table)
         self.pace.keep(table)
         self.demand.keep(table, self.endpoints.in_flight)
         self.pool.keep(
@@ -121,6 +130,14 @@ class State:
         )
         self.activator.changed()
         return True
+
+    def way(self, call: Call, key: Id) -> Plain | Routed:
+        """How this request finds its endpoint."""
+        router = self.routing.routers.get(key)
+        if router is None or call.service is None:
+            return Plain(self.endpoints, call)
+        prompt = self.prompts.of(call, call.service, hashes=router.has_choice)
+        return Routed(router, self.endpoints, self.prompts, call, prompt)
 
     def begin(self, key: Id, now: float) -> ServiceLoad:
         """A request of this service is under way."""
@@ -221,3 +238,4 @@ class State:
     def _reroute(self, before: ServiceRoute, after: ServiceRoute) -> None:
         self.names = self.names.changed(after)
         self.endpoints.regroup(before, after)
+        self.routing.renew(after)

@@ -37,8 +37,10 @@ class Machine:
     async def pods(self) -> set[str]:
         return {pod.metadata.name for pod in (await self.cluster.list(Pod)).items}
 
-    async def run_measured(self, program: str, **requests: str | int | float) -> None:
-        """One replica of `web` runs this Python; returns when its use is known."""
+    async def run_measured(
+        self, program: str, *, holding_bytes: int = 0, **requests: str | int | float
+    ) -> None:
+        """One replica of `web` runs this Python; returns when its use is known, and it holds so much memory."""
         container = Container(
             name="main",
             image="example",
@@ -49,8 +51,12 @@ class Machine:
             {"app": "web"}, containers=(container,), node_name=NODE, termination_grace_period_seconds=1
         )
         await self.cluster.create(deployment("web", replicas=1, template=made))
-        while not any(self.sampler.of(pod) for pod in (await self.cluster.list(Pod)).items):
+        while not any(used >= holding_bytes for used in await self._memory()):
             await asyncio.sleep(0.2)
+
+    async def _memory(self) -> list[float]:
+        pods = (await self.cluster.list(Pod)).items
+        return [usage.amounts["memory"] for pod in pods for usage in self.sampler.of(pod).values()]
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ def vertical(parts: Parts, sampler: UsageSampler) -> VpaController:
 @pytest.mark.e2e
 async def test_a_pod_that_asks_for_too_little_comes_back_with_what_it_uses(tmp_path: Path) -> None:
     async with machine(tmp_path, vertical) as there, asyncio.timeout(40):
-        await there.run_measured(HOLDS, cpu="20m", memory="16Mi")
+        await there.run_measured(HOLDS, holding_bytes=HELD_BYTES, cpu="20m", memory="16Mi")
         [first] = await there.pods()
         await there.cluster.create(convert(VPA, VerticalPodAutoscaler))
         while await there.pods() <= {first}:

@@ -1,0 +1,104 @@
+"""The routers of all services that have a routing profile, with what keeps them true: engines' KV events and metrics.
+
+A service without a profile has none, and is routed by fewest requests. A profile that cannot be opened here (a plugin of another
+version) leaves the service with the router that it had, or with none, and is told in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from penstock.contracts.exchange import Endpoint, RouteTable, ServiceRoute
+from penstock.contracts.scheduling import Load
+from penstock.gateway.kv_events import KvEvents
+from penstock.gateway.polls import Polled, Polls
+from penstock.gateway.router import OpenProfile, Router
+from penstock.kit.errors import PlatformError
+
+Id = tuple[str, str]
+logger = logging.getLogger(__name__)
+
+
+class Routing:
+    """By service. Nothing is listened to, and no engine is asked, before a table with such a service is applied."""
+
+    def __init__(self, open_profile: OpenProfile) -> None:
+        """`open_profile` finds the plugins of a profile; it raises InvalidInput for one that is not there."""
+        self._open_profile = open_profile
+        self.routers: dict[Id, Router] = {}
+        self._events: dict[Id, KvEvents] = {}
+        self._polls = Polls(self._sized)
+        self._owners: dict[int, Router] = {}
+        self._closing: list[KvEvents] = []
+
+    def apply(self, table: RouteTable) -> None:
+        """Have a router for each service of `table` that has a profile, and for no other."""
+        wanted = {(s.namespace, s.name): s for s in table.services if s.routing is not None}
+        for key in [key for key in self.routers if key not in wanted]:
+            del self.routers[key]
+            self._listen(key, (), hears=False)
+        for key, service in wanted.items():
+            self._update(key, service)
+        self._watch()
+
+    def renew(self, service: ServiceRoute) -> None:
+        """One service has other endpoints now."""
+        if service.routing is not None:
+            self._update((service.namespace, service.name), service)
+            self._watch()
+
+    def tidy(self, now: float) -> None:
+        """What may be forgotten is, a slice at a time."""
+        for router in self.routers.values():
+            router.index.tidy(now)
+
+    async def close(self) -> None:
+        """Listen to nobody, and ask nobody, any more."""
+        self._polls.close()
+        for events in (*self._events.values(), *self._closing):
+            await events.close()
+        self._events.clear()
+        self._closing.clear()
+
+    def _update(self, key: Id, service: ServiceRoute) -> None:
+        router = self.routers.get(key)
+        if router is not None and router.service is service:
+            return
+        try:
+            if router is None:
+                router = self.routers[key] = Router(service, self._open_profile)
+            else:
+                before = router.index
+                router.apply(service)
+                if router.index is not before:
+                    self._listen(key, (), hears=False)
+        except PlatformError as error:
+            logger.error("the routing profile of %s/%s cannot be used: %s", *key, error)
+            return
+        endpoints = [load.endpoint for load in router.loads.values()]
+        self._listen(key, endpoints, hears=service.routing is not None and service.routing.kv_events)
+
+    def _listen(self, key: Id, endpoints: Iterable[Endpoint], *, hears: bool) -> None:
+        events = self._events.get(key)
+        publishing = [one for one in endpoints if one.kv_events_port] if hears else []
+        if events is None and publishing:
+            events = self._events[key] = KvEvents(self.routers[key].index)
+        if events is not None:
+            events.watch(publishing)
+            if not publishing:
+                self._closing.append(self._events.pop(key))
+
+    def _watch(self) -> None:
+        polled, owners = [], {}
+        for router in self.routers.values():
+            for load in router.loads.values():
+                owners[id(load)] = router
+                polled.append(Polled(load, router.service.metrics_dialect))
+        self._owners = owners
+        self._polls.watch(polled)
+
+    def _sized(self, load: Load) -> None:
+        router = self._owners.get(id(load))
+        if router is not None:
+            router.sized(load)
