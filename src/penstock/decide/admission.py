@@ -1,15 +1,54 @@
-"""Does this request run, wait, or get refused?"""
+"""Does this request run, wait, or get refused?
+
+Three moments ask. When it comes: `admit_request`, for whom there is no endpoint, and `takes_place`, whether there is room to wait for a turn
+where there are endpoints, but none has room. While it waits: `held_back`, whether it may go now. When it must give up: `gave_up`.
+"""
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from penstock.contracts.exchange import ServiceRoute
+from penstock.contracts.exchange import FlowRoute, PromptClassRoute, ServiceRoute
+from penstock.decide.prompt_class import lack_of_room
 from penstock.decide.revision_share import has_endpoint as any_endpoint
+from penstock.decide.saturation import Space
 
-Outcome = Literal["run", "wait", "queue_full", "gateway_full", "stopped", "failed"]
+Outcome = Literal[
+    "run",
+    "wait",
+    "queue_full",
+    "gateway_full",
+    "stopped",
+    "failed",
+    "priority_full",
+    "priority_bytes_full",
+    "displaced",
+    "waited_too_long",
+    "deadline_passed",
+]
+Hold = Literal["", "saturated", "kept_free", "class_full", "cold"]
+"""Why a request waits, "" where it need not.
+
+`saturated`: no endpoint of its pool has room. `kept_free`: what room there is, is kept for requests of priority 0 and above. `class_full`: its
+class of prompts has as much in flight as it may. `cold`: it would drive what is asked for more out of the caches.
+"""
+DROPPED = MappingProxyType(
+    {
+        "queue_full": "rejected-capacity",
+        "gateway_full": "rejected-capacity",
+        "priority_full": "rejected-capacity",
+        "priority_bytes_full": "rejected-capacity",
+        "displaced": "rejected-capacity",
+        "waited_too_long": "rejected-ttl",
+        "deadline_passed": "rejected-ttl",
+    }
+)
+"""What llm-d's header x-llm-d-request-dropped-reason says of outcomes; ours say more."""
 RETRY_FULL_S = 1.0
 RETRY_FAILED_S = 10.0
+KEPT_FREE = 0.2
+"""The share of a pool that priorities below 0 leave to whoever comes next."""
 
 
 class Admission(NamedTuple):
@@ -63,3 +102,82 @@ def admit_request(
     if waiting >= max_waiting:
         return Admission("queue_full", f"{waiting} requests already wait for {name} to start", RETRY_FULL_S)
     return Admission("wait", service.message)
+
+
+class Queued(NamedTuple):
+    """What waits for a turn: requests and the bytes of their bodies, of one priority and of all."""
+
+    requests: int
+    size_bytes: int
+    all_requests: int
+    all_bytes: int
+
+
+def takes_place(
+    flow: FlowRoute, queued: Queued, body_bytes: int, *, max_waiting: int, outranks: bool
+) -> Admission:
+    """Whether one more may wait for its turn: `wait`, or why not; `displaced` says that it may, in the place of another that gives way.
+
+    `max_waiting` bounds all priorities together, as `flow.max_bytes` does; `outranks` is whether somebody of a lower priority waits.
+    """
+    if queued.requests >= flow.max_requests:
+        return Admission(
+            "priority_full",
+            f"{queued.requests} requests of this priority wait for an endpoint with room, as many as may",
+            RETRY_FULL_S,
+        )
+    if queued.requests and queued.size_bytes + body_bytes > flow.max_bytes:
+        return Admission(
+            "priority_bytes_full",
+            f"requests of this priority that wait for an endpoint with room hold {queued.size_bytes} bytes, of {flow.max_bytes} at most",
+            RETRY_FULL_S,
+        )
+    if queued.all_requests < max_waiting and (
+        not queued.all_requests or queued.all_bytes + body_bytes <= flow.max_bytes
+    ):
+        return Admission("wait")
+    if outranks:
+        return Admission(
+            "displaced", "a request of a higher priority took the last place in the queue", RETRY_FULL_S
+        )
+    return Admission(
+        "queue_full",
+        f"{queued.all_requests} requests of this priority and above wait for an endpoint with room",
+        RETRY_FULL_S,
+    )
+
+
+def held_back(
+    priority: int,
+    tokens: float,
+    space: Space,
+    held: PromptClassRoute,
+    in_flight: tuple[int, float],
+    *,
+    lacks_budget: bool,
+) -> Hold:
+    """Why a request of `tokens` that its endpoint has to compute waits on, if it does.
+
+    `space` is that of its class's pool, `held` are the class's limits and `in_flight` its requests and uncached tokens. `lacks_budget`: nobody
+    holds its prompt, and what may be taken in of such is used up.
+    """
+    if space.is_none:
+        return "saturated"
+    if priority < 0 and space.fullness > 1.0 - KEPT_FREE:
+        return "kept_free"
+    if lack_of_room(held, *in_flight, tokens):
+        return "class_full"
+    return "cold" if lacks_budget else ""
+
+
+def gave_up(name: str, hold: Hold, waited_s: float, *, is_callers: bool) -> Admission:
+    """What one is told that has waited in vain for `waited_s`: its own deadline's time (`is_callers`), or the longest that any may."""
+    why = {
+        "": "its turn did not come",
+        "saturated": "no endpoint had room",
+        "kept_free": "the room that was left is kept for requests of priority 0 and above",
+        "class_full": "prompts of its class had all that they may have in flight",
+        "cold": "its prompt is in no cache, and would have driven out what is asked for more",
+    }[hold]
+    outcome: Outcome = "deadline_passed" if is_callers else "waited_too_long"
+    return Admission(outcome, f"the request waited {waited_s:.3g} s for {name}: {why}", RETRY_FULL_S)

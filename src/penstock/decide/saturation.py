@@ -1,0 +1,73 @@
+"""How full is this pool, and how much more may be sent there now?
+
+An endpoint is full while as many requests wait in its engine as keep it busy, its KV cache is about to overflow, its slots are taken, or the
+prompts that it has yet to compute take longer than `prefill_s`. What is sent there then is answered no sooner, but can be ordered no more. A
+pool is saturated when none of its endpoints has room: by the mean of all, as llm-d's detector takes it, one long queue would hold requests
+that its idle neighbours could answer.
+
+What an engine said of its queue is made good for what came and went since, and cannot be more than the requests without a first token: of a
+burst that has begun to be answered nothing is left waiting, whatever was measured two seconds ago. One with nothing under way has room for a
+request, however large and whatever its engine says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import NamedTuple
+
+from penstock.contracts.exchange import FlowRoute
+from penstock.contracts.scheduling import Load
+
+UNMEASURED_TOKENS_PER_S = 20_480.0
+"""What llm-d's limit of stickiness (286,720 tokens for 14 s) takes an endpoint to compute, where its rate is not known."""
+
+
+class Space(NamedTuple):
+    """How many more requests and uncached tokens endpoints take, and how full they are on average, from 0 to 1."""
+
+    requests: float = inf
+    tokens: float = inf
+    fullness: float = 0.0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the pool is saturated. A prompt that is larger than the space may still have it all."""
+        return self.requests < 1.0 or self.tokens <= 0.0
+
+
+def space_of(loads: Iterable[Load], flow: FlowRoute) -> Space:
+    """Without limits where there is no endpoint: somebody else decides whether requests wait for the first one."""
+    requests = tokens = full = 0.0
+    count = 0
+    for load in loads:
+        count += 1
+        more, more_tokens, fullness = _space(load, flow)
+        full += fullness
+        if more >= 1.0 and more_tokens > 0.0:
+            requests += more
+            tokens += more_tokens
+    return Space(requests, tokens, full / count) if count else Space()
+
+
+def _space(load: Load, flow: FlowRoute) -> tuple[float, float, float]:
+    """Further requests and tokens, and fullness, of one endpoint."""
+    token_s = load.prefill_token_s if load.is_measured and load.prefill_token_s > 0.0 else 0.0
+    most_tokens = flow.prefill_s / token_s if token_s else flow.prefill_s * UNMEASURED_TOKENS_PER_S
+    slots = load.endpoint.slots
+    if not load.in_flight:
+        return slots or inf, most_tokens, 0.0
+    fullness = min(load.kv_use / flow.kv_use, 1.0)
+    requests, tokens = (0.0 if fullness >= 1.0 else inf), most_tokens
+    if load.waiting > 0.0:
+        since = load.in_flight - load.told_in_flight
+        waiting = max(0.0, min(load.waiting + since, load.prefilling))
+        requests = min(requests, flow.waiting - waiting)
+        fullness = max(fullness, waiting / flow.waiting)
+    if slots:
+        requests = min(requests, slots - load.in_flight)
+        fullness = max(fullness, load.in_flight / slots)
+    if load.prefilling > 1:
+        tokens -= load.uncached_tokens
+        fullness = max(fullness, load.uncached_tokens / most_tokens)
+    return max(requests, 0.0), max(tokens, 0.0), max(0.0, min(fullness, 1.0))

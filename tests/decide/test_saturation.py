@@ -1,0 +1,100 @@
+"""A pool has room as long as any of its endpoints has, by whatever is known of them."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contracts.exchange import Endpoint, FlowRoute
+from penstock.contracts.scheduling import Load
+from penstock.decide.saturation import Space, space_of
+
+FLOW = FlowRoute()
+
+
+def load(slots: int = 0, **fields: float) -> Load:
+    return Load(endpoint=Endpoint(name="e", address="127.0.0.2", port=1, slots=slots), **fields)  # type: ignore[arg-type]
+
+
+QUEUED = load(in_flight=20, prefilling=6, waiting=5.0, running=15.0, told_in_flight=20)
+FREE = load(in_flight=3, prefilling=0, waiting=0.0)
+
+
+@pytest.mark.parametrize(
+    ("full", "roomy"),
+    [
+        (QUEUED, load(in_flight=20, prefilling=6, waiting=4.0, told_in_flight=20)),
+        (QUEUED, load(in_flight=18, prefilling=6, waiting=5.0, told_in_flight=20)),
+        (QUEUED, load(in_flight=20, prefilling=1, waiting=5.0, told_in_flight=20)),
+        (load(in_flight=9, kv_use=0.96), load(in_flight=9, kv_use=0.9)),
+        (load(in_flight=4, slots=4), load(in_flight=3, slots=4)),
+        (
+            load(in_flight=2, prefilling=2, uncached_tokens=3e5),
+            load(in_flight=2, prefilling=2, uncached_tokens=2e5),
+        ),
+        (
+            load(in_flight=2, prefilling=2, uncached_tokens=15e3, prefill_token_s=1e-3, is_measured=True),
+            load(in_flight=2, prefilling=2, uncached_tokens=13e3, prefill_token_s=1e-3, is_measured=True),
+        ),
+        (
+            load(in_flight=2, prefilling=2, uncached_tokens=15e3, prefill_token_s=1e-3, is_measured=True),
+            load(in_flight=1, prefilling=1, uncached_tokens=15e3, prefill_token_s=1e-3, is_measured=True),
+        ),
+    ],
+    ids=[
+        "queue",
+        "some went since",
+        "others have begun",
+        "cache",
+        "slots",
+        "tokens",
+        "seconds",
+        "one large prompt",
+    ],
+)
+def test_an_endpoint_is_full_by_each_of_its_limits(full: Load, roomy: Load) -> None:
+    assert space_of([full], FLOW).is_none
+    assert not space_of([roomy], FLOW).is_none
+    assert space_of([full], FLOW).fullness > space_of([roomy], FLOW).fullness
+
+
+def test_one_endpoint_with_room_is_enough_and_only_its_room_counts() -> None:
+    assert not space_of([QUEUED, QUEUED, FREE], FLOW).is_none
+    assert space_of([QUEUED, load(in_flight=2, slots=5)], FLOW).requests == 3
+    assert space_of([QUEUED, FREE], FLOW).fullness == pytest.approx(0.5)
+
+
+def test_what_an_engine_says_of_itself_never_keeps_an_idle_endpoint_from_its_next_request() -> None:
+    assert not space_of([load(waiting=1e9, kv_use=1.0, told_in_flight=3)], FLOW).is_none
+
+
+def test_a_pool_without_endpoints_holds_nobody_back() -> None:
+    assert space_of([], FLOW) == Space(inf, inf, 0.0)
+
+
+@given(
+    st.lists(
+        st.builds(
+            load,
+            slots=st.integers(0, 4),
+            in_flight=st.integers(0, 6),
+            prefilling=st.integers(0, 6),
+            waiting=st.floats(-1, 20),
+            told_in_flight=st.integers(0, 6),
+            kv_use=st.floats(-1, 1),
+            uncached_tokens=st.floats(0, 1e6),
+            prefill_token_s=st.floats(0, 1),
+            is_measured=st.booleans(),
+        ),
+        max_size=4,
+    )
+)
+def test_space_is_never_negative_and_fullness_is_a_share(loads: list[Load]) -> None:
+    space = space_of(loads, FLOW)
+    assert space.requests >= 0
+    assert space.tokens >= 0
+    assert 0 <= space.fullness <= 1
+    assert not loads or space.is_none == all(space_of([one], FLOW).is_none for one in loads)
