@@ -18,11 +18,25 @@ from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unauthorized
         ),
         (
             Exhausted("full", code="queue_full", retry_after_s=7.2),
-            {b"retry-after": b"8", b"retry-after-ms": b"7200", b"x-should-retry": b"true"},
+            {
+                b"x-llm-d-request-dropped-reason": b"rejected-capacity",
+                b"retry-after": b"8",
+                b"retry-after-ms": b"7200",
+                b"x-should-retry": b"true",
+            },
         ),
         (
             Unavailable("a long time", retry_after_s=1e6),
             {b"retry-after": b"120", b"retry-after-ms": b"120000", b"x-should-retry": b"true"},
+        ),
+        (
+            Exhausted("it took too long", code="waited_too_long", retry_after_s=1.0),
+            {
+                b"x-llm-d-request-dropped-reason": b"rejected-ttl",
+                b"retry-after": b"1",
+                b"retry-after-ms": b"1000",
+                b"x-should-retry": b"true",
+            },
         ),
         (
             Exhausted("the budget is spent", code="insufficient_quota", retry_after_s=3.0),

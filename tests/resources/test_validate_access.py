@@ -74,6 +74,9 @@ def test_a_key_and_a_tenant_that_say_nothing_are_accepted() -> None:
         ({"limits": [{"tokensPerMinute": 1}, {"requestsPerMinute": 1}]}, "spec.limits[1].model"),
         ({"limits": [{"tokensPerMinute": "1k"}]}, "spec.limits[0].tokensPerMinute"),
         ({"admin": "yes"}, "spec.admin"),
+        ({"priority": 1 << 31}, "spec.priority"),
+        ({"priority": 3, "maxPriority": 2}, "spec.maxPriority"),
+        ({"maxPriority": -1}, "spec.maxPriority"),
     ],
 )
 def test_a_mistake_is_named_by_its_field(spec: dict[str, Any], field: str) -> None:
@@ -91,6 +94,12 @@ def test_a_model_that_the_key_could_never_reach_is_refused() -> None:
 def test_limits_of_a_tenant_keep_the_same_rules() -> None:
     assert list(causes(tenant(limits=[{"tokensPerMinute": -1}]))) == ["spec.limits[0].tokensPerMinute"]
     assert list(causes(tenant(displayName="x" * 257))) == ["spec.displayName"]
+
+
+@pytest.mark.parametrize("weight", [0, 0.001, 1001, -1])
+def test_a_tenant_weighs_something_and_no_more_than_a_thousand(weight: float) -> None:
+    assert list(causes(tenant(weight=weight))) == ["spec.weight"]
+    admit(tenant(weight=2))
 
 
 def test_an_unknown_field_is_told_with_the_nearest_one() -> None:

@@ -22,6 +22,8 @@ Pairs = tuple[tuple[str, str], ...]
 """Labels: keys with their values, so that what holds them can be hashed."""
 CONTEXT_LENGTH_LABELS = ("penstock.dev/context-length-range", "llm-d.ai/context-length-range")
 """Of a pod: from how many to how many tokens of context it is for (`0-8192`); the first that it has counts."""
+ROLE_LABELS = ("penstock.dev/role", "llm-d.ai/role")
+"""Of a pod: `prefill` computes prompts for others and answers nobody; `decode`, `both` or nothing answers. The first that it has counts."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,12 +54,14 @@ class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One revision of a service: its share of traffic in percent, and its ready endpoints.
 
     `starting` are pods with an address whose processes run, but which are not ready. A revision with a `tag` can be asked for by it.
+    `prefill` are ready pods that only compute prompts, for its endpoints to go on with.
     """
 
     name: str
     weight_percent: int
     endpoints: tuple[Endpoint, ...] = ()
     starting: tuple[Endpoint, ...] = ()
+    prefill: tuple[Endpoint, ...] = ()
     tag: str = ""
 
 
@@ -77,12 +81,30 @@ class PromptClassRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_tokens: int = 0
 
 
+class FlowRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When an endpoint is full, and what may wait in the gateway until one is not.
+
+    It is full with `waiting` requests in its engine's queue, with `kv_use` of its cache in use, or with prompts that take `prefill_s` to
+    compute. Each priority may have `max_requests` wait, with bodies of `max_bytes` together, for `ttl_s` each.
+    """
+
+    waiting: float = 5.0
+    kv_use: float = 0.95
+    prefill_s: float = 14.0
+    ttl_s: float = 60.0
+    max_requests: int = 5_000
+    max_bytes: int = 1 << 30
+
+
 class RoutingRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A routing profile as the gateway sees it. The defaults are those of the built-in profile, which `profile` "" means.
 
     A prompt with more than `prompt_token_threshold` uncached tokens at its best endpoint is `long`, `batch` is what its caller calls so.
-    Prompts are cut into blocks of `block_tokens`; `kv_events` says whether engines' own reports of their caches are heard. `message` says
-    why another profile than the one that is asked for holds, "" otherwise.
+    Prompts are cut into blocks of `block_tokens`; `kv_events` says whether engines' own reports of their caches are heard. A new endpoint
+    computes at most `prewarm_prefixes` beginnings of prompts for `prewarm_s` before it takes requests. A prompt of `remote_prompt_tokens` of
+    which its endpoint has at least `remote_uncached_tokens` (0: never) to compute may be computed by one of the role prefill. `message` says
+    why another profile than the one that is asked for holds, "" otherwise. `candidate` is a profile that is tried on `candidate_percent` of
+    the requests, without its own blocks and events: what is known of engines is one for both.
     """
 
     profile: str = ""
@@ -93,23 +115,32 @@ class RoutingRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     short: PromptClassRoute = PromptClassRoute()
     long: PromptClassRoute = PromptClassRoute()
     batch: PromptClassRoute = PromptClassRoute()
+    flow: FlowRoute = FlowRoute()
     block_tokens: int = 64
     kv_events: bool = True
+    prewarm_prefixes: int = 8
+    prewarm_s: float = 5.0
+    remote_prompt_tokens: int = 0
+    remote_uncached_tokens: int = 512
     message: str = ""
+    candidate: RoutingRoute | None = None
+    candidate_percent: int = 0
 
 
 class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One InferenceService as the gateway sees it.
 
-    `aliases` are further model names that callers may use (adapters, served names); `engine_model` is the name that the
-    engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
+    `aliases` are further model names that callers may use; those of them that are `adapters` the engine knows by the same names.
+    `engine_model` is the name that the engine itself answers to; `hosts` are the Host values that select this service. `phase` and `message` say why there
     are no endpoints, in words for the caller; one that is Sleeping starts when it is asked for, unless it `wakes` only by hand.
     `start_phase` is where its start is, "" if none is under way, and `start_expected_s` what starts take, 0 where that is unknown.
     `hold_s` bounds the wait of a request for a first endpoint. `openai_prefix` is where the engine answers OpenAI's API.
     `protocols` are those that the engine speaks itself: openai, anthropic, ollama, v1, v2. `split_by` says whose requests stay
     with one revision: "" nobody's, "key" those of an API key, else those with one value of the header of that name (lower case).
     `routing` is the profile by which endpoints are chosen; without one, the least requests in flight decide.
-    `tag` is never told: the gateway sets it on a service of which one tagged revision is asked for.
+    `objectives` are the names that requests may give for their priority, each with that priority.
+    `tokenizer` is the folder of the model's, below the data folder of the machine that serves it, or `contracts.tokenizing.BYTES_TOKENIZER`;
+    "" where it is not known. `tag` is never told: the gateway sets it on a service of which one tagged revision is asked for.
     """
 
     namespace: str
@@ -117,6 +148,7 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     uid: str
     engine_model: str
     aliases: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ("openai", "v1", "v2")
     phase: ServicePhase = "Starting"
@@ -132,6 +164,8 @@ class ServiceRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wakes: bool = True
     split_by: str = ""
     routing: RoutingRoute | None = None
+    objectives: tuple[tuple[str, int], ...] = ()
+    tokenizer: str = ""
     tag: str = ""
 
 
@@ -153,7 +187,8 @@ class KeyHash(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class KeyRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One ApiKey as the gateway sees it: `id` is the public part of the key, `models` are patterns over `namespace/name`.
 
-    Several hashes hold while a key is being rotated. `tenant` names a TenantRoute of the same table, "" none.
+    Several hashes hold while a key is being rotated. `tenant` names a TenantRoute of the same table, "" none. Its requests have
+    `priority`, and may ask for up to `max_priority`; with `fairness_ids` they may say themselves on whose account they are.
     """
 
     id: str
@@ -164,13 +199,18 @@ class KeyRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: tuple[str, ...] = ("*",)
     namespaces: tuple[str, ...] = ("*",)
     admin: bool = False
+    explain: bool = False
+    priority: int = 0
+    max_priority: int = 0
+    fairness_ids: bool = False
     limits: tuple[RateLimit, ...] = ()
 
 
 class TenantRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One Tenant as the gateway sees it; its limits hold for all its keys together."""
+    """One Tenant as the gateway sees it; its limits hold for all its keys together, and so does its `weight` among those who wait."""
 
     name: str
+    weight: float = 1.0
     limits: tuple[RateLimit, ...] = ()
 
 

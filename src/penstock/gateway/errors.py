@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import orjson
 
+from penstock.decide.admission import DROPPED
 from penstock.decide.retry_after import MOST_S, should_retry
 from penstock.gateway.wire.message import Headers
 from penstock.kit.errors import PlatformError, Unavailable
 
 Protocol = Literal["openai", "anthropic", "ollama", "v1", "v2"]
 JSON = (b"content-type", b"application/json")
+DROPPED_REASON = b"x-llm-d-request-dropped-reason"
 
 _TYPES = {
     400: "invalid_request_error",
@@ -52,8 +54,8 @@ def error_headers(error: PlatformError) -> Headers:
     headers: Headers = [JSON]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="penstock"'))  # RFC 9110 11.6.1
-    if error.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="penstock"'))
+    if dropped := DROPPED.get(error.code):
+        headers.append((DROPPED_REASON, dropped.encode()))
     if not should_retry(error.code):
         headers.append((b"x-should-retry", b"false"))
     elif error.retry_after_s is not None:

@@ -84,6 +84,7 @@ class Polls:
 
     def _tell(self, load: Load, found: EngineReading) -> None:
         load.waiting, load.running, load.kv_use = found.waiting, found.running, found.kv_use
+        load.told_in_flight = load.in_flight
         load.adapters, load.adapter_slots = found.adapters, found.adapter_slots
         if found.kv_tokens and found.kv_tokens != load.kv_tokens:
             load.kv_tokens = found.kv_tokens

@@ -23,7 +23,8 @@ class ApiKeySpec(Model, frozen=True):
 
     `models` are patterns with `*` and `?` over `namespace/name`; one without a slash is matched with the name alone. Without any
     the key reaches every model of its namespaces. `namespaces` are patterns too; without any it is the key's own namespace.
-    `admin` lets it see what concerns the whole gateway, such as metrics. `expires_at` is RFC 3339. `disabled` revokes the key
+    Its requests have `priority` (0), and may ask for up to `max_priority` (its own); with `fairness_ids` they may say on whose account they are.
+    `admin` lets it see what concerns the whole gateway, such as metrics; `explain` how its own requests are routed. `expires_at` is RFC 3339. `disabled` revokes the key
     until it is taken back. `tenant` names a Tenant, whose limits hold besides the key's own.
     """
 
@@ -31,6 +32,10 @@ class ApiKeySpec(Model, frozen=True):
     models: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     admin: bool = False
+    explain: bool = False
+    priority: int | None = None
+    max_priority: int | None = None
+    fairness_ids: bool = False
     expires_at: str | None = None
     disabled: bool = False
     limits: tuple[AccessLimit, ...] = ()
@@ -66,9 +71,10 @@ class ApiKey(Resource, frozen=True, kw_only=True):
 
 
 class TenantSpec(Model, frozen=True):
-    """`limits` hold for all keys of the tenant together, besides each key's own."""
+    """`limits` hold for all keys of the tenant together, besides each key's own. `weight` (1) is its share among tenants whose requests wait."""
 
     display_name: str = ""
+    weight: float | None = None
     limits: tuple[AccessLimit, ...] = ()
 
 

@@ -27,6 +27,7 @@ from penstock.resources.graph import InferenceGraph, TrainedModel
 from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
+from penstock.resources.objective import InferenceObjective
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.rollout import Rollout, RolloutPolicy
@@ -77,6 +78,7 @@ KSERVE, KSERVE_ALPHA, KSERVE_LLM = (f"serving.kserve.io/{v}" for v in ("v1beta1"
 PENSTOCK = "penstock.dev/v1alpha1"
 KEDA = "keda.sh/v1alpha1"
 VPA = "autoscaling.k8s.io/v1"
+GATEWAY_INFERENCE = "inference.networking.x-k8s.io/v1alpha2"
 
 
 def _kind(
@@ -137,14 +139,12 @@ KINDS: tuple[Kind, ...] = (
         LLMInferenceService,
         "llmisvc",
         subresources=STATUS,
-        acted_upon=False,
         older_versions=(KSERVE_ALPHA,),
     ),
     _kind(
         KSERVE_LLM,
         LLMInferenceServiceConfig,
         subresources=STATUS,
-        acted_upon=False,
         older_versions=(KSERVE_ALPHA,),
     ),
     _kind(KEDA, ScaledObject, "so", subresources=STATUS, categories=ALL),
@@ -152,6 +152,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(
         KEDA, ClusterTriggerAuthentication, "cta", "clustertriggerauth", namespaced=False, subresources=STATUS
     ),
+    _kind(GATEWAY_INFERENCE, InferenceObjective, subresources=STATUS),
     _kind(PENSTOCK, ApiKey, "ak", subresources=STATUS),
     _kind(PENSTOCK, Tenant, namespaced=False),
     _kind(PENSTOCK, PodAutoscaler, "pa", "kpa", subresources=STATUS, categories=ALL),

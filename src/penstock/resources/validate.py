@@ -17,6 +17,7 @@ from penstock.resources.graph import InferenceGraph
 from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
+from penstock.resources.objective import InferenceObjective
 from penstock.resources.pod import Pod
 from penstock.resources.rollout import Rollout, RolloutPolicy
 from penstock.resources.routing import RoutingProfile
@@ -33,6 +34,7 @@ from penstock.resources.validate_core import (
 )
 from penstock.resources.validate_graph import ROUTER_TYPES, deny_graph
 from penstock.resources.validate_inference_service import advise_service, deny_service, validate_service
+from penstock.resources.validate_objective import validate_objective
 from penstock.resources.validate_pod import validate_pod
 from penstock.resources.validate_rollout import validate_policy, validate_rollout
 from penstock.resources.validate_routing import validate_routing_profile
@@ -105,6 +107,8 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_rollout(obj)
         case RoutingProfile():
             yield from validate_routing_profile(obj)
+        case InferenceObjective():
+            yield from validate_objective(obj)
 
 
 def deny(obj: Resource, old: Resource | None = None, peers: Iterable[Resource] = ()) -> Denial | None:

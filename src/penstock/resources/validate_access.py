@@ -6,12 +6,14 @@ import re
 
 from penstock.kit.errors import Cause, InvalidInput
 from penstock.kit.timestamps import parse_rfc3339
-from penstock.resources.access import AccessLimit, ApiKey, Tenant
+from penstock.resources.access import AccessLimit, ApiKey, ApiKeySpec, Tenant
 from penstock.resources.validation import Causes, at_least, duplicate, required, subdomain_name, wrong
 
 MAX_PATTERNS = 256
 MAX_LIMITS = 64
 MAX_DISPLAY_NAME = 256
+MOST_PRIORITY = (1 << 31) - 1
+LEAST_WEIGHT, MOST_WEIGHT = 0.01, 1_000.0
 NAMESPACE_PATTERN = "[-a-z0-9*?]+"
 MODEL_PATTERN = rf"({NAMESPACE_PATTERN}/)?[-a-z0-9.*?]+"
 MODEL_TEXT = "expected a name, namespace/name, or a pattern of those with * and ?, in lower case"
@@ -26,6 +28,7 @@ def validate_api_key(new: ApiKey) -> Causes:
     yield from _patterns("spec.namespaces", spec.namespaces, NAMESPACE_PATTERN, NAMESPACE_TEXT)
     yield from _patterns("spec.models", spec.models, MODEL_PATTERN, MODEL_TEXT)
     yield from _reach(new)
+    yield from _priorities(spec)
     if spec.expires_at is not None:
         try:
             parse_rfc3339(spec.expires_at)
@@ -42,7 +45,20 @@ def validate_tenant(new: Tenant) -> Causes:
             f"Too long: may not be more than {MAX_DISPLAY_NAME} characters",
             "FieldValueTooLong",
         )
+    weight = new.spec.weight
+    if weight is not None and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+        yield wrong("spec.weight", weight, f"must be between {LEAST_WEIGHT:g} and {MOST_WEIGHT:g}")
     yield from _limits(new.spec.limits)
+
+
+def _priorities(spec: ApiKeySpec) -> Causes:
+    for name, value in (("priority", spec.priority), ("maxPriority", spec.max_priority)):
+        if value is not None and not -MOST_PRIORITY <= value <= MOST_PRIORITY:
+            yield wrong(f"spec.{name}", value, f"must be between {-MOST_PRIORITY} and {MOST_PRIORITY}")
+    if spec.max_priority is not None and spec.max_priority < (spec.priority or 0):
+        yield wrong(
+            "spec.maxPriority", spec.max_priority, f"must not be below the priority, {spec.priority or 0}"
+        )
 
 
 def _reach(key: ApiKey) -> Causes:

@@ -350,6 +350,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Message", path("status", "message"), wide=True),
     ),
     "RolloutPolicy": (NAME, count("spec", "steps"), count("spec", "gates"), AGE),
+    "InferenceObjective": (
+        NAME,
+        Column("Inference Pool", path("spec", "poolRef", "name")),
+        Column("Priority", path("spec", "priority"), "integer"),
+        AGE,
+    ),
     "RoutingProfile": (
         NAME,
         Column("Default", path("spec", "default", default=False), "boolean"),
