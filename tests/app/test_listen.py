@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from penstock.app.addresses import Address
 from penstock.app.listen import check_port, listeners
-from penstock.app.settings import Address
 from penstock.kit.errors import Unavailable
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.settings import Address, load, parse_address, rows
+from penstock.app.addresses import Address, parse_address
+from penstock.app.settings import load, rows
 from penstock.kit.errors import InvalidInput
 
 
@@ -127,3 +128,38 @@ def test_a_secret_setting_shows_itself_nowhere(tmp_path: Path, url: str) -> None
 
 def test_a_secret_setting_is_there_to_be_used(tmp_path: Path) -> None:
     assert load({"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_REDIS_URL": "unix:///s"}).redis_url == "unix:///s"
+
+
+PEERS = {"PENSTOCK_PEERS": "gateways.web:7946, 10.0.0.2:7946", "PENSTOCK_PEERS_ADDR": "0.0.0.0:7946"}
+
+
+def test_gateways_of_several_machines_hear_each_other_with_a_secret(tmp_path: Path) -> None:
+    environ = {"PENSTOCK_HOME": str(tmp_path), **PEERS, "PENSTOCK_PEERS_SECRET": "of all of them together"}
+    settings = load(environ)
+    assert [str(one) for one in settings.peer_addresses] == ["gateways.web:7946", "10.0.0.2:7946"]
+    assert str(settings.peers_listen) == "0.0.0.0:7946"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"PENSTOCK_PEERS_SECRET": ""}, "peersSecret"),
+        ({"PENSTOCK_PEERS_SECRET": "hunter2"}, "peersSecret"),
+        ({"PENSTOCK_PEERS": ""}, "peers"),
+        ({"PENSTOCK_PEERS_ADDR": ""}, "peersAddr"),
+        ({"PENSTOCK_PEERS": "gateways.web"}, "peers"),
+    ],
+)
+def test_nothing_is_heard_from_other_machines_without_all_that_it_takes(
+    tmp_path: Path, changed: dict[str, str], named: str
+) -> None:
+    environ = {
+        "PENSTOCK_HOME": str(tmp_path),
+        **PEERS,
+        "PENSTOCK_PEERS_SECRET": "of all of them together",
+        **changed,
+    }
+    with pytest.raises(InvalidInput) as caught:
+        load(environ)
+    assert caught.value.message.startswith(f"{named}: ")
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.app.addresses import Address
 from penstock.app.child import Child
 from penstock.app.home import Home
 from penstock.app.link import LISTEN_VARIABLE
 from penstock.app.listen import listeners
-from penstock.app.settings import Address
 from penstock.app.workers import Workers
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, ServiceRoute
 

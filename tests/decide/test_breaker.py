@@ -18,6 +18,7 @@ from penstock.decide.breaker import (
     Circuit,
     after_answer,
     after_failure,
+    after_hearsay,
     at,
     is_plain,
     open_s,
@@ -187,3 +188,35 @@ def test_no_history_opens_it_beyond_half_a_minute_or_as_one_too_many(
         assert at(at(circuit, now), now) == at(circuit, now)
     later = now + OPEN_MOST_S + FORGET_S * (len(steps) + 1)
     assert at(circuit, later).state != "open", "nothing is open for ever"
+
+
+def test_another_gateways_word_opens_a_circuit_that_nothing_speaks_against_and_counts_as_no_opening() -> None:
+    believed = after_hearsay(CLOSED, 10.0, 14.0, answers_since=0, others_open=0, endpoints=4)
+    assert (believed.state, believed.open_until, believed.openings) == ("open", 14.0, 0)
+    probed = after_answer(at(believed, 14.0), 14.0)
+    assert weight(probed, 14.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("circuit", "until", "answers", "others", "endpoints"),
+    [
+        (CLOSED, 14.0, 1, 0, 4),
+        (CLOSED, 10.0, 0, 0, 4),
+        (CLOSED, 14.0, 0, 2, 4),
+        (CLOSED, 14.0, 0, 0, 1),
+        (Circuit(state="open", openings=1, open_until=11.0), 14.0, 0, 0, 4),
+        (Circuit(state="half_open", openings=1, open_until=9.0), 14.0, 0, 0, 4),
+    ],
+)
+def test_another_gateways_word_changes_nothing_where_this_one_knows_better(
+    circuit: Circuit, until: float, answers: int, others: int, endpoints: int
+) -> None:
+    after = after_hearsay(
+        circuit, 10.0, until, answers_since=answers, others_open=others, endpoints=endpoints
+    )
+    assert after is circuit
+
+
+def test_no_word_leaves_an_endpoint_alone_for_longer_than_half_a_minute() -> None:
+    believed = after_hearsay(CLOSED, 10.0, 1e9, answers_since=0, others_open=0, endpoints=4)
+    assert believed.open_until == 10.0 + OPEN_MOST_S

@@ -7,13 +7,14 @@ import errno
 import socket
 import time
 
+from penstock.app.addresses import Address
 from penstock.app.build import ControlPlane
 from penstock.app.home import Home
 from penstock.app.link import Link
 from penstock.app.process import Ending, Stop, main
 from penstock.app.quickstart import ensure_quickstart, is_wanted
 from penstock.app.runtimes import ensure_runtimes
-from penstock.app.settings import Address, Settings
+from penstock.app.settings import Settings
 from penstock.host.api.certificate import ensure_certificate
 from penstock.host.api.kubeconfig import ensure_token, write_kubeconfig
 from penstock.host.api.server import serve_api

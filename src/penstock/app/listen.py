@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 
-from penstock.app.settings import Address
+from penstock.app.addresses import Address
 from penstock.kit.errors import Unavailable
 
 BACKLOG = 2048

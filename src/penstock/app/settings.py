@@ -7,8 +7,6 @@ generated from this file.
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from penstock.app.addresses import PREFIX, Address, check_peers, parse_address, variable_of
 from penstock.kit.errors import InvalidInput, nearest
 
-PREFIX = "PENSTOCK_"
 CONFIG_FILE = "config.yaml"
 MAX_CONFIG_BYTES = 1 << 20
-SECRETS = ("redisUrl",)
+SECRETS = ("redisUrl", "peersSecret")
 UNPREFIXED = ("ENABLE_KV_AWARE_ROUTING", "PROMPT_TOKEN_THRESHOLD")
 """Variables that are also taken without PREFIX, where they are not given with it."""
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -36,27 +34,6 @@ class SecretText(str):
 
     def __repr__(self) -> str:
         return "'[redacted]'" if self else "''"
-
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. Of names only `localhost` can be, if it means what it says."""
-        try:
-            if self.host != "localhost":
-                return ipaddress.ip_address(self.host).is_loopback
-            found = socket.getaddrinfo(self.host, None)
-        except (ValueError, OSError):
-            return False
-        return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
 
 
 class DeclaredNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -134,6 +111,26 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         Meta(
             description="URL of a Redis (redis://, rediss:// or unix://) in which all workers and machines count limits of API keys "
             "together; without one each worker has its share. A secret: no flag, and never shown."
+        ),
+    ] = SecretText("")
+    peers: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT of the gateways on other machines, with commas between them, or of a headless Service that names all; "
+            "they tell each other what they have under way where. None: gateways of other machines are not heard."
+        ),
+    ] = ""
+    peers_addr: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT (UDP) at which this machine's gateway hears those of other machines; needed with `peers`."
+        ),
+    ] = ""
+    peers_secret: Annotated[
+        SecretText,
+        Meta(
+            description="What gateways of several machines sign with what they tell each other, the same for all; at least 16 characters, "
+            "needed with `peers`. A secret: no flag, and never shown."
         ),
     ] = SecretText("")
     otlp_endpoint: Annotated[
@@ -222,6 +219,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
         return parse_address("grpcAddr", self.grpc_addr) if self.grpc_addr else None
 
     @property
+    def peer_addresses(self) -> tuple[Address, ...]:
+        """`peers` in parts."""
+        return tuple(parse_address("peers", one.strip()) for one in self.peers.split(",") if one.strip())
+
+    @property
+    def peers_listen(self) -> Address | None:
+        """`peers_addr` in parts, None if there is none."""
+        return parse_address("peersAddr", self.peers_addr) if self.peers_addr else None
+
+    @property
     def public(self) -> tuple[str, ...]:
         """Addresses of the gateway that other machines can reach, as they are set."""
         given = {"gatewayAddr": self.gateway, "grpcAddr": self.grpc}
@@ -284,32 +291,19 @@ def rows() -> Iterator[SettingRow]:
         yield SettingRow(field.encode_name, variable, default, meaning)
 
 
-def parse_address(name: str, text: str) -> Address:
-    """`HOST:PORT`, with brackets around an IPv6 host. Raises InvalidInput."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise InvalidInput(
-            f"{name}: found {text!r}, expected HOST:PORT with a port from 1 to 65535",
-            code="bad_address",
-            hint=f"for example {_variable(name)}=127.0.0.1:8080",
-        )
-    return Address(host, int(port))
-
-
 def _check(settings: Settings) -> None:
     addresses = {"gatewayAddr": settings.gateway, "apiAddr": settings.api, "grpcAddr": settings.grpc}
     for one, other in combinations([name for name, address in addresses.items() if address], 2):
         if addresses[one] == addresses[other]:
             raise InvalidInput(
                 f"{one} and {other}: found {addresses[one]} for both, expected two different ports",
-                hint=f"set {_variable(other)} to another port",
+                hint=f"set {variable_of(other)} to another port",
             )
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         given, lacking = ("tlsKey", "tlsCertificate") if settings.tls_key else ("tlsCertificate", "tlsKey")
         raise InvalidInput(
             f"{lacking}: found nothing, expected a file, since {given} is set",
-            hint=f"set {_variable(lacking)}",
+            hint=f"set {variable_of(lacking)}",
         )
     if settings.redis_url and not settings.redis_url.startswith(REDIS_SCHEMES):
         raise InvalidInput(
@@ -317,6 +311,7 @@ def _check(settings: Settings) -> None:
             code="bad_setting",
             hint="for example PENSTOCK_REDIS_URL=rediss://:PASSWORD@HOST:6379/0",
         )
+    check_peers(settings.peer_addresses, settings.peers_listen, settings.peers_secret)
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -368,16 +363,12 @@ def _explained(error: msgspec.ValidationError, document: Mapping[str, Any]) -> I
     path = where.rstrip("`")
     name = path.split(".")[0].split("[")[0]
     found = f"found {document[name]!r}: " if name in document and name not in SECRETS else ""
-    variable = _variable(name)
+    variable = variable_of(name)
     return InvalidInput(
         f"{path or 'settings'}: {found}{expected[:1].lower()}{expected[1:]}",
         code="bad_setting",
         hint=f"set {variable}, or {name} in {CONFIG_FILE}; docs/reference/settings.md lists what is possible",
     )
-
-
-def _variable(name: str) -> str:
-    return PREFIX + "".join(f"_{c}" if c.isupper() else c.upper() for c in name)
 
 
 def _camel(name: str) -> str:

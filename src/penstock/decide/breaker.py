@@ -103,6 +103,21 @@ def after_failure(
     return _opened(circuit, now) if _is_outlier(circuit, failure, answers) else circuit
 
 
+def after_hearsay(
+    circuit: Circuit, now: float, until: float, *, answers_since: int, others_open: int, endpoints: int
+) -> Circuit:
+    """Another gateway leaves it alone `until` then. That is believed, as no opening of its own, where nothing known here speaks against it.
+
+    What speaks against it: that it has answered since, that its circuit is not simply closed here, and that too many are open already.
+    """
+    circuit = at(circuit, now)
+    if circuit.state != "closed" or answers_since > 0 or until <= now:
+        return circuit
+    if others_open >= _most_open("no_answer", endpoints):
+        return circuit
+    return circuit._replace(state="open", open_until=min(until, now + OPEN_MOST_S))
+
+
 def is_plain(circuit: Circuit, now: float) -> bool:
     """Whether nothing in it matters any more."""
     idle = circuit.state == "closed" and not circuit.in_a_row and not circuit.openings

@@ -13,6 +13,7 @@ from penstock.decide.breaker import (
     State,
     after_answer,
     after_failure,
+    after_hearsay,
     at,
     is_plain,
     weight,
@@ -96,6 +97,33 @@ class Endpoints:
             if before.state == "half_open":
                 self._probed.discard(name)
                 logger.warning("endpoint %s answers again: its share of requests rises", name)
+
+    def answers(self, name: str) -> int:
+        """How often it has answered so far."""
+        return self._answers.get(name, 0)
+
+    def told_open(self, name: str, until: float, answers_before: int) -> None:
+        """Another gateway leaves it alone until then; when it was heard, it had answered `answers_before` times here."""
+        group = self._group.get(name)
+        if group is None or name in self.joined:
+            return
+        before = self._now(name)
+        others = sum(self._now(other).state != "closed" for other in group if other != name)
+        after = after_hearsay(
+            before,
+            self._clock.monotonic(),
+            until,
+            answers_since=self._answers[name] - answers_before,
+            others_open=others,
+            endpoints=len(group),
+        )
+        if after is not before:
+            self.circuits[name] = after
+            logger.warning(
+                "endpoint %s gets no requests for %.1f s: another gateway leaves it alone, and it answers nothing here",
+                name,
+                after.open_until - self._clock.monotonic(),
+            )
 
     def set_aside(self) -> Collection[str]:
         """Endpoints that should get no request now: those that are open, and those that are being probed."""

@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -37,8 +38,24 @@ class _Datagram(msgspec.Struct, frozen=True, array_like=True):
     payload: bytes
 
 
+class Channel(Protocol):
+    """What reaches other gateways."""
+
+    max_payload_bytes: int
+
+    def subscribe(self, kind: str, callback: Callable[[str, bytes], object]) -> None:
+        """`callback(sender, payload)` for what is heard. It raises msgspec.DecodeError for what it cannot read."""
+        ...
+
+    def broadcast(self, kind: str, payload: bytes) -> bool:
+        """To all others, without waiting; whether all had room for it. `payload` is at most `max_payload_bytes`."""
+        ...
+
+
 class Peers:
     """One worker's ear and mouth. `malformed` counts datagrams that were thrown away, `unheard` those that a peer had no room for."""
+
+    max_payload_bytes = MAX_PAYLOAD_BYTES
 
     def __init__(self, folder: Path, name: str) -> None:
         """`folder` is shared by the workers, `name` is this one's own there, such as its process id."""
@@ -46,8 +63,8 @@ class Peers:
         self.id = f"{name}.{secrets.token_hex(4)}"
         self.malformed = 0
         self.unheard = 0
-        self._subscribers: dict[str, Callable[[str, bytes], None]] = {}
-        self._answers: dict[str, Callable[[], bytes]] = {}
+        self._subscribers: dict[str, Callable[[str, bytes], object]] = {}
+        self._answers: dict[str, Callable[[str], bytes]] = {}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(_Datagram).decode
         self._socket: socket.socket | None = None
@@ -86,12 +103,16 @@ class Peers:
             self._server = None
         self._forget(self._name)
 
-    def subscribe(self, kind: str, callback: Callable[[str, bytes], None]) -> None:
+    def subscribe(self, kind: str, callback: Callable[[str, bytes], object]) -> None:
         """`callback(sender, payload)` for each datagram of this kind. It raises msgspec.DecodeError for what it cannot read."""
         self._subscribers[kind] = callback
 
     def answer(self, kind: str, callback: Callable[[], bytes]) -> None:
         """What this worker says when another one gathers `kind`."""
+        self._answers[kind] = lambda _: callback()
+
+    def answer_about(self, kind: str, callback: Callable[[str], bytes]) -> None:
+        """The same for a `kind` that is asked about something, which `callback` gets."""
         self._answers[kind] = callback
 
     def broadcast(self, kind: str, payload: bytes) -> bool:
@@ -110,17 +131,22 @@ class Peers:
                 all_heard = False
         return all_heard
 
-    async def gather(self, kind: str, timeout_s: float) -> list[bytes]:
-        """What the other workers answer, in the order of their names, without those that do not within `timeout_s`."""
-        asked = (self._ask(name, kind, timeout_s) for name in self._others(_ASK))
+    async def gather(self, kind: str, timeout_s: float, about: str = "") -> list[bytes]:
+        """What the other workers answer, in the order of their names, without those that do not within `timeout_s`.
+
+        `about` is one line of text.
+        """
+        assert "\n" not in about
+        question = f"{kind} {about}" if about else kind
+        asked = (self._ask(name, question, timeout_s) for name in self._others(_ASK))
         return [answer for answer in await asyncio.gather(*asked) if answer is not None]
 
-    async def _ask(self, name: str, kind: str, timeout_s: float) -> bytes | None:
+    async def _ask(self, name: str, question: str, timeout_s: float) -> bytes | None:
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 reader, writer = await asyncio.open_unix_connection(self._folder / (name + _ASK))
-                writer.write(kind.encode() + b"\n")
+                writer.write(question.encode() + b"\n")
                 size = int.from_bytes(await reader.readexactly(4), "big")
                 return await reader.readexactly(size) if size <= MAX_ANSWER_BYTES else None
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -132,10 +158,11 @@ class Peers:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ASK_S):
-                kind = (await reader.readline()).decode("utf-8", "replace").rstrip("\n")
+                question = (await reader.readline()).decode("utf-8", "replace").rstrip("\n")
+                kind, _, about = question.partition(" ")
                 callback = self._answers.get(kind)
                 if callback is not None:
-                    answer = callback()
+                    answer = callback(about)
                     writer.write(len(answer).to_bytes(4, "big") + answer)
                     await writer.drain()
         except (OSError, TimeoutError, ValueError):

@@ -15,10 +15,11 @@ from typing import Literal, NamedTuple
 
 import psutil
 
+from penstock.app.addresses import Address
 from penstock.app.home import MIN_FREE_BYTES, Home, holder_of
 from penstock.app.listen import check_port
 from penstock.app.runtimes import shipped_runtimes
-from penstock.app.settings import Address, Settings, load
+from penstock.app.settings import Settings, load
 from penstock.cli.console import print_table
 from penstock.decide.workload import INSTALL_HINT, LOCAL_COMMAND
 from penstock.host.kubelet.limits import find_limits

@@ -1,0 +1,440 @@
+"""What several gateways know of each other, whatever the network does."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from gossip_world import BLOCK, KEY, PODS, Gateway, Hand, Wire, chain, exchange, gateways
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.gateway.gossip import BURST_S, BYTES_PER_S, EXCHANGE_S
+from penstock.gateway.gossip_codec import MAX_CHAIN_BLOCKS, Insert, Message, Tally, decode, encode, packed
+from penstock.gateway.gossip_inbox import FORGOTTEN_S, MAX_GATEWAYS, SILENT_S
+from penstock.gateway.gossip_outbox import MAX_PENDING, MAX_UNHEARD, REFRESH_S
+from penstock.gateway.shares import NONE, Counts
+
+
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+def test_all_gateways_see_the_requests_of_all(clock: Hand) -> None:
+    a, b, c = among = gateways(3, clock)
+    trip = a.send("pod-0", tokens=1_000)
+    b.send("pod-0", tokens=500)
+    exchange(among)
+    assert a.load("pod-0") == b.load("pod-0") == c.load("pod-0") == Counts(2, 2, 1_500, 0)
+    a.began(trip)
+    exchange(among)
+    assert a.load("pod-0") == b.load("pod-0") == c.load("pod-0") == Counts(2, 1, 500, 1_000)
+    a.ended(trip)
+    exchange(among)
+    assert a.load("pod-0") == b.load("pod-0") == c.load("pod-0") == Counts(1, 1, 500, 0)
+
+
+def test_what_others_have_under_way_is_never_told_as_ones_own(clock: Hand) -> None:
+    a, b, c = among = gateways(3, clock)
+    trip = a.send("pod-0", tokens=1_000)
+    exchange(among, 200)
+    assert b.router.shares.own("pod-0") == c.router.shares.own("pod-0") == NONE
+    a.ended(trip)
+    exchange(among)
+    assert [one.load("pod-0") for one in among] == [NONE] * 3
+
+
+def test_a_gateway_that_hears_nobody_routes_by_its_own_counts(clock: Hand) -> None:
+    alone = Gateway("alone", clock)
+    trip = alone.send("pod-1", chain(10))
+    for _ in range(400):
+        clock.at += EXCHANGE_S
+        said = alone.say()
+        assert len(said) <= 1
+    assert alone.load("pod-1") == Counts(1, 1, 10 * BLOCK, 0)
+    alone.ended(trip)
+    assert alone.load("pod-1") == NONE
+
+
+def test_a_lost_message_is_made_good_within_a_refresh(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    trip = a.send("pod-0", tokens=100)
+    clock.at += EXCHANGE_S
+    assert a.say()
+    exchange(among)
+    assert b.load("pod-0") == NONE
+    exchange(among, round(REFRESH_S / EXCHANGE_S) + 1)
+    assert b.load("pod-0") == a.load("pod-0") == Counts(1, 1, 100, 0)
+    a.ended(trip)
+    clock.at += EXCHANGE_S
+    assert a.say()
+    exchange(among, round(REFRESH_S / EXCHANGE_S) + 1)
+    assert b.load("pod-0") == NONE
+
+
+def test_the_counts_of_a_gateway_that_died_vanish(clock: Hand) -> None:
+    a, b, c = among = gateways(3, clock)
+    a.send("pod-0", tokens=100)
+    b.send("pod-0", tokens=10)
+    exchange(among)
+    survivors = [b, c]
+    exchange(survivors, round(SILENT_S / EXCHANGE_S) - 2)
+    assert c.load("pod-0") == Counts(2, 2, 110, 0)
+    exchange(survivors, 4)
+    assert b.load("pod-0") == c.load("pod-0") == Counts(1, 1, 10, 0)
+
+
+def test_a_gateway_that_starts_again_replaces_what_it_was_at_once(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    a.send("pod-0", tokens=100)
+    exchange(among)
+    anew = Gateway("gateway-0", clock)
+    old = a.say()
+    a.send("pod-1", tokens=7)
+    clock.at += EXCHANGE_S
+    late = a.say()
+    exchange([anew, b])
+    assert b.load("pod-0") == NONE
+    stale = b.gossip.faults["gossip_stale"]
+    for payload in (*old, *late):
+        b.wire.hear("wire", payload)
+    assert b.load("pod-0") == b.load("pod-1") == NONE
+    assert b.gossip.faults["gossip_stale"] == stale + len(old) + len(late)
+
+
+def test_who_joins_is_told_counts_and_chains_of_before(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    chains = [chain(20) for _ in range(50)]
+    for one in chains:
+        a.send("pod-2", one)
+    exchange(among, 60)
+    late = Gateway("late", clock)
+    exchange([a, b, late], 60)
+    assert late.load("pod-2") == a.load("pod-2") == Counts(50, 50, 50 * 20 * BLOCK, 0)
+    assert all(late.held(one) == {"pod-2": 20} for one in chains)
+
+
+def test_chains_that_were_sent_anywhere_are_found_everywhere(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    head = chain(30)
+    prompts = [head + chain(9) for _ in range(5)]
+    for number, one in enumerate(prompts):
+        a.send(PODS[number % 4], one)
+        exchange(among)
+    for one in prompts:
+        assert b.held(one) == a.held(one)
+
+
+def test_of_a_chain_that_begins_like_another_only_the_rest_is_told(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    head = chain(120)
+    a.send("pod-0", head + chain(4))
+    exchange(among)
+    before = a.gossip.told_bytes
+    a.send("pod-1", head + chain(4))
+    clock.at += EXCHANGE_S
+    (payload,) = a.say()
+    (insert,) = decode(payload).inserts
+    assert insert.position == 120
+    assert len(insert.tail) == 4 * 8
+    assert a.gossip.told_bytes - before < 200
+    b.wire.hear("wire", payload)
+    assert b.held(head) == {"pod-0": 120, "pod-1": 120}
+
+
+def test_a_chain_that_does_not_fit_one_message_is_told_in_several(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    long = chain(2_000)
+    a.send("pod-0", long)
+    exchange(among)
+    assert b.held(long) == {"pod-0": 2_000}
+
+
+def test_of_a_chain_that_is_too_long_the_beginning_is_told(clock: Hand) -> None:
+    a, b = among = gateways(2, clock, room=32_768)
+    long = chain(MAX_CHAIN_BLOCKS + 100)
+    a.send("pod-0", long)
+    exchange(among, 40)
+    assert b.held(long) == {"pod-0": MAX_CHAIN_BLOCKS}
+
+
+def test_a_beginning_that_was_lost_is_asked_for_and_told_anew(clock: Hand) -> None:
+    a, b, c = among = gateways(3, clock)
+    head = chain(40)
+    a.send("pod-0", head)
+    clock.at += EXCHANGE_S
+    for payload in a.say():
+        b.wire.hear("wire", payload)
+    for _ in range(3):
+        a.send("pod-0", head + chain(10))
+        exchange(among)
+    last = head + chain(10)
+    a.send("pod-0", last)
+    exchange(among)
+    assert c.held(last) == b.held(last) == {"pod-0": 50}
+
+
+def test_the_newest_chains_are_told_first_and_the_oldest_make_room(clock: Hand) -> None:
+    a, b = gateways(2, clock)
+    chains = [chain(60) for _ in range(2 * MAX_PENDING)]
+    for one in chains:
+        a.send("pod-0", one)
+    assert a.gossip.faults["gossip_pushed_out"] == MAX_PENDING
+    clock.at += EXCHANGE_S
+    for payload in a.say():
+        b.wire.hear("wire", payload)
+    assert b.held(chains[-1]) == {"pod-0": 60}
+    assert b.held(chains[0]) == b.held(chains[MAX_PENDING]) == {}
+
+
+def test_what_is_told_stays_within_its_bound(clock: Hand) -> None:
+    a, b = gateways(2, clock)
+    told = 0
+    for _ in range(80):
+        for _ in range(100):
+            a.send("pod-0", chain(100))
+        clock.at += EXCHANGE_S
+        told += sum(map(len, a.say()))
+        b.wire.hear("wire", encode(Message("gateway-1", 1 << 50, round(clock.at * 1000), [], [], [], [])))
+    assert told <= BYTES_PER_S * (80 * EXCHANGE_S + BURST_S)
+    assert told > BYTES_PER_S * 80 * EXCHANGE_S * 0.9
+
+
+def test_nothing_grows_while_nobody_listens(clock: Hand) -> None:
+    alone = Gateway("alone", clock)
+    chains = [chain(10) for _ in range(3 * MAX_UNHEARD)]
+    for one in chains:
+        alone.ended(alone.send("pod-0", one))
+        clock.at += EXCHANGE_S
+        alone.say()
+    assert alone.gossip.faults["gossip_pushed_out"] == 0
+    late = Gateway("late", clock)
+    exchange([alone, late], 60)
+    assert [bool(late.held(one)) for one in chains] == [False] * (2 * MAX_UNHEARD) + [True] * MAX_UNHEARD
+
+
+def test_as_many_gateways_are_known_as_there_may_be(clock: Hand) -> None:
+    (a,) = gateways(1, clock)
+    (pod,) = (place for place in a.gossip._inbox.places if a.gossip._inbox.places[place].name == "pod-0")
+    for number in range(3 * MAX_GATEWAYS):
+        tally = Tally(pod, 1, 1, 10, 0)
+        a.wire.hear("wire", encode(Message(f"g{number}", 1, 1, [tally], [], [], [])))
+    assert a.load("pod-0") == Counts(MAX_GATEWAYS, MAX_GATEWAYS, MAX_GATEWAYS * 10, 0)
+    assert a.gossip.gateways == MAX_GATEWAYS
+    clock.at += FORGOTTEN_S + 1
+    a.say()
+    assert a.load("pod-0") == NONE
+    assert a.gossip.gateways == 0
+
+
+def test_endpoints_that_another_gateway_does_not_know_are_nothing_to_it(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    b.serve(PODS[:2])
+    a.send("pod-3", chain(10))
+    exchange(among)
+    assert b.gossip.faults["gossip_unknown"] == 2
+    b.serve(PODS)
+    exchange(among, round(REFRESH_S / EXCHANGE_S) + 1)
+    assert b.load("pod-3") == Counts(1, 1, 10 * BLOCK, 0)
+
+
+def test_an_endpoint_that_goes_and_comes_back_begins_with_nothing(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    trip = a.send("pod-3", tokens=50)
+    exchange(among)
+    for one in among:
+        one.serve(PODS[:2])
+    exchange(among, 2)
+    for one in among:
+        one.serve(PODS)
+    a.ended(trip)
+    exchange(among, round(SILENT_S / EXCHANGE_S) + 2)
+    assert a.load("pod-3") == b.load("pod-3") == NONE
+
+
+def test_an_open_circuit_is_believed_where_the_endpoint_answers_nothing(clock: Hand) -> None:
+    a, b, c = among = gateways(3, clock)
+    a.endpoints.failed("pod-0", "status_503", 20.0)
+    assert a.endpoints.set_aside() == {"pod-0"}
+    for _ in range(20):
+        exchange(among)
+        c.endpoints.answered("pod-0")
+    assert b.endpoints.set_aside() == {"pod-0"}
+    assert c.endpoints.set_aside() == ()
+
+
+def test_word_of_one_opening_is_judged_once_and_of_the_next_anew(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    a.endpoints.failed("pod-0", "status_503", 5.0)
+    exchange(among, 2)
+    b.endpoints.answered("pod-0")
+    exchange(among, 180)
+    assert b.endpoints.set_aside() == ()
+    exchange(among, 40)
+    a.endpoints.failed("pod-0", "status_503", 5.0)
+    exchange(among, 20)
+    assert b.endpoints.set_aside() == {"pod-0"}
+
+
+def test_hearsay_is_not_passed_on(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    a.endpoints.failed("pod-0", "status_503", 20.0)
+    exchange(among, 20)
+    assert b.endpoints.set_aside() == {"pod-0"}
+    c = Gateway("c", clock)
+    exchange([b, c], 60)
+    assert c.endpoints.set_aside() == ()
+
+
+def test_hearsay_never_takes_more_than_half_of_the_endpoints(clock: Hand) -> None:
+    b = Gateway("b", clock)
+    for number in range(4):
+        speaker = Gateway(f"speaker-{number}", clock)
+        exchange([speaker, b], 40)
+        speaker.endpoints.failed(PODS[number], "status_503", 20.0)
+        exchange([speaker, b], 20)
+    assert b.endpoints.set_aside() == {"pod-0", "pod-1"}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x97",
+        msgspec.msgpack.encode(["x" * 65, 1, 1, [], [], [], []]),
+        msgspec.msgpack.encode(["", 1, 1, [], [], [], []]),
+        msgspec.msgpack.encode(["g", -1, 1, [], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [[1, -1, 0, 0, 0]], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [[1, 1 << 40, 0, 0, 0]], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 0, b"odd"]], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 1 << 20, b""]], [], []]),
+        msgspec.msgpack.encode({"place": "g"}),
+    ],
+)
+def test_what_is_no_message_is_refused(clock: Hand, payload: bytes) -> None:
+    (a,) = gateways(1, clock)
+    with pytest.raises(msgspec.DecodeError):
+        a.wire.hear("wire", payload)
+    a.say()
+    assert all(a.load(pod) == NONE for pod in PODS)
+
+
+def test_a_later_version_may_say_more(clock: Hand) -> None:
+    (a,) = gateways(1, clock)
+    (pod,) = (place for place in a.gossip._inbox.places if a.gossip._inbox.places[place].name == "pod-0")
+    a.wire.hear("wire", msgspec.msgpack.encode(["g", 1, 1, [[pod, 1, 1, 9, 0, "new"]], [], [], [], "new"]))
+    assert a.load("pod-0") == Counts(1, 1, 9, 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_do_harm(noise: bytes) -> None:
+    (a,) = gateways(1, Hand())
+    try:
+        a.wire.hear("wire", noise)
+    except msgspec.DecodeError:
+        return
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1 << 63), st.integers(0, 50), st.lists(st.integers(0, (1 << 64) - 1), max_size=20)
+        ),
+        max_size=20,
+    ),
+    st.lists(st.integers(0, 1 << 63), max_size=20),
+)
+def test_no_message_does_harm(inserts: list[tuple[int, int, list[int]]], missing: list[int]) -> None:
+    a, b = among = gateways(2, Hand())
+    pod = next(iter(a.gossip._inbox.places))
+    known = chain(40)
+    b.send("pod-0", known)
+    exchange(among)
+    told = [Insert(pod, anchor, position, packed(tail)) for anchor, position, tail in inserts]
+    told += [Insert(pod, known[-1], position, packed(tail)) for _, position, tail in inserts]
+    a.wire.hear("wire", encode(Message("g", 1, 1, [], told, [], missing)))
+    b.send("pod-0", known)
+    exchange(among, 3)
+    assert a.held(known)["pod-0"] == 40
+
+
+Step = tuple[str, int, int]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["send", "begin", "end", "tell", "deliver", "lose", "repeat", "wait"]),
+            st.integers(0, 1 << 16),
+            st.integers(0, 3),
+        ),
+        max_size=60,
+    )
+)
+def test_sums_converge_whatever_was_lost_late_or_repeated(steps: list[Step]) -> None:
+    clock = Hand()
+    among = gateways(3, clock)
+    trips = [(gateway, gateway.send(pod, tokens=10)) for gateway in among for pod in PODS[:2]]
+    flying: list[tuple[Gateway, bytes]] = []
+    for what, drawn, which in steps:
+        gateway = among[which % 3]
+        if what == "send":
+            trips.append((gateway, gateway.send(PODS[drawn % 4], tokens=drawn)))
+        elif what in ("begin", "end") and trips:
+            owner, trip = trips[drawn % len(trips)]
+            (owner.began if what == "begin" else owner.ended)(trip)
+            if what == "end":
+                del trips[drawn % len(trips)]
+        elif what == "tell":
+            flying += [(other, said) for said in gateway.say() for other in among if other is not gateway]
+        elif what in ("deliver", "lose", "repeat") and flying:
+            place = drawn % len(flying)
+            listener, said = flying[place]
+            if what != "lose":
+                listener.wire.hear("wire", said)
+            if what != "repeat":
+                del flying[place]
+        elif what == "wait":
+            clock.at += drawn / (1 << 16)
+    exchange(among, round((SILENT_S + REFRESH_S) / EXCHANGE_S) + 4)
+    for pod in PODS:
+        own = [gateway.router.shares.own(pod) for gateway in among]
+        total = Counts(*map(sum, zip(*own, strict=True)))
+        assert [gateway.load(pod) for gateway in among] == [total] * 3
+    under_way = {pod: sum(trip.load.endpoint.name == pod for _, trip in trips) for pod in PODS}
+    assert {pod: among[0].load(pod).in_flight for pod in PODS} == under_way
+
+
+def test_services_that_are_gone_are_told_of_no_more(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    a.send("pod-0", chain(10))
+    a.gossip.keep({})
+    assert a.router.on_sent is None
+    exchange(among, 100)
+    assert b.load("pod-0") == NONE
+    a.gossip.keep({KEY: a.router})
+    a.send("pod-0", tokens=5)
+    exchange(among, 2)
+    assert b.load("pod-0") == a.load("pod-0")
+
+
+def test_what_one_worker_hears_from_afar_all_workers_of_its_machine_hear(clock: Hand) -> None:
+    afar = Gateway("afar", clock)
+    near = [Wire(), Wire()]
+    workers = [Gateway(f"worker-{number}", clock, near=wire) for number, wire in enumerate(near)]
+    afar.send("pod-0", tokens=100)
+    for _ in range(60):
+        clock.at += EXCHANGE_S
+        for payload in afar.say():
+            workers[0].wire.hear("wire", payload)
+        for number, worker in enumerate(workers):
+            for payload in worker.say():
+                afar.wire.hear("wire", payload)
+            for payload in near[number].take():
+                near[1 - number].hear("wire", payload)
+    assert [one.load("pod-0") for one in (afar, *workers)] == [Counts(1, 1, 100, 0)] * 3
+    assert afar.gossip.gateways == workers[0].gossip.gateways == workers[1].gossip.gateways == 2
