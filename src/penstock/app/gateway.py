@@ -6,12 +6,14 @@ import gc
 import logging
 import os
 import resource
+import sys
 
 from penstock.app.home import Home
 from penstock.app.link import LISTEN_VARIABLE, Link, inherited
 from penstock.app.process import Stop, main
 from penstock.app.registry import open_profile
 from penstock.app.settings import Settings
+from penstock.gateway.far_peers import PeerAddress
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.telemetry.names import wants_latest
 from penstock.kit import logs
@@ -48,6 +50,11 @@ async def gateway(settings: Settings, link: Link, stop: Stop) -> None:
         peers=home.workers,
         drain_s=settings.drain_s,
         grpc=settings.grpc,
+        models=home.path,
+        tokenizer=(sys.executable, "-m", "penstock.engine.tokenizing"),
+        far_own=PeerAddress(*settings.peers_listen) if settings.peers_listen else None,
+        far_peers=tuple(PeerAddress(*one) for one in settings.peer_addresses),
+        far_secret=settings.peers_secret.encode(),
         listen_fd=inherited(LISTEN_VARIABLE),
     )
     gc.freeze()  # what is there now stays: no collection need look at it again

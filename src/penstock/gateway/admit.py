@@ -1,24 +1,98 @@
-"""Lets a request run, wait for a first endpoint, or be refused; whatever protocol it came in."""
+"""Lets a request run, wait for a first endpoint or for its turn, or be refused; whatever protocol it came in."""
 
 from __future__ import annotations
 
 from penstock.contracts.exchange import ServiceRoute
+from penstock.contracts.scheduling import Prompt
 from penstock.decide.admission import Admission, admit_request
+from penstock.decide.priority import Rank
+from penstock.decide.prompt_class import BATCH
 from penstock.decide.retry_after import retry_after_s, spread_s
 from penstock.decide.revision_share import has_endpoint
 from penstock.gateway.activator import MAX_WAITING
+from penstock.gateway.call import Call
+from penstock.gateway.router import NOTHING_HELD
 from penstock.gateway.state import State
+from penstock.gateway.waiting_line import Ask
+from penstock.gateway.waiting_room import WaitingRoom
+from penstock.gateway.way import Plain
 from penstock.kit.eager import in_a_task
 from penstock.kit.errors import Exhausted, Unavailable
 
+NO_PROMPT = Prompt(draw=0)
+
+
+def turn_at_once(call: Call, service: ServiceRoute, state: State) -> bool:
+    """Whether a request may go now, as far as its service's endpoints have room; it has its turn then."""
+    room = state.rooms.of(service)
+    if room is None:
+        return True
+    now = state.clock.monotonic()
+    ask = _ask(room, call, service, state, now)
+    call.turn = room.turn_at_once(ask, now, lambda: _rank(ask, call, service, state))
+    return call.turn is not None
+
 
 async def admit(
-    service: ServiceRoute, request_id: str, state: State, *, within_s: float | None = None
+    service: ServiceRoute,
+    request_id: str,
+    state: State,
+    *,
+    within_s: float | None = None,
+    call: Call | None = None,
 ) -> ServiceRoute:
     """The service as it is once it can run the request, for which it waits `within_s` at most.
 
-    Raises Exhausted, Unavailable, and NotFound if it goes meanwhile.
+    With `call`, also for the request's turn, where all endpoints are full. Raises Exhausted, Unavailable, and NotFound if it goes meanwhile.
     """
+    began = state.clock.monotonic()
+    while True:
+        service = await _endpoint(service, request_id, state, _left(within_s, began, state))
+        if call is None or turn_at_once(call, service, state):
+            return service
+        await in_a_task()
+        service = await _turn(call, service, state, _left(within_s, began, state))
+        if has_endpoint(service):
+            return service
+        _give_back(call)
+
+
+async def _turn(call: Call, service: ServiceRoute, state: State, within_s: float | None) -> ServiceRoute:
+    """The service as it is when it is the request's turn."""
+    room = state.rooms.of(service)
+    if room is not None:
+        ask = _ask(room, call, service, state, state.clock.monotonic())
+        rank = _rank(ask, call, service, state)
+        call.turn = await state.rooms.turn(room, service, ask, rank, call.id, within_s)
+    return state.names.present(service)
+
+
+def _give_back(call: Call) -> None:
+    turn, call.turn = call.turn, None
+    if turn is not None:
+        turn.ended()
+
+
+def _rank(ask: Ask, call: Call, service: ServiceRoute, state: State) -> Rank:
+    return state.rooms.rank(call, service, is_batch=ask.prompt_class == BATCH)
+
+
+def _left(within_s: float | None, began: float, state: State) -> float | None:
+    return None if within_s is None else max(0.0, within_s - (state.clock.monotonic() - began))
+
+
+def _ask(room: WaitingRoom, call: Call, service: ServiceRoute, state: State, now: float) -> Ask:
+    """What it asks by its prompt; nothing where it came before its service had a router."""
+    way, size = state.ways.of(call, (service.namespace, service.name)), len(call.request.body)
+    if isinstance(way, Plain):
+        return room.ask(NO_PROMPT, NOTHING_HELD, size)
+    return room.ask(way.prompt, way.expected(now), size)
+
+
+async def _endpoint(
+    service: ServiceRoute, request_id: str, state: State, within_s: float | None
+) -> ServiceRoute:
+    """The service once it has an endpoint."""
     key = (service.namespace, service.name)
     admission = _judge(service, state)
     if admission.outcome == "wait":

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
+from penstock.contracts.tokenizing import Told
 from penstock.decide.quota import Reservation
+from penstock.gateway.body import ModelRequest
 from penstock.gateway.dialects.dialect import Dialect, Translated
 from penstock.gateway.paths import Target
 from penstock.gateway.reading import Reading
 from penstock.gateway.trace import Trace
+from penstock.gateway.trail import Trail
 from penstock.gateway.wire.message import Request
 from penstock.gateway.wire.responder import Responder
+
+if TYPE_CHECKING:
+    from penstock.gateway.waiting_room import Turn
+    from penstock.gateway.way import Plain, Routed
 
 
 class Call(Struct):
@@ -19,7 +28,10 @@ class Call(Struct):
 
     `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was
     asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told
-    nothing. `asked` is the request in OpenAI's words where `dialect` had to translate it. `error` is the code of what went wrong.
+    nothing. `asked` is the request in OpenAI's words where `dialect` had to translate it; `asks` are those fields of the body that the
+    gateway reads, None where it has not; `told` is its prompt in tokens, None where it has not been tokenized. `error` is the code of what went wrong.
+    `way` is how it finds its endpoint, `turn` what it counts for in its service's waiting room. `trail` is how a router sent it, `failures` are those of attempts that were followed by another; `route_header` says how it was routed, with
+    its end, b"" where the caller did not ask.
     """
 
     request: Request
@@ -34,6 +46,8 @@ class Call(Struct):
     key: KeyRoute | None = None
     dialect: Dialect | None = None
     asked: Translated | None = None
+    asks: ModelRequest | None = None
+    told: Told | None = None
     streams: bool = False
     wants_usage: bool = False
     max_tokens: int = 0
@@ -49,6 +63,11 @@ class Call(Struct):
     completion_tokens: int = -1
     error: str = ""
     reservation: Reservation | None = None
+    trail: Trail | None = None
+    way: Plain | Routed | None = None
+    turn: Turn | None = None
+    failures: tuple[str, ...] = ()
+    route_header: bytes = b""
 
 
 def session_of(call: Call, service: ServiceRoute) -> str:

@@ -49,7 +49,7 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
-        self._way = state.way(call, self._key)
+        self._way = state.ways.of(call, self._key)
         self._deadline = (
             deadline(call.request.head.headers, call.service.timeout_s)
             if call.reading.has_deadline
@@ -239,6 +239,7 @@ class Delivery:
         """None if another attempt is under way, else why not. `asked_s`: after what time the engine would be asked again."""
         state, call, chosen = self._state, self._call, self._chosen
         assert chosen is not None
+        call.failures += (failure,)
         now = state.clock.monotonic()
         before = self._tried
         self._tried = before | {call.endpoint}

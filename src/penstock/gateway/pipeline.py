@@ -16,7 +16,7 @@ from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import runs_at_once
 from penstock.decide.deadline import deadline
 from penstock.gateway import asking, body
-from penstock.gateway.admit import admit
+from penstock.gateway.admit import admit, turn_at_once
 from penstock.gateway.call import Call
 from penstock.gateway.errors import draining, error_body, error_headers
 from penstock.gateway.forward import Delivery
@@ -60,7 +60,11 @@ class Pipeline:
                     state.access.check(call.key, service)
                     reading.cleared, reading.buckets = service, state.quota.buckets_of(call)
                 state.quota.take(call, reading.buckets)
-                if runs_at_once(service, state.total_in_flight, state.max_in_flight):
+                if state.prompts.waits(call, service):
+                    self._later(call, self._wait(call, service))
+                elif runs_at_once(service, state.total_in_flight, state.max_in_flight) and turn_at_once(
+                    call, service, state
+                ):
                     Delivery(call, state, self._finish, self._refuse).start()
                 else:
                     self._later(call, self._wait(call, service))
@@ -99,7 +103,7 @@ class Pipeline:
         """As above, with waits: for a large body to be read, for buckets that are elsewhere. The table may be another meanwhile."""
         state = self._state
         await in_a_task()
-        asked = await body.read_large(call.request.body) if asking.is_large(call) else None
+        asked = await asking.read_large(call) if asking.is_large(call) else None
         service = asking.read(call, state.names, asked)
         state.access.check(call.key, service)
         if state.quota.waits:
@@ -109,11 +113,14 @@ class Pipeline:
         await self._wait(call, service)
 
     async def _wait(self, call: Call, service: ServiceRoute) -> None:
+        if self._state.prompts.waits(call, service):
+            await in_a_task()
+            await self._state.prompts.prepare(call, service)
         within_s = None
         if call.reading.has_deadline:
             due = deadline(call.request.head.headers, service.timeout_s)
             within_s = due.timeout_s if due.is_callers else None
-        call.service = await admit(service, call.id, self._state, within_s=within_s)
+        call.service = await admit(service, call.id, self._state, within_s=within_s, call=call)
         call.admitted = self._state.clock.monotonic()
         Delivery(call, self._state, self._finish, self._refuse).start()
 
@@ -162,6 +169,8 @@ class Pipeline:
 
     def _finish(self, call: Call) -> None:
         """However it ended."""
+        if call.turn is not None:
+            call.turn.ended()
         self._state.quota.settle(call)
         self._state.records.finished(call, self._state.clock.monotonic())
 

@@ -110,6 +110,13 @@ class Router:
         elif known.endpoint != endpoint:
             known.endpoint, known.revision, known.labels = endpoint, revision, dict(endpoint.labels)
 
+    def rehash(self) -> None:
+        """Prompts are hashed otherwise from now on: the index begins anew; the sizes of caches stay known."""
+        self.index = KvIndex(self._routing.block_tokens, self.service.engine_model)
+        for name, load in self.loads.items():
+            self.index.add(name)
+            self.sized(load)
+
     @property
     def has_choice(self) -> bool:
         """Whether it matters which endpoint holds what."""
@@ -177,7 +184,8 @@ class Router:
         believed = held.get(name, 0.0)
         confidence = self.index.confidence(name)
         own = max(0.0, prompt.tokens - believed)
-        trip = Trip(load, prompt, believed / confidence if confidence else 0.0, own, now)
+        indexed = min(believed / confidence, float(prompt.tokens)) if confidence else 0.0
+        trip = Trip(load, prompt, indexed, own, now)
         load.in_flight += 1
         load.prefilling += 1
         load.uncached_tokens += own

@@ -7,11 +7,13 @@ version) leaves the service with the router that it had, or with none, and is to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from penstock.contracts.exchange import Endpoint, RouteTable, ServiceRoute
 from penstock.contracts.scheduling import Load
 from penstock.gateway.kv_events import KvEvents
+from penstock.gateway.kv_index import Knowledge
 from penstock.gateway.polls import Polled, Polls
 from penstock.gateway.router import OpenProfile, Router
 from penstock.kit.errors import PlatformError
@@ -23,9 +25,14 @@ logger = logging.getLogger(__name__)
 class Routing:
     """By service. Nothing is listened to, and no engine is asked, before a table with such a service is applied."""
 
-    def __init__(self, open_profile: OpenProfile) -> None:
-        """`open_profile` finds the plugins of a profile; it raises InvalidInput for one that is not there."""
-        self._open_profile = open_profile
+    def __init__(self, open_profile: OpenProfile, is_precise: Callable[[ServiceRoute], bool]) -> None:
+        """`open_profile` finds the plugins of a profile; it raises InvalidInput for one that is not there.
+
+        Only where a service's prompts are hashed as its engines do it (`is_precise`) are their events heard.
+        """
+        self._open_profile, self._is_precise = open_profile, is_precise
+        self.on_change: Callable[[], None] = lambda: None
+        self._heard: Counter[str] = Counter()
         self.routers: dict[Id, Router] = {}
         self._events: dict[Id, KvEvents] = {}
         self._polls = Polls(self._sized)
@@ -41,12 +48,35 @@ class Routing:
         for key, service in wanted.items():
             self._update(key, service)
         self._watch()
+        self.on_change()
 
     def renew(self, service: ServiceRoute) -> None:
         """One service has other endpoints now."""
         if service.routing is not None:
             self._update((service.namespace, service.name), service)
             self._watch()
+            self.on_change()
+
+    def rehash(self, key: Id) -> None:
+        """A service's prompts are hashed otherwise from now on: what is known by the old hashes is of no use."""
+        router = self.routers.get(key)
+        if router is not None:
+            self._listen(key, (), hears=False)
+            router.rehash()
+            self._hear(key, router)
+
+    def indexed(self) -> dict[tuple[str, str, str], Knowledge]:
+        """What is known of endpoints' caches."""
+        return {
+            (*key, name): known
+            for key, router in self.routers.items()
+            for name in router.loads
+            if (known := router.index.knowledge(name)) is not None
+        }
+
+    def event_counts(self) -> Counter[str]:
+        """Batches of KV events by outcome, of all services there were."""
+        return sum((one.counts for one in self._events.values()), self._heard.copy())
 
     def tidy(self, now: float) -> None:
         """What may be forgotten is, a slice at a time."""
@@ -76,8 +106,13 @@ class Routing:
         except PlatformError as error:
             logger.error("the routing profile of %s/%s cannot be used: %s", *key, error)
             return
+        self._hear(key, router)
+
+    def _hear(self, key: Id, router: Router) -> None:
+        service = router.service
+        assert service.routing is not None, "a service without a profile has no router"
         endpoints = [load.endpoint for load in router.loads.values()]
-        self._listen(key, endpoints, hears=service.routing is not None and service.routing.kv_events)
+        self._listen(key, endpoints, hears=service.routing.kv_events and self._is_precise(service))
 
     def _listen(self, key: Id, endpoints: Iterable[Endpoint], *, hears: bool) -> None:
         events = self._events.get(key)
@@ -87,6 +122,7 @@ class Routing:
         if events is not None:
             events.watch(publishing)
             if not publishing:
+                self._heard += events.counts
                 self._closing.append(self._events.pop(key))
 
     def _watch(self) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.gateway.access import Access
+from penstock.gateway.far_peers import FarPeers, PeerAddress
 from penstock.gateway.feed import Feed
+from penstock.gateway.gossip import Gossip
 from penstock.gateway.listen import Certificate, listen, upstream_context
 from penstock.gateway.peers import Peers
 from penstock.gateway.pipeline import Pipeline
@@ -23,6 +26,8 @@ from penstock.gateway.state import State
 from penstock.gateway.telemetry.access_log import AccessLog
 from penstock.gateway.telemetry.metrics import Telemetry
 from penstock.gateway.telemetry.records import Records
+from penstock.gateway.tokenizer_process import TokenizerProcess
+from penstock.gateway.tokenizers import Tokenizers
 from penstock.gateway.trace import Traces
 from penstock.gateway.wire.message import Limits
 from penstock.gateway.wire.pool import Pool
@@ -46,7 +51,8 @@ class GatewaySettings:
 
     `grpc` is where KServe's V2 gRPC is spoken, None: nowhere.
     `listen_fd` is a socket that listens there already and that others may hold too; this worker accepts from it and closes only its own.
-    `pepper` keys the hashes of API keys; `peers` is the folder in which the workers of this machine meet, None for a worker
+    `tokenizer` is the command of a process that tokenizes, for models whose folders lie below `models`. `far_own` is where gateways of other
+    machines, `far_peers`, are heard; `far_secret` is known to all of them. `pepper` keys the hashes of API keys; `peers` is the folder in which the workers of this machine meet, None for a worker
     that is alone. `otlp_endpoint` gets `trace_sample` of the traces; `latest_names` is for the newer GenAI metrics. `upstream_ca` is what engines' certificates are checked against, None: the system's authorities.
     """
 
@@ -68,6 +74,11 @@ class GatewaySettings:
     peers: Path | None = None
     grpc: tuple[str, int] | None = None
     listen_fd: int | None = None
+    models: Path | None = None
+    tokenizer: tuple[str, ...] = ()
+    far_own: PeerAddress | None = None
+    far_peers: tuple[PeerAddress, ...] = ()
+    far_secret: bytes = field(default=b"", repr=False)
     drain_s: float = 10.0
     max_in_flight: int = 10_000
     limits: Limits = field(default_factory=Limits)
@@ -103,6 +114,11 @@ class Worker:
         self._name = f"gateway-{os.getpid()}"
         self._redis = RedisClient(settings.redis_url, clock) if settings.redis_url else None
         self._peers = Peers(settings.peers, str(os.getpid())) if settings.peers is not None else None
+        self._tokenizers = (
+            Tokenizers(TokenizerProcess(settings.tokenizer), settings.models, clock)
+            if settings.tokenizer and settings.models is not None
+            else None
+        )
         telemetry = Telemetry(latest_names=settings.latest_names)
         self._records = Records(
             telemetry, clock, log=_access_log(settings), spans=_spans(settings, self._name)
@@ -123,11 +139,25 @@ class Worker:
             telemetry=telemetry,
             records=self._records,
             open_profile=open_profile,
+            tokenizers=self._tokenizers,
             peers=self._peers,
         )
         self._quota_peers = (
             QuotaPeers(self.state.quota, self._peers, clock) if self._peers is not None else None
         )
+        self._far = (
+            FarPeers(settings.far_own, settings.far_peers, settings.far_secret, clock)
+            if settings.far_own is not None
+            else None
+        )
+        self._gossip = Gossip(
+            f"{socket.gethostname()[:40]}.{os.getpid()}",
+            self.state.endpoints,
+            clock,
+            near=self._peers,
+            far=self._far,
+        )
+        self.state.routing.on_change = lambda: self._gossip.keep(self.state.routing.routers)
         self._server = self.state.server = Server(Pipeline(self.state), settings.limits)
         self._grpc = _grpc(settings, self.state)
         self._feed = Feed(
@@ -142,6 +172,8 @@ class Worker:
         context = self._certificate.context if self._certificate is not None else None
         if self._peers is not None:
             await self._peers.open()
+        if self._far is not None:
+            self._far.open()
         if self._quota_peers is not None:
             await self._quota_peers.join()
         settings = self._settings
@@ -155,6 +187,10 @@ class Worker:
             "sweep of slow connections": self._server.sweep,
             "upkeep": self._keep_up,
         }
+        if self._peers is not None or self._far is not None:
+            running["gossip"] = self._gossip.run
+        if self._far is not None:
+            running["addresses of other gateways"] = self._far.run
         if self._quota_peers is not None:
             running["exchange with other workers"] = self._quota_peers.run
         if self._redis is not None:
@@ -181,6 +217,10 @@ class Worker:
         """Leave nothing open, and nothing unwritten."""
         if self._peers is not None:
             self._peers.close()
+        if self._far is not None:
+            self._far.close()
+        if self._tokenizers is not None:
+            await self._tokenizers.close()
         self.state.probes.close()
         await self.state.routing.close()
         self.state.pool.close()
@@ -192,6 +232,8 @@ class Worker:
             await self._clock.sleep(PRUNE_S)
             self.state.pool.prune()
             self.state.routing.tidy(self._clock.monotonic())
+            if self._tokenizers is not None:
+                self._tokenizers.tidy(self._clock.monotonic())
             if self._grpc is not None:
                 await self._grpc.keep_up()
             if self._certificate is not None:

@@ -9,7 +9,6 @@ from penstock.contracts.exchange import DemandReport, Endpoint, RouteTable, Serv
 from penstock.decide.retry_after import retry_after_s
 from penstock.gateway.access import Access
 from penstock.gateway.activator import Activator
-from penstock.gateway.call import Call
 from penstock.gateway.demand import Demand, ServiceLoad
 from penstock.gateway.endpoints import Endpoints
 from penstock.gateway.joined import Joined
@@ -19,12 +18,14 @@ from penstock.gateway.peers import Peers
 from penstock.gateway.probes import Probes
 from penstock.gateway.prompts import Prompts
 from penstock.gateway.quota import Quota
+from penstock.gateway.rooms import Rooms
 from penstock.gateway.router import OpenProfile
 from penstock.gateway.routing import Routing
 from penstock.gateway.telemetry.metrics import Readings, Telemetry
 from penstock.gateway.telemetry.records import Records
+from penstock.gateway.tokenizers import Tokenizers
 from penstock.gateway.trace import Traces
-from penstock.gateway.way import Plain, Routed
+from penstock.gateway.way import Ways
 from penstock.gateway.wire.pool import Pool
 from penstock.gateway.wire.server import Server
 from penstock.kit.clock import Clock
@@ -54,6 +55,7 @@ class State:
         telemetry: Telemetry,
         records: Records,
         open_profile: OpenProfile,
+        tokenizers: Tokenizers | None = None,
         peers: Peers | None = None,
     ) -> None:
         """An empty table, which is not yet `loaded`. `peers` are the other workers of this machine.
@@ -70,8 +72,11 @@ class State:
         self.loaded = False
         self.kept_since: float | None = None
         self.endpoints = Endpoints(clock)
-        self.routing = Routing(open_profile)
-        self.prompts = Prompts()
+        self.prompts = Prompts(tokenizers)
+        self.routing = Routing(open_profile, self.prompts.is_precise)
+        self._tokenizers = tokenizers
+        if tokenizers is not None:
+            tokenizers.on_change = self.routing.rehash
         self.pace = Pace()
         self.demand = Demand()
         self.quota = quota
@@ -79,6 +84,8 @@ class State:
         self.records = records
         self.joined = Joined()
         self.endpoints.joined, self.endpoints.on_lost = self.joined.names, self._lost
+        self.ways = Ways(self.endpoints, self.routing, self.prompts, records)
+        self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry)
         self.probes = Probes(pool, self._ready)
         self.activator = Activator(clock, self.demand, self._find, wake=self._wake, probe=self.probes.watch)
         self.total_in_flight = 0
@@ -87,6 +94,7 @@ class State:
         self._peers = peers
         if peers is not None:
             peers.answer(METRICS, self.snapshot)
+            records.join(peers)
 
     @property
     def in_flight(self) -> dict[Id, int]:
@@ -123,6 +131,8 @@ class State:
         self.quota.apply(table)
         self.endpoints.keep(table)
         self.routing.apply(table)
+        self.rooms.changed(table.tenants)
+        self._tokenize(table)
         self.pace.keep(table)
         self.demand.keep(table, self.endpoints.in_flight)
         self.pool.keep(
@@ -130,14 +140,6 @@ class State:
         )
         self.activator.changed()
         return True
-
-    def way(self, call: Call, key: Id) -> Plain | Routed:
-        """How this request finds its endpoint."""
-        router = self.routing.routers.get(key)
-        if router is None or call.service is None:
-            return Plain(self.endpoints, call)
-        prompt = self.prompts.of(call, call.service, hashes=router.has_choice)
-        return Routed(router, self.endpoints, self.prompts, call, prompt)
 
     def begin(self, key: Id, now: float) -> ServiceLoad:
         """A request of this service is under way."""
@@ -176,7 +178,11 @@ class State:
             window_s=window_s,
             table_version=self.names.table.version,
             services=self.demand.report(
-                now, window_s, self.names.routes, self.activator.queues(now), self.endpoints.in_flight
+                now,
+                window_s,
+                self.names.routes,
+                self.rooms.queues(now, self.activator.queues(now)),
+                self.endpoints.in_flight,
             ),
         )
 
@@ -186,6 +192,9 @@ class State:
         return self.telemetry.snapshot(
             Readings(
                 in_flight=self.in_flight,
+                queued=self.rooms.lengths(),
+                indexed=self.routing.indexed(),
+                kv_events=self.routing.event_counts(),
                 waiting=self.activator.waiting,
                 connections=len(server.connections) if server else 0,
                 table_version=self.names.table.version,
@@ -198,9 +207,13 @@ class State:
             )
         )
 
+    async def gather(self, kind: str, timeout_s: float, about: str = "") -> list[bytes]:
+        """What the other workers answer in time."""
+        return await self._peers.gather(kind, timeout_s, about) if self._peers is not None else []
+
     async def gather_metrics(self) -> list[bytes]:
         """The snapshots of the other workers that answer in time."""
-        return await self._peers.gather(METRICS, GATHER_S) if self._peers is not None else []
+        return await self.gather(METRICS, GATHER_S)
 
     def _endpoint_states(self) -> dict[tuple[str, str, str, str], int]:
         states = self.endpoints.states()
@@ -239,3 +252,9 @@ class State:
         self.names = self.names.changed(after)
         self.endpoints.regroup(before, after)
         self.routing.renew(after)
+        self.rooms.changed(self.names.table.tenants)
+        self._tokenize(self.names.table)
+
+    def _tokenize(self, table: RouteTable) -> None:
+        if self._tokenizers is not None:
+            self._tokenizers.keep(table.services)
