@@ -1,0 +1,143 @@
+"""`penstock up` with one service of several CPU engines, and what those engines count themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from benchmarks.gateway.measure import free_port
+
+from penstock.app.quickstart import model_folder
+
+NAME = "tiny"
+LIMIT_S = 120.0
+PENSTOCK = (sys.executable, "-m", "penstock.cli.main")
+ENGINE_PORT = 8080
+HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
+
+
+class Fleet:
+    """Running within its block. Every system is put before the same engines."""
+
+    def __init__(self, home: Path, replicas: int, kv_blocks: int) -> None:
+        self._home, self._replicas = home, replicas
+        self._log = (home.parent / "penstock.log").open("wb")
+        gateway, api = free_port(), free_port()
+        self._environment = os.environ | {
+            "PENSTOCK_HOME": str(home),
+            "PENSTOCK_GATEWAY_ADDR": f"127.0.0.1:{gateway}",
+            "PENSTOCK_API_ADDR": f"127.0.0.1:{api}",
+            "KUBECONFIG": str(home / "kubeconfig"),
+        }
+        self.url, self._api_url = f"http://127.0.0.1:{gateway}", f"https://127.0.0.1:{api}"
+        self._http = httpx.Client(timeout=LIMIT_S, trust_env=False)
+        self._manifest = {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": NAME, "namespace": "default"},
+            "spec": {
+                "predictor": {
+                    "minReplicas": replicas,
+                    "maxReplicas": replicas,
+                    "model": {
+                        "modelFormat": {"name": "huggingface"},
+                        "runtime": "penstock-cpu",
+                        "storageUri": model_folder().as_uri(),
+                        "args": [f"--kv_blocks={kv_blocks}", "--threads=1"],
+                    },
+                }
+            },
+        }
+        self.engines: list[str] = []
+
+    def __enter__(self) -> Fleet:
+        self._up = subprocess.Popen(
+            [*PENSTOCK, "up", "--no-quickstart"],
+            env=self._environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            until("the gateway is ready", lambda: self._answers(f"{self.url}/readyz"))
+            self._apply()
+            self.engines = until(f"{self._replicas} engines are ready", self._ready)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def cached(self) -> tuple[float, float]:
+        """Prompt tokens that were found in a cache, and those that were looked for, over all engines."""
+        found = {HITS: 0.0, QUERIES: 0.0}
+        for url in self.engines:
+            for line in self._http.get(f"{url}/metrics").text.splitlines():
+                name = line.partition("{")[0].partition(" ")[0]
+                if name in found:
+                    found[name] += float(line.rpartition(" ")[2])
+        return found[HITS], found[QUERIES]
+
+    def _apply(self) -> None:
+        subprocess.run(
+            [*PENSTOCK, "apply", "-f", "-"],
+            env=self._environment,
+            input=json.dumps(self._manifest),
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def _ready(self) -> list[str]:
+        """Their URLs, once all are."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        headers = {"Authorization": f"Bearer {(self._home / 'token').read_text().strip()}"}
+        answer = httpx.get(
+            f"{self._api_url}/api/v1/namespaces/default/pods",
+            headers=headers,
+            verify=context,
+            trust_env=False,
+        )
+        pods: list[dict[str, Any]] = answer.json()["items"]
+        urls = [f"http://{pod['status'].get('podIP')}:{ENGINE_PORT}" for pod in pods if is_ready(pod)]
+        return sorted(urls) if len(urls) == self._replicas else []
+
+    def _answers(self, url: str) -> bool:
+        if self._up.poll() is not None:
+            raise SystemExit(f"penstock up ended, see {self._log.name}")
+        try:
+            return self._http.get(url).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _stop(self) -> None:
+        self._up.send_signal(signal.SIGINT)
+        self._up.wait(LIMIT_S)
+        self._log.close()
+        self._http.close()
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def until(what: str, true: Callable[[], Any]) -> Any:
+    """Ask again and again; what it finally answered."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (answer := true()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {LIMIT_S:g} s: {what}")
+        time.sleep(0.2)
+    return answer

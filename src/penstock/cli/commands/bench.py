@@ -1,0 +1,282 @@
+"""Put a load on a model, and say how fast and how reliably it answers.
+
+Workloads are shared-prefix, multi-turn and random, the presets kthena-4096, kthena-256, llm-d-73 and llm-d-37, or a trace (--trace);
+settings follow a colon. With --rate or a trace requests are sent by the clock, however slow answers are; with --concurrency so many are
+under way at a time. Times count from when a request was due. Any server with OpenAI's API will do; where it asks for a key, that is taken
+from PENSTOCK_API_KEY or a file. Texts follow from the seed: use another one to find no prompt of the last bench in a cache.
+
+Example: penstock bench qwen -w shared-prefix:groups=32,prefix=2048 --rate 8 --duration 60s --slo-ttft 1s --against http://127.0.0.1:9000
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+import uvloop
+
+from penstock.app.settings import load
+from penstock.cli.bench_output import Report, print_report, watched
+from penstock.cli.gateway import KEY_VARIABLE
+from penstock.kit.durations import parse_go_duration_s
+from penstock.kit.errors import InvalidInput
+from penstock.testing.load.compare import ENOUGH_PAIRS
+from penstock.testing.load.conversation import Workload
+from penstock.testing.load.player import Pace
+from penstock.testing.load.plot import HEIGHT, draw
+from penstock.testing.load.session import Bench, Setup
+from penstock.testing.load.summary import Objective
+from penstock.testing.load.target import Target, key_from, target_of
+from penstock.testing.load.trace import TraceLoad
+from penstock.testing.load.workloads import workload_of
+from penstock.testing.sim.canvas import canvas_for
+from penstock.testing.sim.plot import WIDTH
+from penstock.testing.sim.trace import Cut
+
+FILES = 65_536
+"""Open files that a load may need, if the system allows as many."""
+WORKLOAD = "shared-prefix"
+DURATION_S = 30.0
+CONCURRENCY = 8
+
+
+Model = Annotated[
+    str, typer.Argument(help="Name of the model; default: the only one there is.", show_default=False)
+]
+Url = Annotated[str, typer.Option(help="Server; default: this machine's gateway.", show_default=False)]
+Against = Annotated[
+    str, typer.Option(help="A second server, in turn with the first, and the ratios.", show_default=False)
+]
+KeyFile = Annotated[
+    Path | None, typer.Option(help="File with the API key in its first line.", show_default=False)
+]
+AgainstKeyFile = Annotated[
+    Path | None, typer.Option(help="The second server's; without it none is sent.", show_default=False)
+]
+CaFile = Annotated[
+    Path | None, typer.Option(help="Certificates to trust; default: the system's.", show_default=False)
+]
+WorkloadText = Annotated[
+    str,
+    typer.Option(
+        "--workload",
+        "-w",
+        help=f"NAME, or NAME:SETTING=VALUE,SETTING=VALUE; default: {WORKLOAD}.",
+        show_default=False,
+    ),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option("--trace", help="Azure CSV, Mooncake JSONL, or ServeGen arrivals.", show_default=False),
+]
+From = Annotated[str, typer.Option("--from", help="Where in the trace to begin, as in 1h30m.")]
+Speed = Annotated[float, typer.Option(help="Divides the gaps between a trace's requests.")]
+Scale = Annotated[float, typer.Option(help="Share of a trace's requests that are sent.")]
+Rate = Annotated[
+    float | None, typer.Option(min=0.001, max=100_000, help="Conversations a second.", show_default=False)
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=16_000,
+        help=f"Conversations at a time; default: {CONCURRENCY}, without a rate.",
+        show_default=False,
+    ),
+]
+Duration = Annotated[
+    str, typer.Option(help="How long; default: 30s, unless --requests says it.", show_default=False)
+]
+Requests = Annotated[int | None, typer.Option(min=1, help="How many requests at most.", show_default=False)]
+Warmup = Annotated[str, typer.Option(help="What is due in this time is sent, but not counted.")]
+Ramp = Annotated[str, typer.Option(help="The load grows to its full size in this time.")]
+Repeats = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1000, help=f"Runs; default: 1, with --against {ENOUGH_PAIRS} pairs.", show_default=False
+    ),
+]
+SloTtft = Annotated[str, typer.Option(help="How soon a first token must come, as in 1s.", show_default=False)]
+SloItl = Annotated[
+    str, typer.Option(help="An answer's mean time between tokens, as in 50ms.", show_default=False)
+]
+FindKnee = Annotated[bool, typer.Option("--find-knee", help="Highest rate at which 99 % meet the objective.")]
+MaxSteps = Annotated[int, typer.Option(min=1, max=100, help="Rates that --find-knee tries.")]
+ApiName = Annotated[Literal["chat", "completions"], typer.Option(help="Which of OpenAI's APIs.")]
+IgnoreEos = Annotated[
+    bool,
+    typer.Option("--ignore-eos/--no-ignore-eos", help="Answers as long as asked; a field of vLLM's API."),
+]
+Timeout = Annotated[str, typer.Option(help="How long a request may take.")]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(help="tokenizer.json to count with; default: 4 bytes a token.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="The same seed sends the same requests.")]
+Json = Annotated[Path | None, typer.Option("--json", help="FILE: everything as JSON.", show_default=False)]
+Plot = Annotated[
+    Path | None, typer.Option(help="FILE.svg or FILE.png: the times' distributions.", show_default=False)
+]
+
+
+def run(
+    model: Model = "",
+    url: Url = "",
+    against: Against = "",
+    api_key_file: KeyFile = None,
+    against_key_file: AgainstKeyFile = None,
+    ca_file: CaFile = None,
+    workload: WorkloadText = "",
+    trace: TraceFile = None,
+    from_: From = "0",
+    speed: Speed = 1.0,
+    scale: Scale = 1.0,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    duration: Duration = "",
+    requests: Requests = None,
+    warmup: Warmup = "0",
+    ramp: Ramp = "0",
+    repeats: Repeats = None,
+    slo_ttft: SloTtft = "",
+    slo_itl: SloItl = "",
+    find_knee: FindKnee = False,
+    max_steps: MaxSteps = 12,
+    api: ApiName = "chat",
+    ignore_eos: IgnoreEos = True,
+    timeout: Timeout = "10m",
+    tokenizer: Tokenizer = None,
+    seed: Seed = 0,
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Results go to standard output, progress to standard error."""
+    chosen = _workload(workload, trace, Cut(_seconds("--from", from_), None, scale, speed))
+    objective = Objective(
+        _above_zero("--slo-ttft", slo_ttft) if slo_ttft else None,
+        _above_zero("--slo-itl", slo_itl) if slo_itl else None,
+    )
+    setup = Setup(
+        workload=chosen,
+        pace=Pace(
+            rate_per_s=rate,
+            concurrency=_concurrency(chosen, rate, concurrency, find_knee),
+            duration_s=_duration(chosen, duration, requests),
+            requests=requests,
+            warmup_s=_seconds("--warmup", warmup),
+            ramp_s=_seconds("--ramp", ramp),
+        ),
+        objective=objective,
+        model=model,
+        api=api,
+        ignores_eos=ignore_eos,
+        repeats=repeats or (ENOUGH_PAIRS if against else 1),
+        seed=seed,
+        timeout_s=_above_zero("--timeout", timeout),
+        tokenizer=tokenizer,
+    )
+    if find_knee and objective == Objective():
+        raise InvalidInput("--find-knee: found no objective, expected --slo-ttft or --slo-itl")
+    if plot is not None:
+        canvas_for(plot, WIDTH, HEIGHT)
+    targets = _targets(url, api_key_file, against, against_key_file, ca_file)
+    _allow_files()
+    report = uvloop.run(_bench(setup, targets, max_steps if find_knee else 0, plot))
+    if json is not None:
+        try:
+            json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        except OSError as error:
+            raise InvalidInput(f"--json: cannot write {json}: {error.strerror}") from None
+    print_report(report)
+
+
+async def _bench(setup: Setup, targets: list[Target], knee_steps: int, plot: Path | None) -> Report:
+    with watched(setup.pace) as told:
+        bench = Bench(setup, targets, told)
+        try:
+            await bench.check()
+            if knee_steps:
+                return Report(setup.seed, (), (), await bench.find_knee(knee_steps))
+            results, ratios = await bench.measure()
+        finally:
+            bench.close()
+    if plot is not None:
+        canvas = canvas_for(plot, WIDTH, HEIGHT)
+        draw(canvas, results, bench.recordings)
+        try:
+            canvas.save(plot)
+        except OSError as error:
+            raise InvalidInput(f"--plot: cannot write {plot}: {error.strerror}") from None
+    return Report(setup.seed, results, ratios, ())
+
+
+def _workload(text: str, trace: Path | None, cut: Cut) -> Workload:
+    if trace is None:
+        return workload_of(text or WORKLOAD)
+    if text:
+        raise InvalidInput("--trace: found --workload, too, expected one of them")
+    return TraceLoad(trace, cut)
+
+
+def _concurrency(
+    workload: Workload, rate: float | None, concurrency: int | None, find_knee: bool
+) -> int | None:
+    """Checked against what else was asked for; None where requests are sent by the clock."""
+    if find_knee and (workload.timed or concurrency is not None):
+        raise InvalidInput("--find-knee: found --trace or --concurrency, expected a workload at a rate")
+    if rate is not None and (workload.timed or concurrency is not None):
+        raise InvalidInput(
+            "--rate: found --trace or --concurrency, too, expected one of them",
+            hint="--speed plays a trace faster",
+        )
+    if concurrency is not None or rate is not None or workload.timed or find_knee:
+        return concurrency
+    return CONCURRENCY
+
+
+def _duration(workload: Workload, text: str, requests: int | None) -> float | None:
+    """A trace is played to its end."""
+    if text:
+        return _above_zero("--duration", text)
+    return None if workload.timed or requests is not None else DURATION_S
+
+
+def _targets(
+    url: str, key_file: Path | None, against: str, against_key_file: Path | None, ca_file: Path | None
+) -> list[Target]:
+    """A key is sent only to the server it was given for."""
+    key = key_from("--api-key-file", key_file) if key_file else os.environ.get(KEY_VARIABLE, "")
+    targets = [target_of("--url", url or load(os.environ).gateway_url, key, ca_file)]
+    if against:
+        other = key_from("--against-key-file", against_key_file) if against_key_file else ""
+        targets.append(target_of("--against", against, other, ca_file))
+    return targets
+
+
+def _allow_files() -> None:
+    """A stream is a file to the system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        found = parse_go_duration_s(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{option}: {error.message}") from None
+    if found < 0.0:
+        raise InvalidInput(f"{option}: found {text!r}, expected 0 or more")
+    return found
+
+
+def _above_zero(option: str, text: str) -> float:
+    found = _seconds(option, text)
+    if found == 0.0:
+        raise InvalidInput(f"{option}: found {text!r}, expected more than 0")
+    return found
