@@ -71,6 +71,11 @@ class Text:
         self.eos = self._eos(folder, gguf)
         self._template = self._compile(folder, settings)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The library's."""
+        return self._tokenizer
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; `special` adds what the tokenizer puts around a text (as BOS)."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids

@@ -76,12 +76,18 @@ def read_wish(body: Any, text: Vocabulary, bounds: Bounds, *, chat: bool) -> Wis
 def read_prompt(body: dict[str, Any], text: Vocabulary, bounds: Bounds) -> list[int]:
     """The tokens that a request with these `messages` (and `tools`), or this `prompt`, begins with; vLLM's /tokenize. Raises InvalidInput."""
     check_model(body.get("model", bounds.model), bounds.model)
+    prompt, special = prompt_text(body, text)
+    return _encode(prompt, text, bounds, special=special)
+
+
+def prompt_text(body: dict[str, Any], text: Vocabulary) -> tuple[str, bool]:
+    """What is tokenized of such a request, and whether together with what the tokenizer puts around a text. Raises InvalidInput."""
     if "messages" in body:
-        return _chat_prompt(body, text, bounds)[0]
+        return _rendered(body, text), False
     prompt = body.get("prompt")
     if not isinstance(prompt, str):
         raise wrong("prompt", prompt, "a string, or messages in its stead")
-    return _encode(prompt, text, bounds, special=True)
+    return prompt, True
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -116,11 +122,14 @@ def check_model(model: Any, served: str) -> None:
 def _chat_prompt(body: dict[str, Any], text: Vocabulary, bounds: Bounds) -> tuple[list[int], ...]:
     if "messages" not in body:
         return ()
+    return (_encode(_rendered(body, text), text, bounds, special=False),)
+
+
+def _rendered(body: dict[str, Any], text: Vocabulary) -> str:
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
         raise wrong("messages", messages, "a list of at least one message")
-    prompt = text.render([_message(i, m) for i, m in enumerate(messages)], body.get("tools"))
-    return (_encode(prompt, text, bounds, special=False),)
+    return text.render([_message(i, m) for i, m in enumerate(messages)], body.get("tools"))
 
 
 def _message(index: int, message: Any) -> dict[str, Any]:

@@ -15,9 +15,19 @@ from penstock.kit.errors import InvalidInput, NotFound
 
 def is_large(call: Call) -> bool:
     """Whether reading takes so long that others should get their turn meanwhile."""
+    target = call.target
     return (
-        len(call.request.body) > body.LARGE_BYTES and call.target.service is None and not call.reading.is_form
+        len(call.request.body) > body.LARGE_BYTES
+        and (target.service is None or target.tells_usage)
+        and not call.reading.is_form
     )
+
+
+async def read_large(call: Call) -> ModelRequest:
+    """The body, if it is large. Raises InvalidInput for what is not a JSON object, unless the service is known already."""
+    if call.target.service is None:
+        return await body.read_large(call.request.body)
+    return await body.peek_large(call.request.body)
 
 
 def read(call: Call, names: Names, asked: ModelRequest | None = None) -> ServiceRoute:
@@ -29,7 +39,7 @@ def read(call: Call, names: Names, asked: ModelRequest | None = None) -> Service
     if target.service is not None:
         service = target.service
         if target.tells_usage and request.head.method == b"POST":
-            _take(call, body.peek(request.body))
+            _take(call, asked or body.peek(request.body))
     elif request.head.method not in WITH_BODY:
         call.model = _in_query(call)
         service = names.service(call.model)
@@ -58,6 +68,7 @@ def _tagged(call: Call, names: Names) -> ServiceRoute:
 
 
 def _take(call: Call, asked: ModelRequest) -> None:
+    call.asks = asked
     call.max_tokens = asked.token_limit
     if asked.stream is True:
         call.streams, call.wants_usage = True, asked.wants_usage
@@ -70,6 +81,7 @@ def _translate(call: Call, service: ServiceRoute) -> None:
     if dialect.name in service.protocols:
         return
     asked = call.asked = dialect.request(call.target.path, call.request.body)
+    call.asks = None
     call.streams, call.max_tokens = asked.streams, asked.max_tokens
 
 

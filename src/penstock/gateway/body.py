@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from penstock.kit.errors import InvalidInput
 
@@ -25,13 +25,26 @@ MAX_VALUE_BYTES = 1 << 16
 
 
 class ModelRequest(Struct):
-    """The fields of an OpenAI request that the gateway reads; all others are skipped, not built."""
+    """The fields of a request that the gateway reads; all others are skipped, not built.
+
+    What is Raw is known by where it stands in the body only, and may be any JSON: what prompts are made of (in OpenAI's words, and
+    Anthropic's `system`), and what is said about them.
+    """
 
     model: Any = None
     stream: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     stream_options: Any = None
+    messages: Raw = Raw()
+    prompt: Raw = Raw()
+    input: Raw = Raw()
+    system: Raw = Raw()
+    instructions: Raw = Raw()
+    tools: Raw = Raw()
+    cache_salt: Raw = Raw()
+    prompt_cache_key: Raw = Raw()
+    service_tier: Raw = Raw()
 
     @property
     def token_limit(self) -> int:
@@ -49,6 +62,7 @@ Member = tuple[bytes, int, int]
 """A key as written between its quotes, and where its value begins and ends."""
 _DECODER = msgspec.json.Decoder(ModelRequest)
 _FIELDS = {name.encode(): name for name in ModelRequest.__struct_fields__}
+_SPANS = frozenset(field.name for field in msgspec.structs.fields(ModelRequest) if field.type is Raw)
 _NOTHING = ModelRequest()
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRUCTURE = re.compile(rb'["{}\[\]]')
@@ -60,7 +74,7 @@ def read(body: bytes) -> ModelRequest:
     """The request. Raises InvalidInput for what is not a JSON object with a `model`."""
     try:
         request = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid(_reason(body, error)) from None
     return request if type(request.model) is str and request.model else _with_a_model(request)
 
@@ -69,18 +83,30 @@ def peek(body: bytes) -> ModelRequest:
     """What can be read of a body that need not be JSON, for the service is known: the engine judges it."""
     try:
         return _DECODER.decode(body) if len(body) <= LARGE_BYTES else _NOTHING
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NOTHING
 
 
 async def read_large(body: bytes) -> ModelRequest:
-    """The same for a body beyond LARGE_BYTES; only its top level is checked, the rest is the engine's to judge."""
+    """What `read` does, for a body beyond LARGE_BYTES; only its top level is checked, the rest is the engine's to judge."""
+    return _with_a_model(await _scanned(body))
+
+
+async def peek_large(body: bytes) -> ModelRequest:
+    """What `peek` does, for a body beyond LARGE_BYTES."""
+    try:
+        return await _scanned(body)
+    except InvalidInput:
+        return _NOTHING
+
+
+async def _scanned(body: bytes) -> ModelRequest:
     scan = members(body)
     while True:
         try:
             next(scan)
         except StopIteration as done:
-            return _with_a_model(_picked(body, done.value))
+            return _picked(body, done.value)
         await asyncio.sleep(0)
 
 
@@ -194,7 +220,9 @@ def _picked(body: bytes, found: list[Member]) -> ModelRequest:
     values: dict[str, Any] = {}
     for key, start, end in found:
         name = _FIELDS.get(key) or _FIELDS.get(_text(key).encode())
-        if name and end - start <= MAX_VALUE_BYTES:
+        if name in _SPANS:
+            values[name] = Raw(memoryview(body)[start:end])
+        elif name and end - start <= MAX_VALUE_BYTES:
             try:
                 values[name] = orjson.loads(body[start:end])
             except orjson.JSONDecodeError as error:

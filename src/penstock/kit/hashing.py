@@ -55,6 +55,11 @@ def chain_seed(model: str, adapter: str = "", salt: str = "") -> int:
     return xxhash.xxh3_64_intdigest(f"{model}\0{adapter}\0{salt}".encode())
 
 
+def chained(data: bytes | memoryview, before: int) -> int:
+    """A number in [0, 2^64) for `data` after what `before` stands for."""
+    return xxhash.xxh3_64_intdigest(data, before)
+
+
 def text_blocks(data: bytes | memoryview, block_bytes: int, seed: int) -> list[int]:
     """Of a prompt's UTF-8, one number in [0, 2^64) for each whole block, each seeded by the one before: equal numbers mean equal beginnings.
 

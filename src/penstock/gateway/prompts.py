@@ -1,0 +1,209 @@
+"""What routing knows of a request's prompt: how long it is, what it begins with, and whose turn of what conversation it is.
+
+A prompt is hashed as it was sent: the bytes of `messages` (or `prompt`, `input`), with tools and system before them, as templates render
+them. Turns of one conversation begin with the same bytes, for clients write what they send again in the same way. Other tools, another
+adapter or another salt share nothing, whatever follows. How many tokens a block has is learned from what answers say of their prompts.
+
+Where the model's tokenizer is at hand, prompts are hashed by their tokens instead, in the blocks that engines' KV events tell of. That
+takes another process some milliseconds, so it is done before (`prepare`), and only where a prompt is long enough for it to matter; others
+have no hashes then.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.contracts.exchange import RoutingRoute, ServiceRoute
+from penstock.contracts.scheduling import Prompt
+from penstock.decide.prompt_size import UNKNOWN, TokenRatio, measured
+from penstock.gateway import body
+from penstock.gateway.body import ModelRequest
+from penstock.gateway.call import Call
+from penstock.gateway.tokenizers import Tokenizers
+from penstock.kit.hashing import chain_seed, chained, draw, text_blocks
+
+TEXT_BYTES = 4
+"""Of a token, for the size of blocks; what a block really holds is learned."""
+
+MAX_HASHED_TOKENS = 131_072
+"""What comes after is not looked up: no cache that holds so much of a prompt is not the best anyway."""
+
+MAX_SERVICES = 4096
+"""Of which it is remembered how long their tokens are."""
+
+LEAST_BLOCKS = 4
+"""A prompt of fewer blocks is computed almost as soon as it is tokenized."""
+
+MAX_WORD = 256
+BATCH_TIERS = ("batch", "flex")
+"""OpenAI's `service_tier` of requests that have time."""
+
+PROTOCOLS = ("openai", "anthropic", "ollama")
+"""In which a body has a prompt."""
+
+Id = tuple[str, str]
+_EMPTY = (b"", b"null", b"[]", b"{}", b'""')
+_DEFAULT = RoutingRoute()
+_NOTHING = ModelRequest()
+
+
+class Prompts:
+    """For all services of one gateway worker; by namespace and name."""
+
+    def __init__(self, tokenizers: Tokenizers | None = None) -> None:
+        """Nothing is known of any service's tokens. Without `tokenizers` all prompts are hashed as text."""
+        self._tokenizers = tokenizers
+        self._ratios: dict[Id, TokenRatio] = {}
+
+    def is_precise(self, service: ServiceRoute) -> bool:
+        """Whether its prompts are hashed by their tokens."""
+        return self._tokenizers is not None and self._tokenizers.is_used((service.namespace, service.name))
+
+    def waits(self, call: Call, service: ServiceRoute) -> bool:
+        """Whether `prepare` has something to do before the request is routed."""
+        if self._tokenizers is None or call.told is not None or not self.is_precise(service):
+            return False
+        asks, block_tokens = _asks(call), (service.routing or _DEFAULT).block_tokens
+        return _is_tokenized(call, asks) and LEAST_BLOCKS * block_tokens * TEXT_BYTES <= sum(
+            map(len, _parts(asks))
+        )
+
+    async def prepare(self, call: Call, service: ServiceRoute) -> None:
+        """Tokenize the prompt; where that fails, or takes too long, it goes without hashes. Never raises."""
+        assert self._tokenizers is not None, "only what waits is prepared"
+        asks = _asks(call)
+        call.told = await self._tokenizers.tokenize(
+            (service.namespace, service.name),
+            call.request.body if call.asked is None else call.asked.body,
+            (service.routing or _DEFAULT).block_tokens,
+            _seed(call, asks, service),
+            MAX_HASHED_TOKENS,
+        )
+
+    def of(self, call: Call, service: ServiceRoute, *, hashes: bool = True) -> Prompt:
+        """The prompt of a request whose body has been read; one without a text, or that cannot be read, is empty.
+
+        `hashes`: whether they are of any use, as where there is but one endpoint.
+        """
+        asks, told, reading = _asks(call), call.told, call.reading
+        block_tokens = (service.routing or _DEFAULT).block_tokens
+        hashed: Sequence[int] = ()
+        if told is not None:
+            tokens, each = told.tokens, float(block_tokens)
+            hashed = _numbers(told.hashes) if hashes else ()
+        else:
+            parts = _parts(asks)
+            size, block_bytes = sum(map(len, parts)) or _unread_bytes(call), block_tokens * TEXT_BYTES
+            per_byte = self._ratios.get((service.namespace, service.name), UNKNOWN).per_byte
+            tokens, each = round(size * per_byte), block_bytes * per_byte
+            if hashes and parts and size >= block_bytes and not self.is_precise(service):
+                hashed = _hashed(asks, parts, block_bytes, _seed(call, asks, service))
+        return Prompt(
+            draw=draw(call.id),
+            tokens=tokens,
+            hashes=hashed,
+            block_tokens=each,
+            output_tokens=call.max_tokens,
+            adapter=_adapter(call, service),
+            session=reading.session or _word(asks.prompt_cache_key),
+            is_batch=reading.is_batch or _word(asks.service_tier) in BATCH_TIERS,
+        )
+
+    def answered(self, call: Call, expected_tokens: float = 0.0) -> None:
+        """Its answer ended; where the engine told how many tokens the prompt had, that is learned from.
+
+        Of these its endpoint was expected to hold `expected_tokens`.
+        """
+        service, asks = call.service, call.asks
+        if service is None or asks is None or call.prompt_tokens <= 0:
+            return
+        key = (service.namespace, service.name)
+        ratio = self._ratios.pop(key, UNKNOWN)
+        self._ratios[key] = measured(ratio, sum(map(len, _parts(asks))), call.prompt_tokens)
+        if len(self._ratios) > MAX_SERVICES:
+            del self._ratios[next(iter(self._ratios))]
+        if call.told is not None and self._tokenizers is not None:
+            self._tokenizers.answered(
+                key, call.told.tokens, call.prompt_tokens, expected_tokens, call.cached_tokens
+            )
+
+
+def _asks(call: Call) -> ModelRequest:
+    """The body, in OpenAI's words if it was translated into them; remembered, for its answer is about it."""
+    if call.asks is None:
+        if call.asked is not None:
+            call.asks = body.peek(call.asked.body)
+        elif call.target.protocol in PROTOCOLS and not call.reading.is_form:
+            call.asks = body.peek(call.request.body)
+        else:
+            call.asks = _NOTHING
+    return call.asks
+
+
+def _unread_bytes(call: Call) -> int:
+    """How long a body is that was too large to be looked into at once."""
+    size = len(call.request.body)
+    return size if size > body.LARGE_BYTES and call.target.protocol in PROTOCOLS else 0
+
+
+def _is_tokenized(call: Call, asks: ModelRequest) -> bool:
+    """Whether it is in words that the tokenizer's template is for."""
+    return (call.asked is not None or call.target.protocol == "openai") and bool(asks.messages or asks.prompt)
+
+
+def _parts(asks: ModelRequest) -> Sequence[memoryview]:
+    """What the prompt consists of, as it was written, in the order in which templates render it."""
+    spans = (asks.tools, asks.system, asks.instructions, asks.messages, asks.prompt, asks.input)
+    return [memoryview(span) for span in spans if span and _is_said(span)]
+
+
+def _hashed(asks: ModelRequest, parts: Sequence[memoryview], block_bytes: int, seed: int) -> Sequence[int]:
+    """Of several parts what is hashed is copied together, so that blocks go on from one to the next."""
+    if asks.tools and _is_said(asks.tools):
+        seed = chained(parts[0], seed)
+    room = MAX_HASHED_TOKENS * TEXT_BYTES
+    if len(parts) == 1:
+        return text_blocks(parts[0][:room], block_bytes, seed)
+    joined = bytearray()
+    for part in parts:
+        joined += part[: room - len(joined)]
+    return text_blocks(bytes(joined), block_bytes, seed)
+
+
+def _seed(call: Call, asks: ModelRequest, service: ServiceRoute) -> int:
+    return chain_seed(service.engine_model, _adapter(call, service), _word(asks.cache_salt))
+
+
+def _adapter(call: Call, service: ServiceRoute) -> str:
+    return call.model if call.model in service.adapters else ""
+
+
+def _is_said(span: msgspec.Raw) -> bool:
+    """Whether it is more than nothing."""
+    view = memoryview(span)
+    return len(view) > 4 or bytes(view) not in _EMPTY
+
+
+def _numbers(packed: bytes) -> Sequence[int]:
+    """As `Told.hashes` has them."""
+    numbers = array("Q", packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _word(span: msgspec.Raw) -> str:
+    """A short string's text, or what stands for a long one; "" for what is none."""
+    view = memoryview(span)
+    if len(view) < 2 or view[0] != 0x22:
+        return ""
+    if len(view) > MAX_WORD:
+        return f"{chained(view, 0):016x}"
+    try:
+        return msgspec.json.decode(view, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
