@@ -21,8 +21,9 @@ from penstock.decide.routing_profile import (
     profiles_of,
     routing_route,
 )
+from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
-from penstock.resources.routing import PROFILE, RoutingProfile
+from penstock.resources.routing import PROFILE, PROFILE_CANARY, RoutingProfile, profile_canary
 
 PLAIN = iris()
 NAMING = with_meta(PLAIN, annotations={PROFILE: "mine"})
@@ -120,3 +121,36 @@ def test_endpoints_are_told_with_the_labels_that_routing_asks_for_and_no_others(
     assert endpoint.labels == ((CONTEXT_LENGTH_LABELS[0], "0-9"), ("tier", "long"))
     [bare] = service_routes([PLAIN], [with_meta(labelled, labels=labels)])
     assert bare.revisions[0].endpoints[0].labels == ()
+
+
+def test_a_profile_is_tried_beside_the_one_that_holds_and_its_labels_are_asked_for() -> None:
+    labelled = profile("new", scorers=[{"name": "context-length"}])
+    trying = with_meta(PLAIN, annotations={PROFILE: "mine", PROFILE_CANARY: "new=10"})
+    said = routing_route(trying, profiles_of([MINE, labelled]))
+    assert (said.profile, said.candidate.profile, said.candidate_percent) == ("mine", "new", 10)
+    assert needed_labels(said) >= set(CONTEXT_LENGTH_LABELS)
+
+
+def test_a_profile_to_be_tried_that_is_not_there_is_named_and_all_stays_as_it_is() -> None:
+    trying = with_meta(PLAIN, annotations={PROFILE_CANARY: "new=10"})
+    said = routing_route(trying, profiles_of([profile("new", "other")]))
+    assert said.candidate is None
+    assert said.message == f"annotation {PROFILE_CANARY}: there is no RoutingProfile 'new' in this namespace"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "new", "new=", "=10", "new=0", "new=100", "new=-1", "new=1.5", "new=x", "new=²"]
+)
+def test_what_is_no_name_with_a_share_tries_nothing_and_is_refused(text: str) -> None:
+    assert profile_canary({PROFILE_CANARY: text}) is None
+    with pytest.raises(Invalid, match="1 to 99 percent"):
+        admit(
+            {
+                "apiVersion": "serving.kserve.io/v1beta1",
+                "kind": "InferenceService",
+                "metadata": {"name": "m", "namespace": "default", "annotations": {PROFILE_CANARY: text}},
+                "spec": {
+                    "predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "hf://a/b"}}
+                },
+            }
+        )

@@ -126,3 +126,12 @@ async def test_gathering_leaves_out_who_is_too_slow(two: tuple[Peers, Peers], tm
 async def test_a_path_that_no_socket_can_have_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="longer than the 107 bytes"):
         await Peers(tmp_path / ("x" * 100), "1").open()
+
+
+async def test_a_worker_is_asked_about_something(two: tuple[Peers, Peers]) -> None:
+    a, b = two
+    b.answer_about("length", lambda about: str(len(about)).encode())
+    b.answer("name", lambda: b"b")
+    assert await a.gather("length", 1.0, "two words") == [b"9"]
+    assert await a.gather("length", 1.0) == [b"0"]
+    assert await a.gather("name", 1.0) == [b"b"]

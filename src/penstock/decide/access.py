@@ -1,7 +1,7 @@
 """May this caller do this?
 
 Two questions in the order of a request: is there a key where one is asked for, and does it hold now (`may_enter`); does it
-reach as far as what is asked of it (`may_use`, `may_administer`). Whether a token belongs to a key is cryptography, and the
+reach as far as what is asked of it (`may_use`, `may_administer`, `may_explain`). Whether a token belongs to a key is cryptography, and the
 caller's: it gives the key and the hash that its token met.
 """
 
@@ -16,7 +16,13 @@ from typing import Literal
 from penstock.contracts.exchange import KeyHash, KeyRoute
 
 Reason = Literal[
-    "", "missing_api_key", "invalid_api_key", "namespace_not_allowed", "model_not_allowed", "admin_required"
+    "",
+    "missing_api_key",
+    "invalid_api_key",
+    "namespace_not_allowed",
+    "model_not_allowed",
+    "admin_required",
+    "explain_not_allowed",
 ]
 MAX_PATTERNS = 4096
 """Compiled patterns that are kept."""
@@ -94,6 +100,17 @@ def may_administer(key: KeyRoute | None, *, required: bool) -> Verdict:
         "admin_required",
         "this path needs an API key with `admin: true`",
         "`penstock keys create NAME --admin` makes one",
+    )
+
+
+def may_explain(key: KeyRoute | None, *, required: bool) -> Verdict:
+    """Whether the caller may know how its own requests are routed, which tells of endpoints; where no key is asked for, everybody may."""
+    if not required or (key is not None and (key.admin or key.explain)):
+        return YES
+    return Verdict(
+        "explain_not_allowed",
+        "the header x-penstock-explain needs an API key with `explain: true` or `admin: true`",
+        "`penstock keys create NAME --explain` makes one",
     )
 
 

@@ -8,7 +8,8 @@ API key that could be taken now or without anything else changing: none that is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from penstock.contracts.exchange import (
@@ -20,6 +21,7 @@ from penstock.contracts.exchange import (
     ServiceRoute,
     TenantRoute,
 )
+from penstock.decide.disaggregation import PREFILL, role_of
 from penstock.decide.engine_metrics import metrics_endpoint
 from penstock.decide.key_tokens import holding
 from penstock.decide.readiness import probe_path
@@ -28,12 +30,14 @@ from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.routing_profile import Profiles, needed_labels, profiles_of, routing_route
 from penstock.decide.scale_in import DRAINING
 from penstock.decide.standing import Awaited, standing_of
+from penstock.decide.tokenizer_folder import tokenizer_folder
 from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
+from penstock.resources.routing import PREFILL_FOR
 from penstock.resources.serving import Component, ComponentStatus, InferenceService, TrafficTarget
 
 ALIASES = "penstock.dev/aliases"
@@ -42,6 +46,8 @@ KV_EVENTS_PORT = "penstock.dev/kv-events-port"
 KV_REPLAY_PORT = "penstock.dev/kv-replay-port"
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
 SPLIT_BY = "penstock.dev/split-by"
+TRANSFER_GROUP = "penstock.dev/transfer-group"
+"""Of a pod: only such as have the same can go on with each other's KV."""
 PROTOCOLS = "penstock.dev/protocols"
 ANY_ENGINES = ("openai", "v1", "v2")
 """What is taken for granted where the runtime says nothing."""
@@ -51,10 +57,14 @@ HASH = re.compile("[0-9a-f]{64}")
 
 
 class Revisions(NamedTuple):
-    """What there is of revisions, by namespace and the revision's name: their pods in the order of their names, and their autoscalers."""
+    """What there is of revisions, by namespace and the revision's name: their pods in the order of their names, and their autoscalers.
+
+    `helpers` are the pods of services that compute prompts for another, by that other's namespace and name.
+    """
 
     pods: Mapping[tuple[str, str], tuple[Pod, ...]]
     scalers: Mapping[tuple[str, str], PodAutoscaler]
+    helpers: Mapping[tuple[str, str], tuple[Pod, ...]] = MappingProxyType({})
 
 
 def revisions_of(pods: Iterable[Pod], scalers: Iterable[PodAutoscaler] = ()) -> Revisions:
@@ -77,16 +87,21 @@ def service_routes(
     profiles: Profiles = BUILT_IN,
 ) -> tuple[ServiceRoute, ...]:
     """The routes of all services, ordered by namespace and name."""
+    every = tuple(services)
     known = revisions_of(pods, scalers)
-    routes = [route for service in services for route in routes_of(service, known, profiles)]
+    known = known._replace(helpers=helpers_of(every, known))
+    routes = [route for service in every for route in routes_of(service, known, profiles)]
     return tuple(sorted(routes, key=lambda route: (route.namespace, route.name)))
 
 
 def routes_of(
     service: InferenceService, known: Revisions, profiles: Profiles = BUILT_IN
 ) -> tuple[ServiceRoute, ...]:
-    """One route for the service, and one more for a predictor behind a transformer; endpoints are ordered by name."""
-    if service.metadata.deletion_timestamp is not None:
+    """One route for the service, and one more for a predictor behind a transformer; endpoints are ordered by name.
+
+    None for one that only computes prompts for another.
+    """
+    if service.metadata.deletion_timestamp is not None or PREFILL_FOR in service.metadata.annotations:
         return ()
     name = service.metadata.name
     if service.spec.transformer is None:
@@ -95,6 +110,20 @@ def routes_of(
         _route(service, name, "transformer", known, profiles),
         _route(service, f"{name}-predictor", "predictor", known, profiles),
     )
+
+
+def helpers_of(
+    services: Iterable[InferenceService], known: Revisions
+) -> Mapping[tuple[str, str], tuple[Pod, ...]]:
+    """The pods of those that compute prompts for another, by that other's namespace and name."""
+    found: dict[tuple[str, str], tuple[Pod, ...]] = {}
+    for service in services:
+        meta, other = service.metadata, service.metadata.annotations.get(PREFILL_FOR)
+        if other and meta.deletion_timestamp is None:
+            key = (meta.namespace, other)
+            own = (known.pods.get((meta.namespace, name), ()) for name in named_revisions(service))
+            found[key] = (*found.get(key, ()), *(pod for pods in own for pod in pods))
+    return found
 
 
 def named_revisions(service: InferenceService) -> tuple[str, ...]:
@@ -111,8 +140,9 @@ def _route(
     status = service.status.components.get(entry, ComponentStatus())
     routing = routing_route(service, profiles)
     labels = needed_labels(routing)
+    helpers = known.helpers.get((meta.namespace, meta.name), ()) if entry == "predictor" else ()
     revisions = tuple(
-        _revision(target, slots, labels, known.pods.get((meta.namespace, target.revision_name), ()))
+        _revision(target, slots, labels, known.pods.get((meta.namespace, target.revision_name), ()), helpers)
         for target in status.traffic
     )
     own = [pod for target in revisions for pod in known.pods.get((meta.namespace, target.name), ())]
@@ -150,6 +180,7 @@ def _route(
         wakes=standing.wakes,
         split_by=_split_by(meta.annotations.get(SPLIT_BY, "")),
         routing=routing,
+        tokenizer=next((tokenizer_folder(pod) for pod in own if ready_since(pod) is not None), ""),
     )
 
 
@@ -166,14 +197,24 @@ def _awaited(status: ComponentStatus) -> list[str]:
 
 
 def _revision(
-    target: TrafficTarget, slots: int, labels: frozenset[str], pods: Iterable[Pod]
+    target: TrafficTarget,
+    slots: int,
+    labels: frozenset[str],
+    pods: Sequence[Pod],
+    helpers: Sequence[Pod] = (),
 ) -> RevisionRoute:
-    """Pods that drain get no more requests, ready or not."""
-    ready, starting = [], []
-    for pod in pods:
+    """Pods that drain get no more requests, ready or not. `helpers` are another service's, for this one."""
+    ready, starting, prefill = [], [], []
+    groups = {pod.metadata.labels.get(TRANSFER_GROUP) for pod in pods}
+    parts = [(pod, role_of(pod.metadata.labels) == PREFILL) for pod in pods]
+    parts += [(pod, True) for pod in helpers if pod.metadata.labels.get(TRANSFER_GROUP) in groups]
+    for pod, helps in parts:
         if DRAINING in pod.metadata.annotations or not pod.status.pod_ip:
             continue
-        if ready_since(pod) is not None:
+        if helps:
+            if ready_since(pod) is not None:
+                prefill.append(_endpoint(pod, slots, labels))
+        elif ready_since(pod) is not None:
             ready.append(_endpoint(pod, slots, labels))
         elif (path := probe_path(pod)) is not None:
             starting.append(_endpoint(pod, slots, labels, path))
@@ -182,6 +223,7 @@ def _revision(
         weight_percent=target.percent or 0,
         endpoints=tuple(ready),
         starting=tuple(starting),
+        prefill=tuple(prefill),
         tag=target.tag,
     )
 
@@ -243,7 +285,10 @@ def key_routes(keys: Iterable[ApiKey], tenants: Iterable[Tenant], now: float) ->
 
 def tenant_routes(tenants: Iterable[Tenant]) -> tuple[TenantRoute, ...]:
     """One route for each tenant, ordered by name."""
-    routes = [TenantRoute(name=one.metadata.name, limits=_limits(one.spec.limits)) for one in tenants]
+    routes = [
+        TenantRoute(name=one.metadata.name, weight=one.spec.weight or 1.0, limits=_limits(one.spec.limits))
+        for one in tenants
+    ]
     return tuple(sorted(routes, key=lambda route: route.name))
 
 
@@ -265,6 +310,10 @@ def _key_route(key: ApiKey, now: float) -> KeyRoute | None:
         models=tuple(map(_whole, spec.models)) or ("*",),
         namespaces=spec.namespaces or (meta.namespace,),
         admin=spec.admin,
+        explain=spec.explain,
+        priority=spec.priority or 0,
+        max_priority=spec.max_priority if spec.max_priority is not None else spec.priority or 0,
+        fairness_ids=spec.fairness_ids,
         limits=_limits(spec.limits),
     )
 

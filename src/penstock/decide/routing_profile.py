@@ -2,26 +2,37 @@
 
 The one that annotation penstock.dev/routing-profile names, of the service's namespace; else the namespace's default, else that of the
 namespace penstock-system, else the built-in one. Of several defaults the first by name holds. Where KV-aware routing is switched off, a
-service that is given no profile has none, and the least requests in flight decide.
+service that is given no profile has none, and the least requests in flight decide. Annotation penstock.dev/routing-profile-canary names a
+profile that is tried on a share of the requests (`decide/profile_canary.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from penstock.contracts.exchange import (
     CONTEXT_LENGTH_LABELS,
+    FlowRoute,
     PluginRoute,
     PromptClassRoute,
     RoutingRoute,
 )
 from penstock.resources.meta import Json
-from penstock.resources.routing import PROFILE, PromptClassSpec, RoutingPlugin, RoutingProfile
+from penstock.resources.routing import (
+    PROFILE,
+    PROFILE_CANARY,
+    FlowSpec,
+    PromptClassSpec,
+    RoutingPlugin,
+    RoutingProfile,
+    profile_canary,
+)
 from penstock.resources.serving import InferenceService
 
+Number = TypeVar("Number", int, float)
 SYSTEM_NAMESPACE = "penstock-system"
 BY_LABEL = "context-length"
 """The filter and the scorer that read the labels of endpoints."""
@@ -70,11 +81,23 @@ def routing_route(service: InferenceService, known: Profiles) -> RoutingRoute | 
     profile = profile_of(service, known)
     if profile is None and not name and not known.platform.kv_aware:
         return None
-    route = _route(profile, known.platform)
+    route = route_of(profile, known.platform)
     if name and (service.metadata.namespace, name) not in known.named:
         message = f"annotation {PROFILE}: there is no RoutingProfile {name!r} in this namespace"
-        return replace(route, message=message)
-    return route
+        route = replace(route, message=message)
+    return _tried(route, service, known)
+
+
+def _tried(route: RoutingRoute, service: InferenceService, known: Profiles) -> RoutingRoute:
+    """With the profile that is tried beside it, if there is one."""
+    canary = profile_canary(service.metadata.annotations)
+    if canary is None:
+        return route
+    candidate = known.named.get((service.metadata.namespace, canary.name))
+    if candidate is None:
+        message = f"annotation {PROFILE_CANARY}: there is no RoutingProfile {canary.name!r} in this namespace"
+        return replace(route, message="; ".join(filter(None, (route.message, message))))
+    return replace(route, candidate=route_of(candidate, known.platform), candidate_percent=canary.percent)
 
 
 def needed_labels(route: RoutingRoute | None) -> frozenset[str]:
@@ -83,10 +106,11 @@ def needed_labels(route: RoutingRoute | None) -> frozenset[str]:
         return frozenset()
     pools = {key for held in (route.short, route.long, route.batch) for key, _ in held.pool}
     reads = any(part.name == BY_LABEL for part in (*route.filters, *route.scorers))
-    return frozenset(pools | set(CONTEXT_LENGTH_LABELS if reads else ()))
+    return frozenset(pools | set(CONTEXT_LENGTH_LABELS if reads else ())) | needed_labels(route.candidate)
 
 
-def _route(profile: RoutingProfile | None, platform: Platform) -> RoutingRoute:
+def route_of(profile: RoutingProfile | None, platform: Platform = PLATFORM) -> RoutingRoute:
+    """A profile as the gateway gets it, None for the built-in one."""
     built_in = RoutingRoute(prompt_token_threshold=platform.prompt_token_threshold)
     if profile is None:
         return built_in
@@ -111,7 +135,28 @@ def _route(profile: RoutingProfile | None, platform: Platform) -> RoutingRoute:
         batch=_class(classes.batch),
         block_tokens=block or built_in.block_tokens,
         kv_events=built_in.kv_events if events is None else events,
+        flow=_flow(spec.flow),
+        prewarm_prefixes=_or(spec.prewarm.prefixes, built_in.prewarm_prefixes),
+        prewarm_s=_or(spec.prewarm.seconds, built_in.prewarm_s),
+        remote_prompt_tokens=_or(spec.disaggregation.prompt_tokens, built_in.remote_prompt_tokens),
+        remote_uncached_tokens=_or(spec.disaggregation.uncached_tokens, built_in.remote_uncached_tokens),
     )
+
+
+def _flow(spec: FlowSpec) -> FlowRoute:
+    built_in = FlowRoute()
+    return FlowRoute(
+        waiting=float(_or(spec.engine_queue, built_in.waiting)),
+        kv_use=_or(spec.max_kv_use, built_in.kv_use),
+        prefill_s=_or(spec.prefill_seconds, built_in.prefill_s),
+        ttl_s=_or(spec.ttl_seconds, built_in.ttl_s),
+        max_requests=_or(spec.max_requests, built_in.max_requests),
+        max_bytes=_or(spec.max_bytes, built_in.max_bytes),
+    )
+
+
+def _or(given: Number | None, default: Number) -> Number:
+    return default if given is None else given
 
 
 def _plugin(plugin: RoutingPlugin) -> PluginRoute:

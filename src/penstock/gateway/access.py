@@ -12,7 +12,7 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from penstock.contracts.exchange import KeyHash, KeyRoute, RouteTable, ServiceRoute
-from penstock.decide.access import Verdict, may_administer, may_enter, may_use
+from penstock.decide.access import Verdict, may_administer, may_enter, may_explain, may_use
 from penstock.gateway.wire.message import Headers
 from penstock.kit.api_keys import KEY_PREFIX, id_of, keyed_hash
 from penstock.kit.clock import Clock
@@ -23,7 +23,7 @@ CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 """Where callers put keys: OpenAI's clients, Anthropic's, Azure's."""
 OPEN = frozenset(("healthz", "readyz", "v2_live", "v2_ready"))
 """What probes ask for, without a key."""
-ADMIN = frozenset(("metrics",))
+ADMIN = frozenset(("metrics", "request", "recording"))
 DIGEST_BYTES = 32
 MAX_VERDICTS = 65_536
 """Of keys about services; beyond it each is found anew."""
@@ -90,6 +90,10 @@ class Access:
         """Raises Forbidden if the service is out of the key's reach."""
         if key is not None:
             _refuse(self._verdict(key, service))
+
+    def check_explain(self, key: KeyRoute | None) -> None:
+        """Raises Forbidden if the caller may not know how its requests are routed."""
+        _refuse(may_explain(key, required=self._required))
 
     def sees(self, key: KeyRoute | None, service: ServiceRoute) -> bool:
         """Whether lists of models show the service to the key's holder."""

@@ -9,6 +9,7 @@ import orjson
 
 from penstock import __version__
 from penstock.contracts.exchange import ServiceRoute
+from penstock.gateway import history
 from penstock.gateway.call import Call
 from penstock.gateway.dialects.ollama import catalogue
 from penstock.gateway.errors import JSON
@@ -51,6 +52,10 @@ async def answer(call: Call, state: State) -> Answer:
             call.service = state.names.service(catalogue.asked_for(call.request.body))
             state.access.check(call.key, call.service)
             return 200, [JSON], catalogue.show(call.service)
+        case "request":
+            return 200, [JSON], await history.explained(call, state)
+        case "recording":
+            return 200, [JSON], await history.recorded(call, state)
         case "v2":
             return _json({"name": "penstock", "version": __version__, "extensions": []})
         case "v2_live":

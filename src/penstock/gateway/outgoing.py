@@ -67,11 +67,16 @@ def message(
     )
 
 
+def engine_path(path: str, service: ServiceRoute) -> str:
+    """Where the engine answers what OpenAI's API has at `path`."""
+    moves = path.startswith("/v1/") and service.openai_prefix != "/v1"
+    return service.openai_prefix + path[3:] if moves else path
+
+
 def _start(call: Call, service: ServiceRoute, endpoint: Endpoint) -> bytes:
     head, asked = call.request.head, call.asked
-    path = (asked.path if asked is not None else call.target.path).encode("latin-1")
-    if path.startswith(b"/v1/") and service.openai_prefix != "/v1" and call.target.protocol != "v1":
-        path = service.openai_prefix.encode() + path[3:]
+    text = asked.path if asked is not None else call.target.path
+    path = (text if call.target.protocol == "v1" else engine_path(text, service)).encode("latin-1")
     question, query = head.target.partition(b"?")[1:] if asked is None else (b"", b"")
     line = (head.method, path, question, query, endpoint.address.encode(), endpoint.port)
     return b"%b %b%b%b HTTP/1.1\r\nhost: %b:%d\r\n" % line
@@ -104,9 +109,13 @@ def _who(request: Request) -> bytes:
 def identity(call: Call) -> Headers:
     """What every answer carries; Anthropic's client reads its own header."""
     request_id = call.id.encode()
+    headers = [(REQUEST_ID, request_id)]
     if call.target.protocol == "anthropic":
-        return [(REQUEST_ID, request_id), (b"request-id", request_id)]
-    return [(REQUEST_ID, request_id)]
+        headers.append((b"request-id", request_id))
+    if call.route_header:
+        name, _, value = call.route_header.removesuffix(b"\r\n").partition(b": ")
+        headers.append((name, value))
+    return headers
 
 
 def answer_start(answer: Answer, call: Call) -> bytes:
@@ -117,7 +126,7 @@ def answer_start(answer: Answer, call: Call) -> bytes:
     own = f"x-request-id: {call.id}\r\nx-penstock-endpoint: {call.endpoint}\r\n".encode()
     if call.target.protocol == "anthropic":
         own += b"request-id: %b\r\n" % call.id.encode()
-    return answer.memo + own
+    return answer.memo + own + call.route_header
 
 
 def answer_headers(answer: Answer, *, told_anew: bool) -> Headers:

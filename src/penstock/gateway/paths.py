@@ -13,7 +13,19 @@ from penstock.gateway.wire.message import Head
 from penstock.kit.errors import NotFound
 
 Local = Literal[
-    "healthz", "readyz", "metrics", "models", "model", "v2", "v2_live", "v2_ready", "tags", "version", "show"
+    "healthz",
+    "readyz",
+    "metrics",
+    "models",
+    "model",
+    "v2",
+    "v2_live",
+    "v2_ready",
+    "tags",
+    "version",
+    "show",
+    "request",
+    "recording",
 ]
 _LOCAL: dict[str, Local] = {
     "/healthz": "healthz",
@@ -27,6 +39,8 @@ _LOCAL: dict[str, Local] = {
     "/v2/health/live": "v2_live",
     "/v2/health/ready": "v2_ready",
 }
+REQUESTS = "/penstock/requests/"
+"""Followed by a request's id: how it was routed."""
 _OPENAI = ("/v1/", "/openai/v1/")
 _STREAMS_USAGE = ("/v1/chat/completions", "/v1/completions")
 _RERANK = ("/rerank", "/v2/rerank")
@@ -68,6 +82,7 @@ _KNOWN: dict[str, Target] = {
         for path in ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
     },
     "/api/show": Target("ollama", local="show"),
+    "/penstock/recording": Target("openai", local="recording"),
 }
 """What is asked for most, by POST: found without looking at the path's parts."""
 
@@ -84,6 +99,8 @@ def parse(head: Head, names: Names) -> Target:
         return _KNOWN[path]
     if path in _LOCAL and method in (b"GET", b"HEAD"):
         return Target(protocol_of(path), local=_LOCAL[path])
+    if path.startswith(REQUESTS) and method == b"GET":
+        return Target("openai", local="request", path=unquote(path.removeprefix(REQUESTS)))
     if path.startswith("/serving/"):
         return _by_path(path, names)
     if path.startswith("/v2/models/"):

@@ -21,10 +21,14 @@ from penstock.gateway.wire.message import HOP_BY_HOP, Head, lines, named_by_conn
 from penstock.kit.errors import NotFound
 
 REQUEST_ID = b"x-request-id"
+SESSION, BATCH = b"x-session-id", b"x-penstock-batch"
+EXPLAIN = b"x-penstock-explain"
+"""`true` asks to be told how the request was routed."""
 MAX_REQUEST_ID = 128
+MAX_SESSION = 256
 _OURS = frozenset(
     (b"host", b"content-length", REQUEST_ID, b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host",
-     b"x-forwarded-proto", TRACEPARENT, TRACESTATE, *DEADLINES)
+     b"x-forwarded-proto", TRACEPARENT, TRACESTATE, EXPLAIN, *DEADLINES)
 )  # fmt: skip
 _DROPPED = HOP_BY_HOP | _OURS
 _BODYS = frozenset((b"content-type", b"accept", b"accept-encoding", b"anthropic-version", b"anthropic-beta"))
@@ -36,7 +40,8 @@ class Reading:
     """`lines` are the header lines for the engine, `translated` those for a translated body. `request_id` is the caller's, "" if there is none.
 
     `starts` are first lines by endpoint, `who` says who asked, of the peer `peer`. `cleared` is the service that was last found to be
-    within the key's reach, `buckets` are those of the limits that hold for it.
+    within the key's reach, `buckets` are those of the limits that hold for it. `explains`: the caller wants to know how it is routed, and may.
+    `session` is what the turns of its conversation have in common, `is_batch` says that the caller has time.
     """
 
     names: Names
@@ -56,6 +61,9 @@ class Reading:
     who: bytes = b""
     cleared: ServiceRoute | None = None
     buckets: tuple[Bucket, ...] = ()
+    explains: bool = False
+    session: str = ""
+    is_batch: bool = False
 
 
 def read(head: Head, names: Names, gate: Access) -> Reading:
@@ -67,6 +75,9 @@ def read(head: Head, names: Names, gate: Access) -> Reading:
         raise
     grant = gate.authorize(head.headers, target.local)
     fields = dict(reversed(head.headers))
+    explains = fields.get(EXPLAIN, b"").lower() == b"true"
+    if explains:
+        gate.check_explain(grant.key)
     return Reading(
         names=names,
         target=target,
@@ -80,6 +91,9 @@ def read(head: Head, names: Names, gate: Access) -> Reading:
         is_form=fields.get(b"content-type", b"")[:19].lower() == b"multipart/form-data",
         lines=_lines(head, _DROPPED),
         translated=b"content-type: application/json\r\n" + _lines(head, _DROPPED | _BODYS),
+        explains=explains,
+        session=fields.get(SESSION, b"")[:MAX_SESSION].decode("latin-1"),
+        is_batch=fields.get(BATCH, b"").lower() == b"true",
     )
 
 

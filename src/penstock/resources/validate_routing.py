@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 from penstock.resources.meta import Labels
 from penstock.resources.routing import (
+    PREFILL_FOR,
     PROFILE,
+    PROFILE_CANARY,
+    FlowSpec,
     PromptClassSpec,
     RoutingPlugin,
     RoutingProfile,
     RoutingProfileSpec,
     RoutingScorer,
+    profile_canary,
 )
 from penstock.resources.routing_plugins import Family, check_name, check_parameters
 from penstock.resources.validation import Causes, duplicate, label_pairs, subdomain_name, wrong
@@ -21,6 +25,11 @@ MAX_PARTS = 16
 MAX_WEIGHT = 1_000.0
 MAX_TOKENS = 1_000_000_000
 BLOCK_TOKENS = (1, 4_096)
+MAX_QUEUED = 100_000
+MAX_QUEUED_BYTES = 1 << 40
+MAX_FLOW_S = 3_600.0
+MAX_PREWARM_PREFIXES = 64
+MAX_PREWARM_S = 600.0
 
 
 def validate_routing_profile(new: RoutingProfile) -> Causes:
@@ -38,12 +47,28 @@ def validate_routing_profile(new: RoutingProfile) -> Causes:
     yield from _classes(spec)
     least, most = BLOCK_TOKENS
     yield from _within("spec.kvIndex.blockTokens", spec.kv_index.block_tokens, least, most)
+    yield from _flow(spec.flow)
+    yield from _within("spec.prewarm.prefixes", spec.prewarm.prefixes, 0, MAX_PREWARM_PREFIXES)
+    seconds = spec.prewarm.seconds
+    if seconds is not None and not 0 <= seconds <= MAX_PREWARM_S:
+        yield wrong("spec.prewarm.seconds", seconds, f"must be between 0 and {MAX_PREWARM_S:g}")
+    remote = spec.disaggregation
+    yield from _within("spec.disaggregation.promptTokens", remote.prompt_tokens, 0, MAX_TOKENS)
+    yield from _within("spec.disaggregation.uncachedTokens", remote.uncached_tokens, 0, MAX_TOKENS)
 
 
 def validate_routing_annotation(annotations: Labels) -> Causes:
-    """Causes in an InferenceService's annotation about routing."""
+    """Causes in an InferenceService's annotations about routing."""
+    if PREFILL_FOR in annotations:
+        yield from subdomain_name(f"metadata.annotations[{PREFILL_FOR}]", annotations[PREFILL_FOR])
     if PROFILE in annotations:
         yield from subdomain_name(f"metadata.annotations[{PROFILE}]", annotations[PROFILE])
+    if PROFILE_CANARY in annotations:
+        field, canary = f"metadata.annotations[{PROFILE_CANARY}]", profile_canary(annotations)
+        if canary is None:
+            yield wrong(field, annotations[PROFILE_CANARY], "must be NAME=PERCENT, with 1 to 99 percent")
+        else:
+            yield from subdomain_name(field, canary.name)
 
 
 def _plugins(field: str, family: Family, plugins: Sequence[RoutingPlugin | RoutingScorer]) -> Causes:
@@ -70,6 +95,20 @@ def _classes(spec: RoutingProfileSpec) -> Causes:
         yield from label_pairs(f"{where}.pool", one.pool)
         yield from _within(f"{where}.maxRequests", one.max_requests, 1, MAX_TOKENS)
         yield from _within(f"{where}.maxTokens", one.max_tokens, 1, MAX_TOKENS)
+
+
+def _flow(flow: FlowSpec) -> Causes:
+    yield from _within("spec.flow.engineQueue", flow.engine_queue, 1, MAX_QUEUED)
+    yield from _between("spec.flow.maxKvUse", flow.max_kv_use, 0.01, 1.0)
+    yield from _between("spec.flow.prefillSeconds", flow.prefill_seconds, 0.01, MAX_FLOW_S)
+    yield from _within("spec.flow.maxRequests", flow.max_requests, 0, MAX_QUEUED)
+    yield from _within("spec.flow.maxBytes", flow.max_bytes, 0, MAX_QUEUED_BYTES)
+    yield from _between("spec.flow.ttlSeconds", flow.ttl_seconds, 0.0, MAX_FLOW_S)
+
+
+def _between(field: str, value: float | None, least: float, most: float) -> Causes:
+    if value is not None and not least <= value <= most:
+        yield wrong(field, value, f"must be between {least:g} and {most:g}")
 
 
 def _within(field: str, value: int | None, least: int, most: int) -> Causes:

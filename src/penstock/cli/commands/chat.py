@@ -7,7 +7,6 @@ key, it is taken from the variable PENSTOCK_API_KEY.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -15,10 +14,9 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from penstock.app.settings import load
+from penstock.cli.gateway import Url, client, refused, unreachable
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, NotFound, PlatformError, Unavailable
 
-KEY_VARIABLE = "PENSTOCK_API_KEY"
 ANSWER_TIMEOUT_S = 180.0
 Message = dict[str, str]
 
@@ -35,20 +33,11 @@ def run(
     temperature: Annotated[
         float | None, typer.Option(help="0 always answers alike.", show_default=False)
     ] = None,
-    url: Annotated[
-        str, typer.Option(help="Gateway; default: the one of this machine's settings.", show_default=False)
-    ] = "",
+    url: Url = "",
 ) -> None:
     """The model is asked through the gateway of this machine's settings, or the one at `url`."""
-    base = url.rstrip("/") or load(os.environ).gateway_url
-    key = os.environ.get(KEY_VARIABLE, "")
     options = {"max_tokens": max_tokens, "temperature": temperature}
-    with httpx.Client(
-        base_url=base,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=5),
-        trust_env=bool(url),
-    ) as http:
+    with client(url, ANSWER_TIMEOUT_S) as http:
         chat = Chat(http, model or only_model(http), {k: v for k, v in options.items() if v is not None})
         if system:
             chat.messages.append({"role": "system", "content": system})
@@ -85,9 +74,9 @@ def only_model(http: httpx.Client) -> str:
         answer = http.get("/v1/models")
         names = [entry["id"] for entry in answer.raise_for_status().json()["data"]]
     except httpx.HTTPStatusError as error:
-        raise _refused(error.response) from None
+        raise refused(error.response) from None
     except httpx.TransportError as error:
-        raise _unreachable(http, error) from None
+        raise unreachable(http, error) from None
     if not names:
         raise NotFound(
             "the gateway knows no service", hint="`penstock apply -f` one, or start with `penstock up`"
@@ -128,7 +117,7 @@ def _deltas(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
         with http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if answer.status_code != 200:
                 answer.read()
-                raise _refused(answer)
+                raise refused(answer)
             ended = False
             for line in answer.iter_lines():
                 if line == "data: [DONE]":
@@ -140,7 +129,7 @@ def _deltas(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
     except httpx.ReadTimeout:
         raise DeadlineExceeded(f"no token within {ANSWER_TIMEOUT_S:g} s") from None
     except httpx.TransportError as error:
-        raise _unreachable(http, error) from None
+        raise unreachable(http, error) from None
 
 
 def _contents(event: dict[str, Any]) -> Iterator[str]:
@@ -149,19 +138,3 @@ def _contents(event: dict[str, Any]) -> Iterator[str]:
     for choice in event.get("choices", ()):
         if content := choice.get("delta", {}).get("content"):
             yield content
-
-
-def _refused(answer: httpx.Response) -> PlatformError:
-    try:
-        message = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = answer.text[:300]
-    kinds = {kind.status: kind for kind in PlatformError.__subclasses__()}
-    return kinds.get(answer.status_code, PlatformError)(f"{message} ({answer.status_code})")
-
-
-def _unreachable(http: httpx.Client, error: httpx.TransportError) -> Unavailable:
-    return Unavailable(
-        f"the gateway at {http.base_url} cannot be reached: {error}",
-        hint="`penstock up` starts it; PENSTOCK_GATEWAY_ADDR or --url name another",
-    )

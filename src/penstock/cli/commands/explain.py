@@ -1,4 +1,8 @@
-"""Say why a service is as it is: runtime, revisions, traffic, places, and what keeps it from being ready."""
+"""Say why a service is as it is, or why a request went where it went.
+
+Of a service: runtime, revisions, traffic, places, and what keeps it from being ready. Of a request (`penstock explain request ID`): the
+endpoint, what was expected of it and what came, and, for requests with the header `x-penstock-explain: true`, what was known of the others.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ import typer
 
 from penstock.cli.api import Api, connect
 from penstock.cli.commands.describe import events_about
-from penstock.cli.console import print_table
+from penstock.cli.console import print_json, print_table
 from penstock.cli.decisions import print_rollouts, print_scaling
+from penstock.cli.gateway import Url
 from penstock.cli.names import of_kind
 from penstock.cli.options import Context, Kubeconfig, Namespace
+from penstock.cli.requests import print_record, records_of
 from penstock.decide.deployment import replicas_of
 from penstock.decide.plan import ServicePlan, Surroundings, plan_service
 from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.workload import SERVICE_LABEL
+from penstock.gateway.route_record import as_document
 from penstock.kit.errors import InvalidInput
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -29,14 +36,15 @@ from penstock.resources.serving import InferenceService
 from penstock.resources.workload import Deployment
 
 R = TypeVar("R", bound=Resource)
+REQUEST = "request"
 
 
 def run(
     service: Annotated[
         list[str],
         typer.Argument(
-            help="Name of an InferenceService; `isvc NAME` and `isvc/NAME` are the same.",
-            metavar="[isvc] NAME",
+            help="Name of an InferenceService (`isvc NAME` and `isvc/NAME` are the same), or `request ID`: the header `x-request-id` of an answer.",
+            metavar="[isvc] NAME | request ID",
             show_default=False,
         ),
     ],
@@ -47,6 +55,8 @@ def run(
             "--replay", help="Take the recorded decisions again, and say which come out differently."
         ),
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Of a request: everything as JSON.")] = False,
+    url: Url = "",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
@@ -57,6 +67,9 @@ def run(
 
     What the fields of a kind mean, `kubectl explain` says.
     """
+    if len(service) == 2 and service[0] == REQUEST:
+        _explain_request(service[1], url, json=json)
+        return
     reader = Reader(connect(kubeconfig, context), namespace)
     subject = reader.service(_name(service))
     plan = plan_service(subject, reader.surroundings(subject), time.time())
@@ -74,6 +87,18 @@ def run(
     _print_readiness(subject)
     if not agreed:
         raise typer.Exit(1)
+
+
+def _explain_request(request_id: str, url: str, *, json: bool) -> None:
+    """All that had this id, latest first."""
+    records = records_of(request_id, url)
+    if json:
+        print_json([as_document(record) for record in records])
+        return
+    for place, record in enumerate(records):
+        if place:
+            print()
+        print_record(record)
 
 
 def _name(words: list[str]) -> str:

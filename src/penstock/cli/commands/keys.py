@@ -37,6 +37,9 @@ def create(
         str, typer.Option(help="Until when it works: 30d, 12h, or a time in RFC 3339; default: for ever.")
     ] = "",
     admin: Annotated[bool, typer.Option("--admin", help="Let it see metrics of the whole gateway.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Let it see how its own requests are routed.")
+    ] = False,
     rpm: Annotated[int | None, typer.Option(help="Requests per minute.", show_default=False)] = None,
     tpm: Annotated[
         int | None, typer.Option(help="Tokens per minute, in and out.", show_default=False)
@@ -53,6 +56,7 @@ def create(
         "tenant": tenant,
         "expiresAt": end_of(expires),
         "admin": admin,
+        "explain": explain,
         "limits": [{k: v for k, v in limits.items() if v is not None}] if (rpm, tpm) != (None, None) else [],
     }
     api = connect(kubeconfig, context)

@@ -1,8 +1,11 @@
-"""Replay a trace of requests against autoscaling laws, in virtual time with simulated engines.
+"""Replay a trace of requests in virtual time with simulated engines: against autoscaling laws, or routing profiles. Or record one.
 
 The laws are those that the platform runs; only time, requests and engines are simulated. In the table, REPLICA-S counts every replica
 from when it is asked for until it is gone, MEAN and PEAK are numbers of replicas, IN SLO is the share of requests whose first token came
 in time, STARTS are cold starts, COST is that of the GPUs. Times are in seconds.
+
+With --profile, the requests of a Mooncake JSONL or of a recording are routed by each of the profiles; what is SAVED is against the first.
+PREFILL S are the replica-seconds that prompts take. With --record, the gateway's own traffic is written to a trace: times, lengths and hashes, no words.
 
 Example: penstock simulate azure_conv.csv -p kpa -p gpu -p hpa:target=20 -p forecast --slo-ttft 2s --plot out.svg
 """
@@ -18,6 +21,9 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from penstock.cli.console import console, print_json, print_table
+from penstock.cli.counterfactual import Wish, play_profiles
+from penstock.cli.gateway import Url
+from penstock.cli.recording import record as record_traffic
 from penstock.engine.simulated.profile import load_profile, profile_names
 from penstock.kit.durations import parse_duration_s
 from penstock.kit.errors import InvalidInput
@@ -47,17 +53,43 @@ OF_POLICIES, OF_ENGINES = ", ".join(policy_names()), ", ".join(profile_names())
 
 
 Traces = Annotated[
-    list[Path],
-    typer.Argument(help="Azure CSV, Mooncake JSONL, or ServeGen arrivals; each is played by itself."),
+    list[Path] | None,
+    typer.Argument(
+        help="Azure CSV, Mooncake JSONL, or ServeGen arrivals; each is played by itself.", show_default=False
+    ),
 ]
 Policies = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--policy",
         "-p",
         help=f"{OF_POLICIES}; may be given again, to compare. Settings follow a colon: kpa:window=30s, fixed:3.",
+        show_default=False,
     ),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(help="Record the gateway's traffic into this file instead.", show_default=False),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="With --record and --profile: NAMESPACE/NAME of one service; default: all.", show_default=False
+    ),
+]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        help="built-in, a file with RoutingProfiles, the name of one in the cluster, or peer:NAME, as in peer:round-robin, for another "
+        "router's rule; may be given again, to compare.",
+        show_default=False,
+    ),
+]
+Replicas = Annotated[
+    int, typer.Option(min=0, help="With --profile: engines; default: as many as the recording has.")
+]
+For = Annotated[str, typer.Option("--for", help="With --record: how long.")]
 Engine = Annotated[
     str, typer.Option("--engine", "-e", help=f"{OF_ENGINES}, or a file with a profile of your own.")
 ]
@@ -89,8 +121,8 @@ Plot = Annotated[
 
 
 def run(
-    trace: Traces,
-    policy: Policies,
+    trace: Traces = None,
+    policy: Policies = None,
     engine: Engine = "llama-8b-h100",
     slo_ttft: SloTtft = "2s",
     target: Target = None,
@@ -109,8 +141,32 @@ def run(
     events: Events = False,
     json: Json = False,
     plot: Plot = None,
+    profile: Profiles = None,
+    replicas: Replicas = 0,
+    record: Record = None,
+    model: Model = "",
+    for_: For = "10m",
+    url: Url = "",
 ) -> None:
     """Results go to standard output, progress to standard error."""
+    _check(trace, policy, profile, record)
+    if record is not None:
+        record_traffic(record, model, _seconds("--for", for_), url)
+        return
+    assert trace, "it has been checked"
+    if profile:
+        wish = Wish(
+            profiles=profile,
+            engine=load_profile(engine),
+            replicas=replicas,
+            model=model,
+            speed=speed,
+            from_s=_seconds("--from", from_),
+            to_s=_seconds("--to", to) if to else float("inf"),
+            seed=seed,
+        )
+        play_profiles(trace[0], wish, json=json)
+        return
     scenario = Scenario(
         profile=load_profile(engine),
         slo_ttft_s=_seconds("--slo-ttft", slo_ttft),
@@ -125,14 +181,7 @@ def run(
         gpus=gpus,
         gpu_hour_price=price,
     )
-    for text in policy:
-        policy_of(text)
-    if plot is not None:
-        canvas_for(plot, WIDTH, HEIGHT)
-    results = _played(trace, policy, scenario)
-    if plot is not None:
-        _plot(plot, trace, results)
-    every = [result for of_trace in results for result in of_trace]
+    every = _compared(trace, policy or [], scenario, plot)
     if json:
         print_json(every)
         return
@@ -140,6 +189,34 @@ def run(
     if events:
         sys.stdout.write("\n")
         _print_events(every)
+
+
+def _check(
+    traces: list[Path] | None, policies: list[str] | None, profiles: list[str] | None, record: Path | None
+) -> None:
+    """Which of the three things is asked for. Raises InvalidInput."""
+    if record is not None:
+        if traces or policies or profiles:
+            raise InvalidInput("--record: found a trace, policy or profile as well, expected none")
+    elif not traces or not (policies or profiles):
+        raise InvalidInput(
+            f"found no {'policy' if traces else 'trace'}, expected at least one",
+            hint="penstock simulate TRACE --policy POLICY, or TRACE --profile PROFILE; --help lists them",
+        )
+    elif profiles and (policies or len(traces) > 1):
+        raise InvalidInput("--profile: found a policy, or several traces, expected one trace and neither")
+
+
+def _compared(traces: list[Path], policies: list[str], scenario: Scenario, plot: Path | None) -> list[Result]:
+    """What is wrong is found before anything is played."""
+    for text in policies:
+        policy_of(text)
+    if plot is not None:
+        canvas_for(plot, WIDTH, HEIGHT)
+    results = _played(traces, policies, scenario)
+    if plot is not None:
+        _plot(plot, traces, results)
+    return [result for of_trace in results for result in of_trace]
 
 
 def _played(traces: list[Path], policies: list[str], scenario: Scenario) -> list[list[Result]]:

@@ -7,23 +7,33 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from penstock.gateway.kv_index import Knowledge
 from penstock.gateway.telemetry import names
-from penstock.gateway.telemetry.series import Counter, Family, Histogram, Labels, gauge, merge, text
+from penstock.gateway.telemetry.series import Counter, Family, Histogram, Kind, Labels, gauge, merge, text
 
 MAX_KEYS = 1000
 """API keys of which each has series of its own in one worker; the tokens of further ones are counted under `other`."""
 
 HOLD_HELP = "How long requests waited for a first endpoint, whatever came of it"
+TURN_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 HOLD_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 
 Id = tuple[str, str]
 _SERVICE = ("namespace", "service")
+_PRIORITY = (*_SERVICE, "priority")
 _ENDPOINT = ("namespace", "service", "endpoint", "state")
+_INDEXED = ("namespace", "service", "endpoint")
+_ROUTED = ("namespace", "service", "profile", "class")
 GAUGES: dict[str, tuple[str, Labels]] = {
     "penstock_gateway_requests_in_flight": ("Requests under way", _SERVICE),
     "penstock_gateway_requests_waiting": ("Requests that wait for a first endpoint", _SERVICE),
+    "penstock_gateway_requests_queued": ("Requests that wait for an endpoint with room, by priority", _PRIORITY),
     "penstock_gateway_connections": ("Clients that are connected", ()),
     "penstock_gateway_endpoint_state": ("1 for the state in which an endpoint is: closed, half_open, open or ejected, summed over workers", _ENDPOINT),
+    "penstock_gateway_kv_index_confidence": ("How far the index of an endpoint's cache is believed, 0 to 1; the least of all workers", _INDEXED),
+    "penstock_gateway_kv_index_accuracy": ("Of the tokens that the index or the engine said were cached, the share on which they agreed of late, 0 to 1; the least of all workers", _INDEXED),
+    "penstock_gateway_kv_index_precise": ("1 where an endpoint's index is what its engine tells, without a gap, in every worker", _INDEXED),
+    "penstock_gateway_kv_index_blocks": ("Blocks that an endpoint is taken to hold, summed over workers", _INDEXED),
     "penstock_gateway_route_table_version": ("The oldest table that a worker serves from", ()),
     "penstock_gateway_workers": ("Workers that these numbers are the sum of", ()),
     "penstock_gateway_workers_unread": ("Workers that answered, but whose numbers have another layout, as there may be while a new release takes over", ()),
@@ -33,12 +43,14 @@ GAUGES: dict[str, tuple[str, Labels]] = {
 class Readings(Struct, frozen=True, kw_only=True):
     """What a worker does not count here but knows when it is asked.
 
-    `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is;
-    `openings` are those of circuits, by endpoint. `limit_faults` are by cause.
+    `queued` wait for room, by namespace, service and priority. `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is;
+    `openings` are those of circuits, by endpoint. `limit_faults` are by cause. `indexed` is what is known of caches by namespace, service
+    and endpoint; `kv_events` are batches of what engines told of them, by outcome.
     """
 
     in_flight: Mapping[Id, int] = {}
     waiting: Mapping[Id, int] = {}
+    queued: Mapping[tuple[str, str, str], int] = {}
     connections: int = 0
     table_version: int = 0
     refused: Mapping[str, int] = {}
@@ -47,6 +59,8 @@ class Readings(Struct, frozen=True, kw_only=True):
     endpoint_states: Mapping[tuple[str, str, str, str], int] = {}
     openings: Mapping[str, int] = {}
     limit_faults: Mapping[str, int] = {}
+    indexed: Mapping[tuple[str, str, str], Knowledge] = {}
+    kv_events: Mapping[str, int] = {}
 
 
 class Telemetry:
@@ -106,12 +120,65 @@ class Telemetry:
             "worker_unheard or worker_malformed (what workers tell each other)",
             ("cause",),
         )
+        self._count_routing()
+        self._count_turns()
         generation = "latest" if latest_names else "stable"
         metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
         self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
         self.counters = {
             p: Counter(m.prometheus, m.help, _labels(m)) for p, m in metrics.items() if m.kind == "counter"
         }
+
+    def _count_routing(self) -> None:
+        self.routed = Counter(
+            "penstock_gateway_routed_total",
+            "Requests by routing profile, class of prompt, and why they went where they went: again (it was sent elsewhere before), "
+            "set_aside (the circuits of all endpoints were open), only (there was one endpoint), cold (none was taken to hold any of the "
+            "prompt), cache (none held more of it), balance (one did, and had too much to do)",
+            (*_ROUTED, "reason"),
+        )
+        self.routed_outcomes = Counter(
+            "penstock_gateway_routed_outcomes_total",
+            "Requests by routing profile, class of prompt, and how they ended: ok, error, cancelled or broken",
+            (*_ROUTED, "outcome"),
+        )
+        self.routed_first_byte = Histogram(
+            "penstock_gateway_routed_first_byte_seconds",
+            "From request to the answer's first byte, of routed requests that went well",
+            _ROUTED,
+            names.FIRST_TOKEN_S,
+        )
+        self.routed_tokens = Counter(
+            "penstock_gateway_routed_prompt_tokens_total",
+            "Prompt tokens of answers that tell what was cached, by kind: prompt (all), predicted (in the index of the chosen endpoint), "
+            "cached (as the engine says), agreed (of each request the lesser of the two), forgone (expected at another endpoint beyond what "
+            "was expected at the chosen one: the price of balance)",
+            (*_ROUTED, "kind"),
+        )
+        self.profiles_withdrawn = Counter(
+            "penstock_gateway_profile_withdrawn_total",
+            "Routing profiles that were tried and found to be worse, so that they get no more requests of this worker",
+            ("namespace", "service", "profile"),
+        )
+        self.kv_events = Counter(
+            "penstock_gateway_kv_event_batches_total",
+            "Batches of KV events that engines published, by what became of them",
+            ("outcome",),
+        )
+
+    def _count_turns(self) -> None:
+        self.turns = Counter(
+            "penstock_gateway_turns_total",
+            "Requests that found all endpoints full, by priority and what became of them: let_through, cancelled, priority_full, "
+            "priority_bytes_full, queue_full, displaced, waited_too_long or deadline_passed",
+            (*_PRIORITY, "outcome"),
+        )
+        self.turn_wait = Histogram(
+            "penstock_gateway_turn_wait_seconds",
+            "How long requests waited for an endpoint with room, whatever came of it",
+            _PRIORITY,
+            TURN_S,
+        )
 
     @property
     def series(self) -> list[Counter | Histogram]:
@@ -127,6 +194,7 @@ class Telemetry:
             self.spans_dropped.name: readings.spans_dropped,
             self.openings.name: readings.openings,
             self.limit_faults.name: readings.limit_faults,
+            self.kv_events.name: readings.kv_events,
         }
         families = []
         for found in self.series:
@@ -168,6 +236,7 @@ def _gauges(readings: Readings) -> list[Family]:
     values: dict[str, Iterable[tuple[Labels, float]]] = {
         "requests_in_flight": readings.in_flight.items(),
         "requests_waiting": readings.waiting.items(),
+        "requests_queued": readings.queued.items(),
         "connections": [((), readings.connections)],
         "endpoint_state": readings.endpoint_states.items(),
         "workers": [((), 1)],
@@ -176,8 +245,23 @@ def _gauges(readings: Readings) -> list[Family]:
     for short, found in values.items():
         name = f"penstock_gateway_{short}"
         families.append(gauge(name, *GAUGES[name], found))
+    families += _indexed(readings.indexed)
     name = "penstock_gateway_route_table_version"
     return [*families, gauge(name, *GAUGES[name], [((), readings.table_version)], kind="gauge_min")]
+
+
+def _indexed(known: Mapping[tuple[str, str, str], Knowledge]) -> list[Family]:
+    values: dict[str, tuple[Kind, list[tuple[Labels, float]]]] = {
+        "confidence": ("gauge_min", [(key, one.trust.confidence) for key, one in known.items()]),
+        "accuracy": ("gauge_min", [(key, one.trust.accuracy) for key, one in known.items()]),
+        "precise": ("gauge_min", [(key, float(one.is_precise)) for key, one in known.items()]),
+        "blocks": ("gauge", [(key, float(one.blocks)) for key, one in known.items()]),
+    }
+    families = []
+    for short, (kind, found) in values.items():
+        name = f"penstock_gateway_kv_index_{short}"
+        families.append(gauge(name, *GAUGES[name], found, kind=kind))
+    return families
 
 
 def _histogram(metric: names.Metric) -> Histogram:
