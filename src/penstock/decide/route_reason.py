@@ -17,7 +17,7 @@ SLIGHT_TOKENS = 0.5
 
 
 def route_reason(
-    *, attempt: int, all_avoided: bool, considered: int, cached_tokens: float, most_cached_tokens: float
+    attempt: int, all_avoided: bool, considered: int, cached_tokens: float, most_cached_tokens: float
 ) -> RouteReason:
     """`attempt` counts from 1; `cached_tokens` are expected at the chosen endpoint, `most_cached_tokens` at the one that holds most."""
     if attempt > 1:

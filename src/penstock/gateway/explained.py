@@ -19,7 +19,7 @@ from penstock.gateway.call import Call
 from penstock.gateway.explaining import explanation, header, runner_up
 from penstock.gateway.route_record import Kept, RouteRecord, Step
 from penstock.gateway.router import Router, Trip
-from penstock.gateway.trail import Trail
+from penstock.gateway.trail import Trail, trail_of
 from penstock.kit.clock import Clock
 
 EXPLAINED = "explained"
@@ -62,18 +62,17 @@ class Explained:
         """`router.route` said so for these arguments. To be called before anything else happens to the router."""
         trail = call.trail
         if trail is None:
-            trail = call.trail = Trail(prompt, router.profiles)
-        told = None
+            trail = call.trail = trail_of(prompt, router.profiles)
+        trail.next, trail.next_held = route, max(held.values()) if held else 0.0
         if call.reading.explains or (call.trace.sampled and self._samples(now)):
             reasons = router.explain(service, prompt, held, avoid, exclude, session)
-            told = explanation(router, held, reasons) if reasons is not None else None
-        trail.choice = (route, max(held.values()) if held else 0.0, told)
+            trail.next_told = explanation(router, held, reasons) if reasons is not None else None
 
     def chosen_plainly(self, call: Call, route: Route) -> None:
         """The same without a router, for a caller that wants to know."""
         if call.trail is None:
-            call.trail = Trail(None, None)
-        call.trail.choice = (route, 0.0, None)
+            call.trail = Trail()
+        call.trail.next = route
 
     def sent(self, call: Call, name: str, trip: Trip | None, now: float) -> None:
         """It goes to this endpoint: the one that was chosen, or the same as before."""

@@ -19,7 +19,7 @@ MAX_CACHED = 4096
 BUILT_IN = "built-in"
 """The built-in profile's name in metrics."""
 
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str, str, str, str]
 
 
 class RoutedMeter:
@@ -35,34 +35,27 @@ class RoutedMeter:
         service = call.service
         if service is None or trail.prompt is None:
             return
-        key = (service.namespace, service.name, trail.profile, route.prompt_class)
+        outcome = outcome_of(call)
+        key = (service.namespace, service.name, trail.profile, route.prompt_class, trail.reason, outcome)
         rows = self._rows.get(key)
         if rows is None:
             rows = self._kept(key)
-        reason = trail.reason
-        row = rows.reasons.get(reason)
-        if row is None:
-            row = rows.reasons[reason] = self._telemetry.routed.row(*rows.labels, reason)
-        row[0] += 1
-        outcome = outcome_of(call)
-        row = rows.outcomes.get(outcome)
-        if row is None:
-            row = rows.outcomes[outcome] = self._telemetry.routed_outcomes.row(*rows.labels, outcome)
-        row[0] += 1
+        rows.reason[0] += 1
+        rows.outcome[0] += 1
         if outcome == "ok" and call.first_byte_at:
             waited_s = call.first_byte_at - call.started
-            rows.first_byte[bisect_left(names.FIRST_TOKEN_S, waited_s)] += 1
-            rows.first_byte[-1] += waited_s
-        if call.cached_tokens >= 0 and trail.trip is not None:
-            self._tokens(rows, call, trail, route, trail.trip.cached_tokens)
-
-    def _tokens(self, rows: _Rows, call: Call, trail: Trail, route: Route, predicted: float) -> None:
+            row = rows.first_byte
+            row[bisect_left(names.FIRST_TOKEN_S, waited_s)] += 1
+            row[-1] += waited_s
         cached = call.cached_tokens
-        rows.prompt[0] += max(call.prompt_tokens, 0)
-        rows.predicted[0] += predicted
-        rows.cached[0] += cached
-        rows.agreed[0] += min(predicted, cached)
-        rows.forgone[0] += max(trail.most_held - route.cached_tokens, 0.0)
+        if cached >= 0 and trail.trip is not None:
+            predicted, forgone = trail.trip.cached_tokens, trail.most_held - route.cached_tokens
+            rows.prompt[0] += max(call.prompt_tokens, 0)
+            rows.predicted[0] += predicted
+            rows.cached[0] += cached
+            rows.agreed[0] += predicted if predicted < cached else cached
+            if forgone > 0.0:
+                rows.forgone[0] += forgone
 
     def _kept(self, key: _Key) -> _Rows:
         if len(self._rows) >= MAX_CACHED:
@@ -72,30 +65,17 @@ class RoutedMeter:
 
 
 class _Rows:
-    """The rows of one service, profile and class."""
+    """The rows of one service, profile, class, reason and outcome."""
 
-    __slots__ = (
-        "agreed",
-        "cached",
-        "first_byte",
-        "forgone",
-        "labels",
-        "outcomes",
-        "predicted",
-        "prompt",
-        "reasons",
-    )
+    __slots__ = ("agreed", "cached", "first_byte", "forgone", "outcome", "predicted", "prompt", "reason")
 
     def __init__(self, key: _Key, telemetry: Telemetry) -> None:
-        namespace, service, profile, prompt_class = key
-        self.labels = (namespace, service, profile or BUILT_IN, prompt_class)
-        self.reasons: dict[str, list[float]] = {}
-        self.outcomes: dict[str, list[float]] = {}
-        self.first_byte = telemetry.routed_first_byte.row(*self.labels)
+        namespace, service, profile, prompt_class, reason, outcome = key
+        labels = (namespace, service, profile or BUILT_IN, prompt_class)
+        self.reason = telemetry.routed.row(*labels, reason)
+        self.outcome = telemetry.routed_outcomes.row(*labels, outcome)
+        self.first_byte = telemetry.routed_first_byte.row(*labels)
         tokens = telemetry.routed_tokens
-        self.prompt, self.predicted = (
-            tokens.row(*self.labels, "prompt"),
-            tokens.row(*self.labels, "predicted"),
-        )
-        self.cached, self.agreed = tokens.row(*self.labels, "cached"), tokens.row(*self.labels, "agreed")
-        self.forgone = tokens.row(*self.labels, "forgone")
+        self.prompt, self.predicted = tokens.row(*labels, "prompt"), tokens.row(*labels, "predicted")
+        self.cached, self.agreed = tokens.row(*labels, "cached"), tokens.row(*labels, "agreed")
+        self.forgone = tokens.row(*labels, "forgone")
