@@ -21,6 +21,7 @@ from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.loop import Autoscaler
 from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
+from penstock.controlplane.controllers.llm_inference_service import LLMInferenceServiceController
 from penstock.controlplane.controllers.rollout import RolloutController
 from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.feed import Feed
@@ -111,6 +112,9 @@ class ControlPlane:
         return [
             InferenceServiceController(
                 cluster, cache, named("inference-service"), clock, gateway_addr=settings.gateway_addr
+            ),
+            LLMInferenceServiceController(
+                cluster, cache, named("llm-inference-service"), clock, gateway_addr=settings.gateway_addr
             ),
             RouteController(
                 cache,

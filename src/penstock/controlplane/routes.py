@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from penstock.contracts.controller import Cache, Key, Watch, key_of
 from penstock.contracts.exchange import ServiceRoute
 from penstock.controlplane.feed import Feed
+from penstock.decide.objectives import Objectives, objectives_of, with_objectives
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.route_table import (
+    helpers_of,
     key_routes,
     named_revisions,
     revisions_of,
@@ -22,9 +24,10 @@ from penstock.kit.clock import Clock
 from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.core import Namespace
 from penstock.resources.meta import Resource
+from penstock.resources.objective import InferenceObjective
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
-from penstock.resources.routing import RoutingProfile
+from penstock.resources.routing import PREFILL_FOR, RoutingProfile
 from penstock.resources.serving import InferenceService
 
 COALESCE_S = 0.01
@@ -36,7 +39,7 @@ ALL = Key("", "routes")
 
 
 class RouteController:
-    """Tells a new RouteTable when a service, a pod, an autoscaler, a routing profile, an API key or a tenant changes.
+    """Tells a new RouteTable when a service, a pod, an autoscaler, a routing profile, an objective, an API key or a tenant changes.
 
     A change costs what it is about: the routes of one service. Only putting all routes together and telling them costs more the more
     there are, so tables of a storm are spaced; one that a pod asks for never waits, since pods are what requests wait for.
@@ -53,6 +56,7 @@ class RouteController:
         self._routes: dict[Key, tuple[ServiceRoute, ...]] = {}
         self._named: dict[Key, tuple[Key, ...]] = {}
         self._namer: dict[Key, Key] = {}
+        self._helps: dict[Key, Key] = {}
         self._stale: set[Key] = set()
         self._urgent = asyncio.Event()
         self._rested_at = 0.0
@@ -65,6 +69,7 @@ class RouteController:
             Watch(Pod, self._pod_touches),
             Watch(PodAutoscaler, self._touches(self._namer_of_scaler)),
             Watch(RoutingProfile, self._profile_touches),
+            Watch(InferenceObjective, self._objective_touches),
             *whole,
         )
 
@@ -73,8 +78,9 @@ class RouteController:
         await self._pause()
         began = self._clock.monotonic()
         profiles = profiles_of(self._cache.list(RoutingProfile), self._platform)
-        for service in tuple(self._stale):
-            self._renew(service, profiles)
+        objectives = objectives_of(self._cache.list(InferenceObjective))
+        for service in self._with_helped():
+            self._renew(service, profiles, objectives)
         tenants = self._cache.list(Tenant)
         await self._feed.publish(
             self._service_routes(),
@@ -96,7 +102,7 @@ class RouteController:
                 await self._clock.sleep(COALESCE_S)
         self._urgent.clear()
 
-    def _renew(self, key: Key, profiles: Profiles) -> None:
+    def _renew(self, key: Key, profiles: Profiles, objectives: Objectives) -> None:
         """The routes of one service, by what the cache knows now."""
         for revision in self._named.pop(key, ()):
             self._namer.pop(revision, None)
@@ -108,8 +114,33 @@ class RouteController:
             self._named[key] = revisions
             self._namer.update(dict.fromkeys(revisions, key))
             known = revisions_of(self._pods(revisions), self._scalers(revisions))
-            self._routes[key] = routes_of(service, known, profiles)
+            known = known._replace(helpers=self._helpers(key))
+            routes = routes_of(service, known, profiles)
+            self._routes[key] = tuple(with_objectives(route, objectives) for route in routes)
         self._stale.discard(key)
+
+    def _with_helped(self) -> tuple[Key, ...]:
+        """What is to be renewed, and after it the services whose prompts it computes, or did."""
+        stale = tuple(self._stale)
+        helped = {self._helps.pop(key) for key in stale if key in self._helps}
+        for key in stale:
+            service = self._cache.get(InferenceService, key.name, key.namespace)
+            other = service.metadata.annotations.get(PREFILL_FOR) if service is not None else None
+            if other:
+                self._helps[key] = Key(key.namespace, other)
+                helped.add(self._helps[key])
+        return (*(key for key in stale if key not in helped), *helped)
+
+    def _helpers(self, key: Key) -> Mapping[tuple[str, str], tuple[Pod, ...]]:
+        """The pods that compute prompts for this service."""
+        found = (
+            self._cache.get(InferenceService, helper.name, helper.namespace)
+            for helper, helped in self._helps.items()
+            if helped == key
+        )
+        services = tuple(service for service in found if service is not None)
+        named = [Key(key.namespace, name) for service in services for name in named_revisions(service)]
+        return helpers_of(services, revisions_of(self._pods(named))) if services else {}
 
     def _pods(self, revisions: Iterable[Key]) -> Iterable[Pod]:
         for namespace, name in revisions:
@@ -149,6 +180,12 @@ class RouteController:
         namespace = profile.metadata.namespace
         everywhere = namespace == SYSTEM_NAMESPACE
         self._stale.update(key for key in self._routes if everywhere or key.namespace == namespace)
+        return (ALL,)
+
+    def _objective_touches(self, objective: Resource) -> Iterable[Key]:
+        """The service that it is for may be another than before."""
+        namespace = objective.metadata.namespace
+        self._stale.update(key for key in self._routes if key.namespace == namespace)
         return (ALL,)
 
     def _namer_of_scaler(self, scaler: Resource) -> Key | None:

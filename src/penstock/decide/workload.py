@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.decide.disaggregation import BOTH, role_of
 from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
 from penstock.decide.storage import INITIALIZER, Source, choose_fetcher, sources_of, with_models
@@ -39,6 +40,8 @@ DEFAULT_PORT = 8080
 FETCH_COMMAND = ("{python}", "-m", "penstock.app.fetch")
 LOCAL_COMMAND, LOCAL_COMMANDS = "penstock.dev/local-command", "penstock.dev/local-commands"
 INSTALL_HINT, INSTALL_HINTS = "penstock.dev/install-hint", "penstock.dev/install-hints"
+TRANSFER_ARGS = "penstock.dev/kv-transfer-args"
+"""Of a runtime: further arguments, a JSON list, of pods that have the role prefill or decode."""
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 READ_ONLY = "storage.kserve.io/readonly"
 NAME_FLAGS = ("--model_name", "--served-model-name", "--alias")
@@ -110,6 +113,11 @@ def build_workload(
     pod = msgspec.structs.replace(
         pod, containers=tuple(_completed(c, c is main, service, name, predictor_host) for c in pod.containers)
     )
+    labels = _labels(service, component, name, runtime)
+    try:
+        pod = _with_transfers(pod, labels, runtime)
+    except ValueError:
+        return Workload(failure=f"annotation {TRANSFER_ARGS} of the runtime: expected a JSON list of words")
     main = main_container(pod)
     sources = _sources(component, main)
     fetcher = choose_fetcher(sources, storage_containers, _storage_container_name(component))
@@ -122,7 +130,7 @@ def build_workload(
         annotations |= _host_annotations(runtime, pod, main.name)
     except ValueError:
         return Workload(failure=f"annotation {LOCAL_COMMAND} of the runtime: expected a JSON list of words")
-    meta = ObjectMeta(labels=_labels(service, component, name, runtime), annotations=annotations)
+    meta = ObjectMeta(labels=labels, annotations=annotations)
     return Workload(template=PodTemplateSpec(metadata=meta, spec=pod))
 
 
@@ -262,6 +270,19 @@ def _completed(
         startup_probe=_ported(container.startup_probe, port),
         lifecycle=lifecycle,
     )
+
+
+def _with_transfers(pod: PodSpec, labels: Labels, runtime: Runtime | None) -> PodSpec:
+    """Engines that hand KV on, or take it, are told so. Raises ValueError."""
+    given = runtime.metadata.annotations.get(TRANSFER_ARGS) if runtime is not None else None
+    if given is None or role_of(labels) == BOTH:
+        return pod
+    further, main = msgspec.json.decode(given, type=list[str]), main_container(pod)
+    containers = (
+        msgspec.structs.replace(one, args=(*one.args, *further)) if one is main else one
+        for one in pod.containers
+    )
+    return msgspec.structs.replace(pod, containers=tuple(containers))
 
 
 def _ported(probe: Probe | None, port: int) -> Probe | None:

@@ -113,17 +113,32 @@ class KvIndex:
         self._expire(now)
         return self._owners.match(hashes)
 
-    def sent(self, endpoint: str, hashes: Sequence[int], now: float) -> None:
-        """A request with this chain went there, and will have it stored. Nothing for an endpoint that is unknown."""
+    def sent(self, endpoint: str, hashes: Sequence[int], now: float) -> int:
+        """A request with this chain went there, and will have it stored. Nothing for an endpoint that is unknown.
+
+        Returns about how many of its blocks were held by anyone before.
+        """
         one = self._endpoints.get(endpoint)
         self._expire(now)
         if one is None or not hashes:
-            return
+            return 0
         reach = self._owners.reach(hashes)
         if reach:
             self._hot.used(hashes[reach - 1], reach, now)
         known = one.held.leading(hashes)
         one.earned.add(known, now)
+        self._will_hold(one, hashes, known, now)
+        return reach
+
+    def warmed(self, endpoint: str, hashes: Sequence[int], now: float) -> None:
+        """It was made to store this chain, without anybody having asked for it."""
+        one = self._endpoints.get(endpoint)
+        self._expire(now)
+        if one is not None and hashes:
+            self._will_hold(one, hashes, one.held.leading(hashes), now)
+
+    def _will_hold(self, one: _Endpoint, hashes: Sequence[int], known: int, now: float) -> None:
+        """`known` of these are held already, from the start."""
         if not one.is_precise:
             self._use(one, hashes)
             return
@@ -219,6 +234,11 @@ class KvIndex:
             one.skipped_blocks,
             one.unfit_size,
         )
+
+    def is_precise(self, endpoint: str) -> bool:
+        """Whether its engine tells of its cache without a gap."""
+        one = self._endpoints.get(endpoint)
+        return one is not None and one.is_precise
 
     def confidence(self, endpoint: str) -> float:
         """In [0, 1]: how far `match` is to be believed of it; 0 for an endpoint that is unknown."""

@@ -1,4 +1,4 @@
-"""LLMInferenceService and its presets (KServe v1alpha2): accepted and stored, not yet acted upon."""
+"""LLMInferenceService and its presets (KServe v1alpha2)."""
 
 from __future__ import annotations
 
