@@ -6,19 +6,18 @@ HTTP/2 and gRPC's framing are grpcio's; it takes every method, with messages as 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
 from grpc import aio
 
+from penstock.gateway.grpc.credentials import credentials
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.grpc.passage import Context, Passage, Room
-from penstock.gateway.listen import stamped
 from penstock.gateway.state import State
 from penstock.gateway.wire.message import Limits
-from penstock.kit.errors import InvalidInput, Unavailable
+from penstock.kit.errors import Unavailable
 
 LAST_WORDS_S = 1.0
 IDLE_MS = 300_000
@@ -44,7 +43,7 @@ class GrpcListener:
     async def start(self) -> None:
         """Listen. Raises Unavailable if the port cannot be had, InvalidInput if the certificate cannot be used."""
         self._server = aio.server(
-            handlers=(_Every(self._take),),
+            handlers=(Every(self._take),),
             options=[
                 ("grpc.max_receive_message_length", self._limits.max_body_bytes),
                 ("grpc.max_send_message_length", self._limits.max_body_bytes),
@@ -58,7 +57,7 @@ class GrpcListener:
             if self._tls is None:
                 self._server.add_insecure_port(self._address)
             else:
-                self._server.add_secure_port(self._address, _credentials(*self._tls))
+                self._server.add_secure_port(self._address, credentials(*self._tls))
         except RuntimeError:
             raise Unavailable(
                 f"{self._address}: cannot listen: the port is taken, or the address is not this machine's",
@@ -89,7 +88,7 @@ class GrpcListener:
             self._running.discard(passage)
 
 
-class _Every(grpc.GenericRpcHandler):
+class Every(grpc.GenericRpcHandler):
     """Every method there is or will be."""
 
     def __init__(self, take: Callable[[str, Context], Awaitable[None]]) -> None:
@@ -103,33 +102,3 @@ class _Every(grpc.GenericRpcHandler):
             await self._take(method, context)
 
         return grpc.stream_stream_rpc_method_handler(handle)
-
-
-def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    """Read anew for a new connection when the files have changed; what cannot be used leaves the present one in force."""
-    stamp = stamped(certificate, key)
-
-    def changed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal stamp
-        present = stamped(certificate, key)
-        if present == stamp:
-            return None
-        stamp = present
-        try:
-            return _pair(certificate, key)
-        except OSError:  # also ssl.SSLError; the HTTP listener has the same files, and says so
-            return None
-
-    try:
-        return grpc.dynamic_ssl_server_credentials(_pair(certificate, key), changed)  # type: ignore[arg-type]  # None: no change
-    except OSError as error:
-        raise InvalidInput(
-            f"tlsCertificate {certificate} with tlsKey {key}: {error.strerror or error}",
-            code="bad_certificate",
-        ) from None
-
-
-def _pair(certificate: Path, key: Path) -> grpc.ServerCertificateConfiguration:
-    """Raises OSError if the files cannot be read, or do not belong together."""
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())])

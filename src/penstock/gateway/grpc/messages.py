@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock.kit.errors import InvalidInput
+from penstock.kit.protobuf import BYTES, FIXED_BYTES, VARINT, malformed, read_varint, text_field
 
 SERVICE = "/inference.GRPCInferenceService/"
 NAMES_MODEL = frozenset(
@@ -20,9 +20,6 @@ NAMES_MODEL = frozenset(
 )  # fmt: skip
 """Methods whose messages say the model in field 1. The last two are Triton's, as is ModelStreamInfer."""
 MODEL_FIELD = 1
-MAX_VARINT_BYTES = 10
-_TEXT = 2
-_FIXED_BYTES = {1: 8, 5: 4}
 
 
 def model_of(message: bytes) -> str:
@@ -31,7 +28,7 @@ def model_of(message: bytes) -> str:
     try:
         return message[slice(*spans[-1][1:])].decode() if spans else ""
     except UnicodeDecodeError:
-        raise _malformed("the model's name is not UTF-8") from None
+        raise malformed("the model's name is not UTF-8") from None
 
 
 def with_model(message: bytes, model: str) -> bytes:
@@ -41,12 +38,6 @@ def with_model(message: bytes, model: str) -> bytes:
         kept.append(message[end:start])
         end = stop
     return text_field(MODEL_FIELD, model) + b"".join(kept) + message[end:]
-
-
-def text_field(number: int, text: str) -> bytes:
-    """One field that holds a text."""
-    data = text.encode()
-    return _varint(number << 3 | _TEXT) + _varint(len(data)) + data
 
 
 def flag(value: bool) -> bytes:
@@ -59,40 +50,18 @@ def _names(message: bytes) -> Iterator[tuple[int, int, int]]:
     at, size = 0, len(message)
     while at < size:
         start = at
-        tag, at = _read_varint(message, at)
+        tag, at = read_varint(message, at)
         kind = tag & 7
-        if kind == 0:
-            _, at = _read_varint(message, at)
-        elif kind == _TEXT:
-            length, at = _read_varint(message, at)
+        if kind == VARINT:
+            _, at = read_varint(message, at)
+        elif kind == BYTES:
+            length, at = read_varint(message, at)
             if tag >> 3 == MODEL_FIELD and at + length <= size:
                 yield start, at, at + length
             at += length
-        elif kind in _FIXED_BYTES:
-            at += _FIXED_BYTES[kind]
+        elif kind in FIXED_BYTES:
+            at += FIXED_BYTES[kind]
         else:
-            raise _malformed(f"a field has the wire type {kind}")
+            raise malformed(f"a field has the wire type {kind}")
         if tag >> 3 == 0 or at > size:
-            raise _malformed("a field has the number 0" if at <= size else "its last field is cut off")
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(data[at : at + MAX_VARINT_BYTES]):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, at + index + 1
-    raise _malformed("a number is cut off")
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _malformed(reason: str) -> InvalidInput:
-    return InvalidInput(f"the message is no Protocol Buffers message: {reason}", code="bad_message")
+            raise malformed("a field has the number 0" if at <= size else "its last field is cut off")

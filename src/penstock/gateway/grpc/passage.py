@@ -27,6 +27,7 @@ from penstock.gateway.trace import TRACEPARENT, TRACESTATE
 from penstock.gateway.wire.message import Head, Limits, Request
 from penstock.gateway.wire.responder import Responder
 from penstock.kit.errors import DeadlineExceeded, Exhausted, Internal, InvalidInput, NotFound, PlatformError
+from penstock.kit.protobuf import text_field
 
 Context = aio.ServicerContext[bytes, bytes]
 OWN = {messages.SERVICE + "ServerLive": "v2_live", messages.SERVICE + "ServerReady": "v2_ready", messages.SERVICE + "ServerMetadata": "v2"}  # fmt: skip
@@ -135,7 +136,7 @@ class Passage:
 
     def _own(self, name: str) -> bytes:
         if name == "v2":
-            return messages.text_field(1, "penstock") + messages.text_field(2, __version__)
+            return text_field(1, "penstock") + text_field(2, __version__)
         return messages.flag(name == "v2_live" or (self._state.is_ready and not self._state.is_draining))
 
     async def _first(self) -> bytes:

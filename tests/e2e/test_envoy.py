@@ -1,0 +1,195 @@
+"""The endpoint picker behind a real Envoy: what the Gateway API Inference Extension's endpoint picker protocol asks of both, case by case.
+
+Each test is a row of the table: `pytest tests/e2e/test_envoy.py -v` prints it. The configuration is that of docs/howto/envoy.md, once with
+both bodies streamed, once with the request's buffered, and once with a cluster that takes the address from the header.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from envoy_world import HINTED_BY, MODEL, SUBSET, World, running_world
+from platform_process import until
+
+pytestmark = pytest.mark.e2e
+SHARED = "what many prompts have in common, "
+LONG_TOKENS = 6000
+BY = "x-penstock-endpoint"
+KINDS = {
+    "streamed": ("FULL_DUPLEX_STREAMED", "override_host"),
+    "buffered": ("BUFFERED", "override_host"),
+    "by-header": ("FULL_DUPLEX_STREAMED", "ORIGINAL_DST"),
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running_world(tmp_path_factory.mktemp("envoy"), *KINDS[request.param]) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running_world(tmp_path_factory.mktemp("streamed")) as world:
+        yield world
+
+
+def served_by(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return answer.headers[BY]
+
+
+def test_prompts_that_begin_alike_go_to_one_endpoint_and_find_their_cache(world: World) -> None:
+    answers = [world.ask(SHARED * 100 + f"and {number}") for number in range(5)]
+    assert len({served_by(answer) for answer in answers}) == 1
+    cached = [answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers]
+    assert cached[0] == 0
+    assert all(count > 500 for count in cached[1:])
+
+
+def test_prompts_that_have_nothing_in_common_are_spread(world: World) -> None:
+    with ThreadPoolExecutor(9) as threads:
+        served = set(threads.map(lambda n: served_by(world.ask(f"{n} " * 2000, max_tokens=20)), range(9)))
+    assert served == set(world.addresses)
+
+
+@pytest.mark.parametrize("header", [SUBSET, HINTED_BY])
+@pytest.mark.parametrize("number", range(3))
+def test_only_the_subset_is_picked_from(world: World, number: int, header: str) -> None:
+    only = world.addresses[number]
+    assert served_by(world.ask("any", {header: only})) == only
+
+
+@pytest.mark.parametrize("header", [SUBSET, HINTED_BY])
+def test_a_subset_without_a_ready_endpoint_is_503(world: World, header: str) -> None:
+    answer = world.ask("any", {header: "127.0.0.1:1"})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "no_endpoint"
+
+
+def test_a_caller_cannot_choose_the_endpoint_itself(world: World) -> None:
+    answer = world.ask("any", {"x-gateway-destination-endpoint": "127.0.0.1:1"})
+    assert served_by(answer) in world.addresses
+
+
+def test_a_request_that_is_shed_is_429_with_a_reason_and_when_to_come_again(world: World) -> None:
+    with ThreadPoolExecutor(9) as threads:
+        prompts = [f"{number} {'x' * 4 * LONG_TOKENS}" for number in range(9)]
+        hanging = {"x-penstock-fault": "delay=1.5"}
+        running = [threads.submit(world.ask, prompt, hanging) for prompt in prompts]
+        time.sleep(0.7)
+        refused = world.ask("y" * 400)
+        statuses = [one.result().status_code for one in running]
+    assert refused.status_code == 429
+    assert refused.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert statuses.count(200) >= 6
+    assert world.ask("y" * 400).status_code == 200
+
+
+def test_the_openai_client_is_told_of_refusals_in_its_own_words(world: World) -> None:
+    with world.client() as client, pytest.raises(openai.InternalServerError) as caught:
+        client.completions.create(model=MODEL, prompt="x", extra_headers={SUBSET: "127.0.0.1:1"})
+    assert caught.value.status_code == 503
+    assert caught.value.code == "no_endpoint"
+
+
+def test_a_stream_comes_token_by_token_and_only_with_what_was_asked_for(world: World) -> None:
+    with world.client() as client:
+        stream = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "count"}], max_tokens=30, stream=True
+        )
+        times, chunks = [], []
+        for chunk in stream:
+            times.append(time.monotonic())
+            chunks.append(chunk)
+    assert len(chunks) >= 20
+    assert times[-1] - times[0] > 0.1
+    assert all(chunk.usage is None for chunk in chunks)
+    assert all(chunk.choices for chunk in chunks)
+
+
+def test_usage_that_the_caller_asks_for_comes(world: World) -> None:
+    with world.client() as client:
+        chunks = list(
+            client.completions.create(
+                model=MODEL,
+                prompt="count",
+                max_tokens=3,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 3
+
+
+def test_a_long_prompt_arrives_whole(world: World) -> None:
+    prompt = "0123456789abcdef" * 12_000
+    answer = world.ask(prompt)
+    assert served_by(answer) in world.addresses
+    assert answer.json()["usage"]["prompt_tokens"] >= len(prompt) // 4
+
+
+def test_a_caller_that_goes_ends_the_request_in_the_engine(world: World) -> None:
+    body = {"model": MODEL, "prompt": "go on", "max_tokens": 5000, "stream": True}
+    with (
+        httpx.Client(trust_env=False, timeout=20) as client,
+        client.stream("POST", f"{world.url}/v1/completions", json=body) as answer,
+    ):
+        served = answer.headers[BY]
+        next(answer.iter_raw())
+        assert world.running(served) == 1
+    until("the engine has stopped", lambda: world.running(served) == 0, within_s=5)
+
+
+def test_what_the_engine_refuses_passes_as_it_is(world: World) -> None:
+    answer = world.ask("x", max_tokens=-1)
+    assert answer.status_code == 400
+    assert "max_tokens" in answer.text
+
+
+def test_a_request_without_a_body_goes_to_any_endpoint(world: World) -> None:
+    answer = httpx.get(f"{world.url}/v1/models", trust_env=False)
+    assert answer.status_code == 200
+    assert answer.json()["data"][0]["id"] == MODEL
+
+
+def test_bytes_of_the_answer_are_the_engines_own(streamed: World) -> None:
+    body = {"model": MODEL, "prompt": "same", "max_tokens": 5, "seed": 1, "temperature": 0}
+    direct = httpx.post(f"http://{streamed.addresses[0]}/v1/completions", json=body, trust_env=False)
+    through = streamed.ask("same", {SUBSET: streamed.addresses[0]}, max_tokens=5, seed=1, temperature=0)
+    ours, theirs = (json.loads(one.content) for one in (through, direct))
+    assert ours["choices"] == theirs["choices"]
+    assert ours.keys() == theirs.keys()
+
+
+def test_a_dead_endpoint_is_passed_over_for_the_next_in_the_list(tmp_path: Path) -> None:
+    with running_world(tmp_path) as world:
+        prompt = SHARED * 100
+        home = served_by(world.ask(prompt))
+        assert served_by(world.ask(prompt)) == home
+        world.engines[home].kill()
+        world.engines[home].wait()
+        others = [served_by(world.ask(f"{prompt} again {number}")) for number in range(6)]
+        assert home not in others
+        retried = world.statistic("cluster.engines.upstream_rq_retry")
+        assert 1 <= retried <= 5, "it is set aside after it has failed some"
+
+
+def test_without_a_picker_the_failure_mode_decides(tmp_path: Path) -> None:
+    with running_world(tmp_path) as world:
+        assert world.picker is not None
+        world.picker.terminate()
+        assert world.picker.wait(10) == 0
+        assert world.ask("any").status_code in (500, 503, 504)
+        world.start_picker(*world.addresses)
+        until("the new picker is asked", lambda: world.ask("any").status_code == 200)
