@@ -70,4 +70,4 @@ def test_who_waited_in_vain_is_told_for_what_and_how_long(hold: Hold, is_callers
     told = gave_up("default/m", hold, 12.34567, is_callers=is_callers)
     assert told.outcome == ("deadline_passed" if is_callers else "waited_too_long")
     assert "12.3 s for default/m" in told.message
-    assert DROPPED[told.outcome] == "rejected-ttl"
+    assert DROPPED[told.outcome] == "rejected-ttl-expired"

@@ -19,7 +19,7 @@ from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unauthorized
         (
             Exhausted("full", code="queue_full", retry_after_s=7.2),
             {
-                b"x-llm-d-request-dropped-reason": b"rejected-capacity",
+                b"x-llm-d-request-dropped-reason": b"rejected-saturated",
                 b"retry-after": b"8",
                 b"retry-after-ms": b"7200",
                 b"x-should-retry": b"true",
@@ -32,7 +32,7 @@ from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unauthorized
         (
             Exhausted("it took too long", code="waited_too_long", retry_after_s=1.0),
             {
-                b"x-llm-d-request-dropped-reason": b"rejected-ttl",
+                b"x-llm-d-request-dropped-reason": b"rejected-ttl-expired",
                 b"retry-after": b"1",
                 b"retry-after-ms": b"1000",
                 b"x-should-retry": b"true",

@@ -35,13 +35,13 @@ class of prompts has as much in flight as it may. `cold`: it would drive what is
 """
 DROPPED = MappingProxyType(
     {
-        "queue_full": "rejected-capacity",
-        "gateway_full": "rejected-capacity",
-        "priority_full": "rejected-capacity",
-        "priority_bytes_full": "rejected-capacity",
-        "displaced": "rejected-capacity",
-        "waited_too_long": "rejected-ttl",
-        "deadline_passed": "rejected-ttl",
+        "queue_full": "rejected-saturated",
+        "gateway_full": "rejected-saturated",
+        "priority_full": "rejected-saturated",
+        "priority_bytes_full": "rejected-saturated",
+        "displaced": "rejected-saturated",
+        "waited_too_long": "rejected-ttl-expired",
+        "deadline_passed": "rejected-ttl-expired",
     }
 )
 """What llm-d's header x-llm-d-request-dropped-reason says of outcomes; ours say more."""
