@@ -13,11 +13,13 @@ from penstock.contracts.controller import Key
 from penstock.controlplane.feed import Feed
 from penstock.controlplane.index import Index
 from penstock.controlplane.routes import ALL, COALESCE_S, MOST_REST_S, RouteController
+from penstock.decide.objectives import objectives_of, with_objectives
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.route_table import service_routes
 from penstock.decide.routing_profile import profiles_of
 from penstock.resources.autoscaling import CrossVersionObjectReference
 from penstock.resources.meta import Condition, Resource
+from penstock.resources.objective import InferenceObjective, InferenceObjectiveSpec, PoolReference
 from penstock.resources.pod import Container, Pod, PodSpec, PodStatus
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerSpec
 from penstock.resources.routing import (
@@ -86,7 +88,11 @@ class World:
 
     def from_nothing(self) -> Any:
         profiles = profiles_of(self.list(RoutingProfile))
-        return service_routes(self.list(InferenceService), self.list(Pod), self.list(PodAutoscaler), profiles)
+        objectives = objectives_of(self.list(InferenceObjective))
+        routes = service_routes(
+            self.list(InferenceService), self.list(Pod), self.list(PodAutoscaler), profiles
+        )
+        return tuple(with_objectives(route, objectives) for route in routes)
 
 
 def service(name: str, revisions: tuple[str, ...]) -> InferenceService:
@@ -115,6 +121,11 @@ def profile(name: str, default: bool, threshold_tokens: int) -> RoutingProfile:
     )
 
 
+def objective(name: str, pool: str) -> InferenceObjective:
+    spec = InferenceObjectiveSpec(pool_ref=PoolReference(name=pool), priority=len(pool))
+    return InferenceObjective(metadata=meta(name), spec=spec)
+
+
 def scaler(revision: str) -> PodAutoscaler:
     return PodAutoscaler(metadata=meta(revision), spec=PodAutoscalerSpec(scale_target_ref=TARGET))
 
@@ -130,6 +141,11 @@ CHANGES = st.one_of(
         st.just(Pod), st.sampled_from(["p", "q"]), st.one_of(st.none(), st.tuples(REVISIONS, st.booleans()))
     ),
     st.tuples(st.just(PodAutoscaler), REVISIONS, st.booleans()),
+    st.tuples(
+        st.just(InferenceObjective),
+        st.sampled_from(["u", "v"]),
+        st.sampled_from([None, "a", "b", "a-inference-pool"]),
+    ),
     st.tuples(
         st.just(RoutingProfile),
         st.sampled_from(["x", "y"]),
@@ -148,6 +164,8 @@ def _made(kind: type[Resource], name: str, what: Any) -> Resource | None:
         return None if what is None else pod(name, *what)
     if kind is RoutingProfile:
         return None if what is None else profile(name, *what)
+    if kind is InferenceObjective:
+        return None if what is None else objective(name, what)
     return scaler(name) if what else None
 
 

@@ -64,6 +64,13 @@ def test_what_a_key_says_reaches_the_gateway() -> None:
     )
 
 
+def test_a_key_is_told_with_how_urgent_its_requests_may_be() -> None:
+    [route] = routes(api_key(priority=-2, maxPriority=5, fairnessIds=True))
+    assert (route.priority, route.max_priority, route.fairness_ids) == (-2, 5, True)
+    [route] = routes(api_key(priority=3))
+    assert (route.priority, route.max_priority, route.fairness_ids) == (3, 3, False)
+
+
 def test_keys_are_ordered_by_id() -> None:
     assert [route.name for route in routes(api_key("b"), api_key("a"))] == ["a", "b"]
 
@@ -103,8 +110,8 @@ def test_the_earlier_of_two_ends_is_told() -> None:
 
 
 def test_tenants_are_told_with_their_limits() -> None:
-    told = tenant_routes((tenant("b", limits=[{"requestsPerMinute": 1}]), tenant("a")))
+    told = tenant_routes((tenant("b", limits=[{"requestsPerMinute": 1}]), tenant("a", weight=2.5)))
     assert told == (
-        TenantRoute(name="a"),
+        TenantRoute(name="a", weight=2.5),
         TenantRoute(name="b", limits=(RateLimit(model="*", requests_per_minute=1),)),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.gateway.errors import JSON, error_headers
+from penstock.decide.admission import DROPPED
+from penstock.gateway.activator import LATE
+from penstock.gateway.errors import DROPPED_REASON, JSON, draining, error_headers
 from penstock.kit.errors import Exhausted, NotFound, PlatformError, Unauthorized, Unavailable
 
 
@@ -51,3 +53,8 @@ def test_a_caller_is_told_whether_and_when_to_come_again(
     first, *rest = error_headers(error)
     assert first == JSON
     assert dict(rest) == told
+
+
+def test_whoever_waited_in_vain_for_an_endpoint_is_told_so_in_llm_ds_words_too() -> None:
+    assert {DROPPED[code] for code in LATE.values()} == {"rejected-no-endpoints"}
+    assert dict(error_headers(draining()))[DROPPED_REASON] == b"rejected-shutting-down"

@@ -18,12 +18,15 @@ def fields(kind: type, path: str) -> set[str]:
 
 
 def test_every_field_of_a_profile_is_told() -> None:
-    parts = ("filters", "scorers", "picker", "promptClasses", "kvIndex")
+    parts = ("filters", "scorers", "picker", "promptClasses", "kvIndex", "flow", "prewarm", "disaggregation")
     wanted = fields(routing.RoutingProfileSpec, "spec.") - {f"spec.{name}" for name in parts}
     wanted |= fields(routing.RoutingPlugin, "spec.filters[].") | fields(routing.RoutingPlugin, "spec.picker.")
     wanted |= fields(routing.RoutingScorer, "spec.scorers[].") | fields(routing.PromptClassSpec, CLASS)
     wanted |= fields(routing.KvIndexSpec, "spec.kvIndex.") | {"spec.promptClasses.thresholdTokens"}
-    assert set(TOLD) == wanted | {f"annotation {routing.PROFILE}"}
+    wanted |= fields(routing.FlowSpec, "spec.flow.") | fields(routing.PrewarmSpec, "spec.prewarm.")
+    wanted |= fields(routing.DisaggregationSpec, "spec.disaggregation.")
+    annotations = (routing.PROFILE, routing.PROFILE_CANARY, routing.PREFILL_FOR)
+    assert set(TOLD) == wanted | {f"annotation {one}" for one in annotations}
 
 
 def test_the_defaults_that_are_told_are_those_of_the_built_in_profile() -> None:

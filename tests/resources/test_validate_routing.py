@@ -78,6 +78,9 @@ def test_a_profile_that_says_everything_is_taken_as_it_is() -> None:
         ({"promptClasses": {"long": {"maxTokens": 0}}}, "spec.promptClasses.long.maxTokens", "between 1"),
         ({"promptClasses": {"long": {"pool": {"a b": "c"}}}}, "spec.promptClasses.long.pool", "name part"),
         ({"kvIndex": {"blockTokens": 0}}, "spec.kvIndex.blockTokens", "between 1 and 4096"),
+        ({"flow": {"engineQueue": 0}}, "spec.flow.engineQueue", "between 1 and 100000"),
+        ({"flow": {"maxKvUse": 1.5}}, "spec.flow.maxKvUse", "between 0.01 and 1"),
+        ({"flow": {"ttlSeconds": float("nan")}}, "spec.flow.ttlSeconds", "between 0 and 3600"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_by_field(spec: dict[str, Any], field: str, said: str) -> None:

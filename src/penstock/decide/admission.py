@@ -42,9 +42,17 @@ DROPPED = MappingProxyType(
         "displaced": "rejected-saturated",
         "waited_too_long": "rejected-ttl-expired",
         "deadline_passed": "rejected-ttl-expired",
+        "stopped": "rejected-no-endpoints",
+        "failed": "rejected-no-endpoints",
+        "not_ready_in_time": "rejected-no-endpoints",
+        "not_placed_in_time": "rejected-no-endpoints",
+        "not_downloaded_in_time": "rejected-no-endpoints",
+        "not_loaded_in_time": "rejected-no-endpoints",
+        "not_warm_in_time": "rejected-no-endpoints",
+        "gateway_draining": "rejected-shutting-down",
     }
 )
-"""What llm-d's header x-llm-d-request-dropped-reason says of outcomes; ours say more."""
+"""What llm-d's header x-llm-d-request-dropped-reason says of outcomes, those of the activator and of a gateway's end too; ours say more."""
 RETRY_FULL_S = 1.0
 RETRY_FAILED_S = 10.0
 KEPT_FREE = 0.2
