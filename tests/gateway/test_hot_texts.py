@@ -72,8 +72,8 @@ def test_many_bytes_are_too_much_as_well():
 
 
 def warmed(body, blocks, tokens, path=CHAT):
-    text = HotText(tuple(range(blocks)), tokens, path, orjson.dumps(body))
-    made = warming_request(text, BLOCK)
+    text = HotText(tuple(range(blocks)), tokens, BLOCK, path, orjson.dumps(body))
+    made = warming_request(text)
     return None if made is None else orjson.loads(made)
 
 
@@ -115,7 +115,7 @@ def test_messages_in_parts_stay_whole():
 
 
 def test_what_cannot_be_cut_is_not_sent():
-    assert warming_request(HotText((1,), 64, CHAT, b"no json"), BLOCK) is None
+    assert warming_request(HotText((1,), 64, BLOCK, CHAT, b"no json")) is None
     assert warmed(["a"], 1, 64) is None
     assert warmed({"model": "m"}, 1, 64) is None
     assert warmed({"prompt": ["several", "prompts"]}, 1, 64) is None

@@ -80,6 +80,15 @@ async def test_it_takes_requests_once_it_holds_what_is_hot() -> None:
     world.pool.close()
 
 
+async def test_what_was_hashed_otherwise_is_of_no_use() -> None:
+    old, new = await engine("old"), await engine("new")
+    world = World(old)
+    world.router.rehash()
+    world.join(old, new)
+    assert not world.prewarm.warming
+    world.pool.close()
+
+
 async def test_what_it_computes_makes_nothing_hotter() -> None:
     old, new = await engine("old"), await engine("new")
     world = World(old)

@@ -38,10 +38,11 @@ SHAPING = (
 
 
 class HotText(Struct, frozen=True, gc=False):
-    """A request to `path` of `tokens` in all, whose first blocks are `hashes`."""
+    """A request to `path` of `tokens` in all, whose first blocks are `hashes`, of `block_tokens` each."""
 
     hashes: Sequence[int]
     tokens: int
+    block_tokens: float
     path: str
     body: bytes
 
@@ -62,7 +63,9 @@ class HotTexts:
         key = prompt.hashes[shared_blocks - 1]
         if key in self._texts:
             return
-        self._texts[key] = HotText(prompt.hashes[:shared_blocks], prompt.tokens, path, body)
+        self._texts[key] = HotText(
+            prompt.hashes[:shared_blocks], prompt.tokens, prompt.block_tokens, path, body
+        )
         self._bytes += len(body)
         if len(self._texts) > MOST_TEXTS or self._bytes > MOST_BYTES:
             self._tidy(index, now)
@@ -79,7 +82,7 @@ class HotTexts:
         return beginnings, texts
 
     def clear(self) -> None:
-        """Prompts are cut into blocks of another size now."""
+        """Prompts are hashed otherwise from now on."""
         self._texts.clear()
         self._bytes = 0
 
@@ -95,7 +98,7 @@ class HotTexts:
         self._texts, self._bytes = kept, size
 
 
-def warming_request(text: HotText, block_tokens: float) -> bytes | None:
+def warming_request(text: HotText) -> bytes | None:
     """A body that has the engine compute the beginning, and hardly more; None where it cannot be cut there."""
     try:
         given = orjson.loads(text.body)
@@ -103,7 +106,7 @@ def warming_request(text: HotText, block_tokens: float) -> bytes | None:
         return None
     if not isinstance(given, dict):
         return None
-    share = min(1.0, len(text.hashes) * block_tokens / max(text.tokens, 1))
+    share = min(1.0, len(text.hashes) * text.block_tokens / max(text.tokens, 1))
     made = {name: given[name] for name in SHAPING if name in given}
     prompt, messages = given.get("prompt"), given.get("messages")
     if isinstance(messages, list) and all(isinstance(one, dict) for one in messages):

@@ -34,13 +34,16 @@ class Prewarm:
         self._texts = HotTexts()
         self._known: frozenset[str] | set[str] = frozenset()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._block_tokens = 0
+        self._index: KvIndex | None = None
+        self._block_tokens = 0.0
         self.warming: set[str] = set()
         self.outcomes: Counter[str] = Counter()
 
     def saw(self, prompt: Prompt, shared_blocks: int, path: str, body: bytes, index: KvIndex) -> None:
         """A request went to an engine's `path`; so many of its first blocks had been somewhere before."""
         if shared_blocks:
+            self._hash_by(index)
+            self._block_tokens = prompt.block_tokens
             self._texts.saw(prompt, shared_blocks, path, body, index, self._clock.monotonic())
 
     def apply(
@@ -49,9 +52,7 @@ class Prewarm:
         """The service has these endpoints now, and `loads` of them; `waiting` requests have none."""
         routing = service.routing
         assert routing is not None, "services without a profile have no router"
-        if routing.block_tokens != self._block_tokens:
-            self._texts.clear()
-            self._block_tokens = routing.block_tokens
+        self._hash_by(index)
         present = {e.name: e for r in service.revisions if r.weight_percent for e in r.endpoints}
         for name in self._tasks.keys() - present.keys():
             self._tasks[name].cancel()
@@ -66,6 +67,12 @@ class Prewarm:
         """Ask nobody any more."""
         for task in self._tasks.values():
             task.cancel()
+
+    def _hash_by(self, index: KvIndex) -> None:
+        """Another index knows other hashes: what is kept by the old ones is of no use."""
+        if index is not self._index:
+            self._texts.clear()
+            self._index = index
 
     def _begin(
         self,
@@ -114,7 +121,7 @@ class Prewarm:
             left_s = until - self._clock.monotonic()
             if left_s <= 0:
                 return
-            body = warming_request(text, self._block_tokens)
+            body = warming_request(text)
             if body is None:
                 continue
             message = _message(endpoint, engine_path(text.path, service), body)
