@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from penstock.contracts.exchange import Endpoint
 from penstock.decide.deadline import Deadline, deadline
 from penstock.decide.retry import RETRIABLE_STATUS, Failure, is_free, is_repeatable, retry
 from penstock.decide.retry_after import asked_s
@@ -15,10 +16,12 @@ from penstock.decide.routing import Route
 from penstock.gateway import outgoing
 from penstock.gateway.call import Call
 from penstock.gateway.demand import RevisionLoad
-from penstock.gateway.dialects.dialect import CallInfo, Translated
+from penstock.gateway.dialects.dialect import CallInfo
+from penstock.gateway.disaggregated import Elsewhere
 from penstock.gateway.errors import draining
 from penstock.gateway.relay import EVENTS, Collected, Relay, Told, relay_for
 from penstock.gateway.state import State
+from penstock.gateway.telling import begin_telling, begin_tunnel, tell_collected, tell_without_engine
 from penstock.gateway.usage import Usage
 from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
 from penstock.gateway.wire.message import Answer
@@ -32,7 +35,7 @@ LEAST_S = 0.001
 class Delivery:
     """`finish` is called once, at the end, however it came; refusals are raised by `start` or told by `refuse`."""
 
-    __slots__ = ("_call", "_chosen", "_content", "_deadline", "_epoch", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
+    __slots__ = ("_body", "_call", "_chosen", "_content", "_deadline", "_elsewhere", "_epoch", "_estimate", "_finish", "_fresh", "_is_over", "_is_paused", "_key",
                  "_load", "_refuse", "_relay", "_service", "_share", "_state", "_tried", "_tunnel", "_upstream", "_usage", "_way")  # fmt: skip
 
     def __init__(
@@ -55,7 +58,8 @@ class Delivery:
             if call.reading.has_deadline
             else Deadline(call.service.timeout_s)
         )
-        self._content = b""
+        self._content = self._body = b""
+        self._elsewhere: Elsewhere | None = None
         self._tried: frozenset[str] = frozenset()
         self._fresh = self._is_over = self._is_paused = False
         self._estimate = 0.0
@@ -78,7 +82,8 @@ class Delivery:
             timeout_s = max(LEAST_S, timeout_s - (now - call.started))
         call.respond.watch(self, timeout_s)
         if call.asked is not None and not call.asked.path:
-            self._answer_without_engine(call.asked)
+            tell_without_engine(call, self._info())
+            self._end(failed=False)
             return
         chosen = self._way.choose(self._service, self._tried, now)
         if chosen is None:
@@ -97,6 +102,23 @@ class Delivery:
         call.endpoint, call.revision = endpoint.name, chosen.revision
         self._state.endpoints.begin(endpoint.name)
         self._way.sent(endpoint.name, now)
+        self._body = self._content
+        self._elsewhere = self._way.compute_elsewhere(
+            self._content, self._message, self._computed, self._deadline.remaining_s(now - self._epoch)
+        )
+        if self._elsewhere is None:
+            self._reach(endpoint)
+            self._way.kept(self._content, now)
+
+    def _computed(self, body: bytes) -> None:
+        """Another endpoint has computed the prompt, or has not: what is to be sent now."""
+        self._elsewhere = None
+        if not self._is_over and self._chosen is not None:
+            self._body = body
+            self._reach(self._chosen.endpoint)
+            self._way.kept(self._content, self._state.clock.monotonic())
+
+    def _reach(self, endpoint: Endpoint) -> None:
         address = (endpoint.address, endpoint.port)
         upstream = None if self._fresh else self._state.pool.take(address)
         if upstream is not None:
@@ -105,7 +127,6 @@ class Delivery:
             self._state.pool.connect(
                 address, self._connected, self.on_broken, is_tls=endpoint.tls, is_fresh=self._fresh
             )
-        self._way.kept(now)
 
     def _connected(self, upstream: Upstream) -> None:
         if self._is_over:
@@ -118,11 +139,14 @@ class Delivery:
         call, chosen = self._call, self._chosen
         assert chosen is not None
         self._upstream = upstream
+        data = self._message(chosen.endpoint, self._body)
+        upstream.send(data, self, is_head=call.request.head.method == b"HEAD")
+
+    def _message(self, endpoint: Endpoint, body: bytes) -> bytes:
         told = None
         if self._deadline.header:
             told = self._deadline.told(self._state.clock.monotonic() - self._epoch)
-        data = outgoing.message(call, self._service, chosen.endpoint, self._content, told)
-        upstream.send(data, self, is_head=call.request.head.method == b"HEAD")
+        return outgoing.message(self._call, self._service, endpoint, body, told)
 
     # from the engine
 
@@ -172,11 +196,7 @@ class Delivery:
         if isinstance(relay, Collected):
             return
         if isinstance(relay, Told):
-            assert call.dialect is not None
-            kept = outgoing.answer_headers(answer, told_anew=True)
-            kind = (b"content-type", call.dialect.content_type(True))
-            limits = state.quota.headers(call)
-            call.respond.start(answer.status, [*kept, kind, *outgoing.identity(call), *limits])
+            begin_telling(call, answer, state.quota.headers(call))
         else:
             length = None if call.streams else upstream.length
             start = outgoing.answer_start(answer, call) + state.quota.lines(call)
@@ -206,7 +226,8 @@ class Delivery:
             return
         rest = relay.finish()
         if isinstance(relay, Collected):
-            self._send_collected(relay, upstream, rest)
+            assert upstream.answer is not None, "it has begun"
+            tell_collected(call, relay, upstream.answer, rest, self._state.quota.headers(call))
         else:
             call.respond.write(rest)
             call.respond.end(upstream.trailers)
@@ -322,36 +343,13 @@ class Delivery:
         self._account(self._state.clock.monotonic(), failed=True)
         self._refuse(self._call, error)
 
-    def _send_collected(self, relay: Collected, upstream: Upstream, body: bytes) -> None:
-        call = self._call
-        assert call.dialect is not None
-        assert upstream.answer is not None
-        kept = outgoing.answer_headers(upstream.answer, told_anew=True)
-        kind = (b"content-type", call.dialect.content_type(call.streams and relay.status < 400))
-        limits = self._state.quota.headers(call)
-        call.respond.send(relay.status, [*kept, kind, *outgoing.identity(call), *limits], body)
-
-    def _answer_without_engine(self, asked: Translated) -> None:
-        """The service is awake, and that is all the caller wanted."""
-        call = self._call
-        assert call.dialect is not None
-        status, body = call.dialect.whole(200, b"", asked, self._info())
-        kind = (b"content-type", call.dialect.content_type(call.streams))
-        call.respond.send(status, [kind, *outgoing.identity(call)], body)
-        self._end(failed=False)
-
     def _switch(self, upstream: Upstream, answer: Answer) -> None:
         """The engine speaks the other protocol from here on: bytes pass unread until both sides have closed."""
         call = self._call
         if not call.request.head.upgrade:
             self._break(self._unavailable(f"{call.endpoint} switched protocols", "nobody asked for that"))
             return
-        headers = outgoing.answer_headers(answer, told_anew=False) + outgoing.identity(call)
-        switch = [(b"connection", b"upgrade"), (b"upgrade", call.request.head.upgrade)]
-        client = call.respond.connection
-        self._tunnel = upstream.tunnel = Tunnel(client.transport, upstream.transport, self._tunnelled)
-        call.respond.upgrade(headers + switch)
-        self._tunnel.from_client(client.switch(self._tunnel))
+        self._tunnel = begin_tunnel(call, upstream, answer, self._tunnelled)
 
     def _tunnelled(self, up_bytes: int, down_bytes: int) -> None:
         self._call.respond.sent_bytes = down_bytes
@@ -361,6 +359,9 @@ class Delivery:
     def _release(self, *, broken: bool = False) -> None:
         """The attempt is over. An engine whose answer nobody wants any more sees its connection break, and stops."""
         chosen, self._chosen = self._chosen, None
+        if self._elsewhere is not None:
+            self._elsewhere.give_up()
+            self._elsewhere = None
         upstream, self._upstream = self._upstream, None
         if chosen is not None:
             self._state.endpoints.end(chosen.endpoint.name)

@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable
 
 from penstock.contracts.exchange import Endpoint, RouteTable, ServiceRoute
 from penstock.contracts.scheduling import Load
+from penstock.gateway.disaggregated import Disaggregated
 from penstock.gateway.kv_events import KvEvents
 from penstock.gateway.kv_index import Knowledge
 from penstock.gateway.polls import Polled, Polls
+from penstock.gateway.prewarm import Prewarm
 from penstock.gateway.router import OpenProfile, Router
+from penstock.gateway.wire.pool import Pool
+from penstock.kit.clock import Clock
 from penstock.kit.errors import PlatformError
 
 Id = tuple[str, str]
@@ -25,12 +29,24 @@ logger = logging.getLogger(__name__)
 class Routing:
     """By service. Nothing is listened to, and no engine is asked, before a table with such a service is applied."""
 
-    def __init__(self, open_profile: OpenProfile, is_precise: Callable[[ServiceRoute], bool]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        open_profile: OpenProfile,
+        *,
+        is_precise: Callable[[ServiceRoute], bool],
+        waiting: Callable[[Id], int],
+    ) -> None:
         """`open_profile` finds the plugins of a profile; it raises InvalidInput for one that is not there.
 
-        Only where a service's prompts are hashed as its engines do it (`is_precise`) are their events heard.
+        Only where a service's prompts are hashed as its engines do it (`is_precise`) are their events heard. `waiting` says how many
+        requests wait for a first endpoint.
         """
-        self._open_profile, self._is_precise = open_profile, is_precise
+        self._pool, self._clock = pool, clock
+        self._open_profile, self._is_precise, self._waiting = open_profile, is_precise, waiting
+        self.prewarms: dict[Id, Prewarm] = {}
+        self.disaggregated: dict[Id, Disaggregated] = {}
         self.on_change: Callable[[], None] = lambda: None
         self._heard: Counter[str] = Counter()
         self.routers: dict[Id, Router] = {}
@@ -44,6 +60,8 @@ class Routing:
         wanted = {(s.namespace, s.name): s for s in table.services if s.routing is not None}
         for key in [key for key in self.routers if key not in wanted]:
             del self.routers[key]
+            del self.disaggregated[key]
+            self.prewarms.pop(key).close()
             self._listen(key, (), hears=False)
         for key, service in wanted.items():
             self._update(key, service)
@@ -86,6 +104,8 @@ class Routing:
     async def close(self) -> None:
         """Listen to nobody, and ask nobody, any more."""
         self._polls.close()
+        for prewarm in self.prewarms.values():
+            prewarm.close()
         for events in (*self._events.values(), *self._closing):
             await events.close()
         self._events.clear()
@@ -98,6 +118,8 @@ class Routing:
         try:
             if router is None:
                 router = self.routers[key] = Router(service, self._open_profile)
+                self.prewarms[key] = Prewarm(self._pool, self._clock)
+                self.disaggregated[key] = Disaggregated(router, self._pool, self._clock)
             else:
                 before = router.index
                 router.apply(service)
@@ -106,6 +128,7 @@ class Routing:
         except PlatformError as error:
             logger.error("the routing profile of %s/%s cannot be used: %s", *key, error)
             return
+        self.prewarms[key].apply(service, router.loads, router.index, waiting=self._waiting(key))
         self._hear(key, router)
 
     def _hear(self, key: Id, router: Router) -> None:

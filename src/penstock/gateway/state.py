@@ -72,11 +72,6 @@ class State:
         self.loaded = False
         self.kept_since: float | None = None
         self.endpoints = Endpoints(clock)
-        self.prompts = Prompts(tokenizers)
-        self.routing = Routing(open_profile, self.prompts.is_precise)
-        self._tokenizers = tokenizers
-        if tokenizers is not None:
-            tokenizers.on_change = self.routing.rehash
         self.pace = Pace()
         self.demand = Demand()
         self.quota = quota
@@ -84,10 +79,21 @@ class State:
         self.records = records
         self.joined = Joined()
         self.endpoints.joined, self.endpoints.on_lost = self.joined.names, self._lost
-        self.ways = Ways(self.endpoints, self.routing, self.prompts, records)
-        self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry)
         self.probes = Probes(pool, self._ready)
         self.activator = Activator(clock, self.demand, self._find, wake=self._wake, probe=self.probes.watch)
+        self.prompts = Prompts(tokenizers)
+        self.routing = Routing(
+            pool,
+            clock,
+            open_profile,
+            is_precise=self.prompts.is_precise,
+            waiting=self.activator.waiting_for,
+        )
+        self._tokenizers = tokenizers
+        if tokenizers is not None:
+            tokenizers.on_change = self.routing.rehash
+        self.ways = Ways(self.endpoints, self.routing, self.prompts, records)
+        self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry)
         self.total_in_flight = 0
         self.server: Server | None = None
         self.on_wake: Callable[[], None] = lambda: None
@@ -136,7 +142,12 @@ class State:
         self.pace.keep(table)
         self.demand.keep(table, self.endpoints.in_flight)
         self.pool.keep(
-            {(e.address, e.port) for s in table.services for r in s.revisions for e in r.endpoints}
+            {
+                (e.address, e.port)
+                for s in table.services
+                for r in s.revisions
+                for e in (*r.endpoints, *r.prefill)
+            }
         )
         self.activator.changed()
         return True

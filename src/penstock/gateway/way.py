@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.contracts.scheduling import Prompt
 from penstock.decide.routing import Route, route
 from penstock.gateway.call import Call, session_of
+from penstock.gateway.disaggregated import Elsewhere, Message
 from penstock.gateway.endpoints import Endpoints
 from penstock.gateway.explained import Explained
 from penstock.gateway.prompts import Prompts
 from penstock.gateway.router import NOTHING_HELD, Router, Trip
 from penstock.gateway.routing import Routing
 from penstock.gateway.telemetry.records import Records
+from penstock.kit.hashing import draw
 
 Id = tuple[str, str]
+SAMPLED = 8
 FRESH_S = 0.002
 """What was looked up for a request's admission serves for its first choice too."""
 
@@ -35,9 +38,15 @@ class Ways:
             if router is None or call.service is None:
                 call.way = Plain(self, call)
             else:
-                hashes = router.has_choice or self._recordings.is_active
-                call.way = Routed(self, router, call, self.prompts.of(call, call.service, hashes=hashes))
+                hashes = router.has_choice or self._recordings.is_active or _is_sampled(call, router)
+                call.way = Routed(self, key, router, call, self.prompts.of(call, call.service, hashes=hashes))
         return call.way
+
+
+def _is_sampled(call: Call, router: Router) -> bool:
+    """Where one endpoint is all there is, some prompts are looked at, so that a second one can be given what they have in common."""
+    routing = router.service.routing
+    return routing is not None and routing.prewarm_prefixes > 0 and draw(call.id) % SAMPLED == 0
 
 
 class Plain:
@@ -65,7 +74,13 @@ class Plain:
         if self._call.reading.explains:
             self._ways.explained.sent(self._call, name, None, now)
 
-    def kept(self, now: float) -> None:
+    def compute_elsewhere(
+        self, content: bytes, message: Message, done: Callable[[bytes], None], left_s: float
+    ) -> Elsewhere | None:
+        """No endpoint has a role of its own."""
+        return None
+
+    def kept(self, content: bytes, now: float) -> None:
         """It is on the wire."""
 
     def began(self, now: float) -> None:
@@ -78,10 +93,11 @@ class Plain:
 class Routed:
     """By a router. Of several attempts the last one counts; each is ended before the next is sent."""
 
-    __slots__ = ("_call", "_held", "_held_at", "_router", "_trip", "_ways", "prompt")
+    __slots__ = ("_call", "_held", "_held_at", "_key", "_prewarm", "_router", "_trip", "_ways", "prompt")
 
-    def __init__(self, ways: Ways, router: Router, call: Call, prompt: Prompt) -> None:
-        self._ways, self._router, self._call = ways, router, call
+    def __init__(self, ways: Ways, key: Id, router: Router, call: Call, prompt: Prompt) -> None:
+        self._ways, self._key, self._router, self._call = ways, key, router, call
+        self._prewarm = ways.routing.prewarms.get(key)
         self.prompt = prompt
         self._held, self._held_at = NOTHING_HELD, float("-inf")
         self._trip: Trip | None = None
@@ -96,11 +112,13 @@ class Routed:
         """`service` may be a view of one of its revisions; an endpoint in `tried` is not met again."""
         router, ends, prompt = self._router, self._ways.endpoints, self.prompt
         held = self.expected(now)
-        if ends.circuits or router.is_weighed or service.split_by:
+        warming = self._prewarm.warming if self._prewarm is not None else ()
+        avoid: Collection[str] = ()
+        session = ""
+        if ends.circuits or router.is_weighed or service.split_by or warming:
             router.weigh(ends.weights())
-            avoid, session = ends.set_aside(), session_of(self._call, service) if service.split_by else ""
-        else:
-            avoid, session = (), ""
+            avoid = {*ends.set_aside(), *warming}
+            session = session_of(self._call, service) if service.split_by else ""
         chosen = router.route(service, prompt, held, avoid, tried, session)
         if chosen is not None:
             self._ways.explained.chosen(
@@ -113,10 +131,36 @@ class Routed:
         self._trip = self._router.sent(name, self.prompt, self._held, now)
         self._ways.explained.sent(self._call, name, self._trip, now)
 
-    def kept(self, now: float) -> None:
-        """It is on the wire: what its prompt leaves there may be noted now."""
-        if self._trip is not None:
-            self._router.kept(self._trip, now)
+    def compute_elsewhere(
+        self, content: bytes, message: Message, done: Callable[[bytes], None], left_s: float
+    ) -> Elsewhere | None:
+        """Where that is worth it, the prompt of a first attempt is computed by an endpoint that does nothing else.
+
+        `content` goes to the engine; `message` makes a request of a body; `done` is told later, once, what is to be sent instead of it.
+        """
+        trip, call = self._trip, self._call
+        if trip is None or not self._router.prefill or call.attempts != 1:
+            return None
+        found = self._ways.routing.disaggregated.get(self._key)
+        if found is None:
+            return None
+        return found.compute(
+            trip, self._held, self._path(), content, message=message, done=done, timeout_s=left_s
+        )
+
+    def _path(self) -> str:
+        call = self._call
+        return call.target.path if call.asked is None else call.asked.path
+
+    def kept(self, content: bytes, now: float) -> None:
+        """It is on the wire, with this content: what its prompt leaves there may be noted now."""
+        trip = self._trip
+        if trip is None:
+            return
+        self._router.kept(trip, now)
+        prewarm = self._prewarm
+        if trip.shared_blocks and prewarm is not None:
+            prewarm.saw(self.prompt, trip.shared_blocks, self._path(), content, self._router.index)
 
     def began(self, now: float) -> None:
         """The first of a stream's tokens came."""
