@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from penstock.testing.load.workloads import MultiTurn, SharedPrefix, Unshared
 
-REPLICAS, KV_BLOCKS = 4, 768
-GROUPS, PREFIX = 32, 1536
+REPLICAS, KV_BLOCKS = 4, 384
+GROUPS, PREFIX = 16, 1536
 FOOTPRINT_BLOCKS = GROUPS * PREFIX // 32
-"""1,536 of shared prefixes alone: twice what one replica holds, half of what four do."""
-CONCURRENCY = 32
+"""768 of shared prefixes alone: twice what one replica holds, half of what four do."""
+CONCURRENCY = 12
 SHARED, TURNS, SHORT = "shared-prefix", "multi-turn", "short"
 
 

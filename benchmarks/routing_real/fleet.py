@@ -115,7 +115,7 @@ class Fleet:
 
     def _answers(self, url: str) -> bool:
         if self._up.poll() is not None:
-            raise SystemExit(f"penstock up ended, see {self._log.name}")
+            raise SystemExit(f"penstock up ended:\n{Path(self._log.name).read_text()[-2000:]}")
         try:
             return self._http.get(url).status_code == 200
         except httpx.TransportError:

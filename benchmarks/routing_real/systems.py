@@ -114,14 +114,27 @@ def _options(port: int, engines: Sequence[str]) -> Sequence[str]:
     )
 
 
-FULL_SCAN = {"least_request_lb_config": {"selection_method": "FULL_SCAN"}}
+LEAST_REQUEST = "load_balancing_policies.least_request"
+FULL_SCAN = {
+    "policies": [
+        {
+            "typed_extension_config": {
+                "name": f"envoy.{LEAST_REQUEST}",
+                "typed_config": {
+                    "@type": f"type.googleapis.com/envoy.extensions.{LEAST_REQUEST}.v3.LeastRequest",
+                    "selection_method": "FULL_SCAN",
+                },
+            }
+        }
+    ]
+}
 SYSTEMS = (
     System("round-robin", "Envoy, ROUND_ROBIN, two threads", _envoy(lb_policy="ROUND_ROBIN")),
     System("random", "Envoy, RANDOM, two threads", _envoy(lb_policy="RANDOM")),
     System(
         "least-request",
         "Envoy, LEAST_REQUEST with a full scan, two threads",
-        _envoy(lb_policy="LEAST_REQUEST", **FULL_SCAN),
+        _envoy(load_balancing_policy=FULL_SCAN),
     ),
     System("sglang-router", "cache_aware, its defaults, two threads", _sglang_router, is_peer=True),
     System("vllm-router", "cache_aware, its defaults, two threads", _vllm_router, is_peer=True),

@@ -163,14 +163,17 @@ def test_a_stream_may_be_cut_anywhere() -> None:
 MODELS = plain("200 OK", b'{"data":[{"id":"qwen"},{"id":"llama"}]}')
 
 
-async def test_a_wrong_model_is_answered_with_the_nearest_name() -> None:
+async def test_a_wrong_model_is_answered_with_the_nearest_name_unless_it_answers() -> None:
     async with serving(says(MODELS)) as client:
-        assert await find_model(client, "qwen") == "qwen"
+        assert await find_model(client, "qwen") == ("qwen", None)
+        model, doubt = await find_model(client, "quen")
         with pytest.raises(NotFound) as refused:
-            await find_model(client, "quen")
+            await probe(client, Speech(model=model), Writer(), doubt)
         assert "did you mean qwen" in refused.value.hint
         with pytest.raises(InvalidInput, match="found 2 models"):
             await find_model(client, "")
+    async with serving(says(SSE + chunk(WORD + DONE) + b"0\r\n\r\n")) as client:
+        await probe(client, Speech(model=model), Writer(), doubt)
 
 
 async def test_a_refused_key_is_said_with_where_to_put_one() -> None:

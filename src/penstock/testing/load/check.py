@@ -19,7 +19,6 @@ from penstock.kit.errors import (
 )
 from penstock.testing.load.client import REFUSED, Client
 from penstock.testing.load.conversation import Conversation, Turn
-from penstock.testing.load.outcome import Outcome
 from penstock.testing.load.player import Asking, Speech
 from penstock.testing.load.target import PATHS
 from penstock.testing.load.text import Piece, Writer
@@ -41,29 +40,32 @@ class Models(Struct):
     data: list[Model] = field(default_factory=list)
 
 
-async def find_model(client: Client, model: str) -> str:
-    """The model, checked; the only one there is for "". Raises PlatformError that says what to do next."""
+async def find_model(client: Client, model: str) -> tuple[str, NotFound | None]:
+    """The model (the only one there is for ""), and what to say of it if it does not answer: some routers list models by other names.
+
+    Raises PlatformError that says what to do next.
+    """
     names = await _names(client)
     if names is None:
         if model:
-            return model
+            return model, None
         raise InvalidInput(
             f"{client.target.url} lists no models, so the model must be named",
             hint="penstock bench NAME",
         )
     shown = ", ".join(names[:NAMED]) or "none"
     if model in names:
-        return model
+        return model, None
     if model:
         close = nearest(model, tuple(names))
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {shown}"
-        raise NotFound(f"{client.target.url} has no model {model!r}", hint=hint)
+        return model, NotFound(f"{client.target.url} has no model {model!r}", hint=hint)
     if len(names) != 1:
         raise InvalidInput(
             f"{client.target.url}: found {len(names)} models, expected the name of one",
             hint=f"it has {shown}",
         )
-    return names[0]
+    return names[0], None
 
 
 async def _names(client: Client) -> list[str] | None:
@@ -90,12 +92,14 @@ async def _names(client: Client) -> list[str] | None:
         ) from None
 
 
-async def probe(client: Client, speech: Speech, writer: Writer) -> Outcome:
-    """One small request. Raises PlatformError if it is not answered as a load needs it."""
+async def probe(client: Client, speech: Speech, writer: Writer, doubt: NotFound | None = None) -> None:
+    """One small request. Raises PlatformError if it is not answered as a load needs it: `doubt`, where there is one."""
     asking = Asking(PROBE, writer, speech)
     outcome = await client.ask(PATHS[speech.api], asking.body(PROBE.turns[0]), time.monotonic())
     if outcome.ok or outcome.error == "empty":
-        return outcome
+        return
+    if doubt is not None:
+        raise doubt
     hints = {
         400: "--no-ignore-eos leaves out a field that not every server takes",
         401: KEY_HINT,

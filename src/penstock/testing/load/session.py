@@ -82,9 +82,9 @@ class Bench:
         """Raises PlatformError before anything is measured."""
         setup = self._setup
         for client in self._clients:
-            model = await find_model(client, setup.model)
+            model, doubt = await find_model(client, setup.model)
             speech = Speech(model=model, api=setup.api, ignores_eos=setup.ignores_eos)
-            await probe(client, speech, self._writer.salted(f"probe {setup.seed}"))
+            await probe(client, speech, self._writer.salted(f"probe {setup.seed}"), doubt)
             self._speeches.append(speech)
 
     async def measure(self) -> tuple[tuple[Result, ...], tuple[Ratio, ...]]:
