@@ -13,6 +13,7 @@ from penstock.decide.tokenizer_trust import (
     Question,
     Standing,
     given_up,
+    is_quick,
     judged,
     patience_s,
     tried_again,
@@ -67,5 +68,12 @@ def test_once_given_up_evidence_changes_nothing(evidence: list[tuple[Question, b
         assert judged(standing, question, is_good=is_good, now=6.0) is standing
 
 
+def test_what_takes_a_small_part_of_an_answer_s_time_is_quick_and_so_is_what_nobody_notices() -> None:
+    assert is_quick(0.1, 1.0)
+    assert not is_quick(0.1, 0.3)
+    assert is_quick(0.005, 0.006)
+    assert not is_quick(0.5, -3.0)
+
+
 def test_longer_prompts_may_wait_longer() -> None:
-    assert patience_s(0) < patience_s(1 << 20) < 2.0
+    assert patience_s(0) < patience_s(1 << 20) < 3.0

@@ -159,6 +159,7 @@ async def test_a_prompt_that_the_template_refuses_goes_without_hashes(tmp_path: 
 
 def answer(call: Sent, service: ServiceRoute, tokens: int, cached: int = -1) -> Sent:
     call.service, call.prompt_tokens, call.cached_tokens = service, tokens, cached
+    call.first_byte_at = call.started + 10.0
     return call
 
 
@@ -177,6 +178,19 @@ async def test_a_tokenizer_that_counts_otherwise_than_the_engine_is_dropped_and_
         assert b.tokenizers.counts == {"disagrees": 1}
         text = Prompts().of(call_of(chat(3)), service)
         assert (await b.of(call_of(chat(3)), service)).hashes == text.hashes
+
+
+async def test_one_that_takes_most_of_the_time_until_answers_begin_is_dropped(tmp_path: Path) -> None:
+    service = served()
+    async with bench(tmp_path) as b:
+        await b.settled(service)
+        for number in range(20):
+            call = call_of(chat(3))
+            prompt = await b.of(call, service)
+            if call.told is not None:
+                call.told = msgspec.structs.replace(call.told, took_s=6.0 if number else 0.0)
+            b.prompts.answered(answer(call, service, prompt.tokens))
+        assert b.tokenizers.counts == {"slow": 1}
 
 
 async def test_one_that_agrees_stays_and_hits_that_never_come_true_drop_it(tmp_path: Path) -> None:
@@ -264,12 +278,13 @@ async def test_what_takes_too_long_is_not_waited_for_and_too_much_is_not_asked(t
 
 async def test_a_prompt_of_a_megabyte_is_hashed_as_far_as_it_is_looked_up(tmp_path: Path) -> None:
     service = served()
-    body = chat(1) | {"messages": [{"role": "user", "content": "a weir and a sluice " * 60_000}]}
+    body = chat(1) | {"messages": [{"role": "user", "content": "a weir and a sluice " * 55_000}]}
     async with bench(tmp_path) as b:
         await b.settled(service)
         ask = Ask(str(TINY), json.dumps(body).encode(), BLOCK, 1, MAX_HASHED_TOKENS)
         told = await b.process.ask(ask, 30.0)
-    ids = truth(body)
-    assert told.tokens == len(ids)
+    ids = TEXT.encode(TEXT.render(body["messages"], None)[:50_000])
+    blocks = len(ids) // BLOCK - 1
+    assert len(ask.body) > 1 << 20
     assert len(told.hashes) // 8 == MAX_HASHED_TOKENS // BLOCK
-    assert [*memoryview(told.hashes).cast("Q")] == token_blocks(ids[:MAX_HASHED_TOKENS], BLOCK, 1)
+    assert [*memoryview(told.hashes).cast("Q")][:blocks] == token_blocks(ids, BLOCK, 1)[:blocks]

@@ -1,8 +1,8 @@
 """Is this tokenizer the one that the engine uses, and is it worth waiting for?
 
-Three questions are asked of each answer and each wait, and the share of those that speak against the tokenizer fades: did the engine
-count as many tokens (one more at the beginning, and no block is the same)? Was any of what it was sure to hold found cached? Was the
-prompt tokenized in time? Once too many say no, or it fails altogether, prompts are hashed as text for a while, twice as long each time.
+Three questions are asked of each answer, and the share of those that speak against the tokenizer fades: did the engine count as many
+tokens (one more at the beginning, and no block is the same)? Was what it was sure to hold found cached? Was the prompt tokenized in a
+small part of the time that the answer took to begin? Once too many say no, or it fails altogether, prompts are hashed as text for a while, twice as long each time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ MOST: dict[Question, float] = {"disagrees": 0.2, "hits_fail": 0.9, "slow": 0.5}
 FIRST_REST_S = 60.0
 LAST_REST_S = 3600.0
 
-PATIENCE_S = 0.03
-PATIENCE_BYTE_S = 1e-6
-"""A prompt of 128 KB, some 30,000 tokens, may take 0.16 s: an engine takes a multiple of that to compute it."""
+PATIENCE_S = 0.1
+PATIENCE_BYTE_S = 2e-6
+"""A prompt of 128 KB, some 30,000 tokens, may take 0.36 s: an engine takes a multiple of that to compute it."""
+
+PART = 0.2
+"""Of the time until an answer begins: more is slow."""
+AT_ONCE_S = 0.01
+"""Is slow for nobody."""
 
 
 class Tally(Struct, frozen=True, gc=False):
@@ -71,6 +76,11 @@ def given_up(standing: Standing, reason: str, now: float) -> Standing:
 def tried_again(standing: Standing) -> Standing:
     """It has rested: there is no evidence against it, but how often it was given up is not forgotten."""
     return Standing(rests=standing.rests)
+
+
+def is_quick(took_s: float, whole_s: float) -> bool:
+    """Whether `took_s` was little of the `whole_s` from the request to the beginning of its answer."""
+    return took_s <= max(AT_ONCE_S, PART * whole_s)
 
 
 def patience_s(size_bytes: int) -> float:

@@ -127,8 +127,9 @@ class Prompts:
         if len(self._ratios) > MAX_SERVICES:
             del self._ratios[next(iter(self._ratios))]
         if call.told is not None and self._tokenizers is not None:
+            whole_s = call.first_byte_at - call.started
             self._tokenizers.answered(
-                key, call.told.tokens, call.prompt_tokens, expected_tokens, call.cached_tokens
+                key, call.told, call.prompt_tokens, expected_tokens, call.cached_tokens, whole_s
             )
 
 

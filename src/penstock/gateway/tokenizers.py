@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from msgspec.structs import replace
+
 from penstock.contracts.exchange import ServiceRoute
 from penstock.contracts.tokenizing import BYTES_TOKENIZER, Ask, Told
 from penstock.decide.tokenizer_trust import (
@@ -19,6 +21,7 @@ from penstock.decide.tokenizer_trust import (
     Question,
     Standing,
     given_up,
+    is_quick,
     judged,
     patience_s,
     tried_again,
@@ -81,11 +84,11 @@ class Tokenizers:
     async def tokenize(
         self, key: Id, body: bytes, block_tokens: int, seed: int, max_tokens: int
     ) -> Told | None:
-        """The prompt of an OpenAI request; None where it could not be had in time."""
+        """The prompt of an OpenAI request, and how long it took to get it; None where it could not be had in time."""
         one = self._services.get(key)
         if one is None or not one.is_used:
             return None
-        ask = Ask(one.folder, body, block_tokens, seed, max_tokens)
+        began, ask = self._clock.monotonic(), Ask(one.folder, body, block_tokens, seed, max_tokens)
         try:
             told = await self._process.ask(ask, patience_s(len(body)))
         except Unavailable as error:
@@ -96,20 +99,23 @@ class Tokenizers:
         if told.broken:
             self._give_up(key, one, given_up(one.standing, told.broken, self._clock.monotonic()))
             return None
-        self._judge(key, one, "slow", is_good=True)
         if told.error:
             self.counts["refused"] += 1
             return None
-        return told
+        return replace(told, took_s=self._clock.monotonic() - began)
 
     def answered(
-        self, key: Id, tokens: int, told_tokens: int, expected_tokens: float, cached_tokens: int
+        self, key: Id, told: Told, tokens: int, expected_tokens: float, cached_tokens: int, whole_s: float
     ) -> None:
-        """The engine counted `told_tokens` where there were `tokens` here; it was expected to hold some of them, and found `cached_tokens` (-1: not told)."""
+        """A prompt that was `told` was answered after `whole_s`; the engine counted `tokens`.
+
+        It was expected to hold `expected_tokens` of them, and found `cached_tokens` (-1: it did not say).
+        """
         one = self._services.get(key)
         if one is None or not one.is_used:
             return
-        self._judge(key, one, "disagrees", is_good=tokens == told_tokens)
+        self._judge(key, one, "disagrees", is_good=told.tokens == tokens)
+        self._judge(key, one, "slow", is_good=is_quick(told.took_s, whole_s))
         if cached_tokens >= 0 and expected_tokens >= MIN_HIT_TOKENS:
             self._judge(key, one, "hits_fail", is_good=cached_tokens >= expected_tokens / 2)
 

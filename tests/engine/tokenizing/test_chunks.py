@@ -114,7 +114,7 @@ def test_chunks_have_the_tokens_of_the_whole(
 @pytest.mark.parametrize("kind", ["byte", "tiny", "metaspace"])
 def test_what_follows_costs_only_itself(kind: str) -> None:
     tokenizer = ChunkedTokenizer(Tokenizer.from_str(TRUTH[kind].to_str()), Chunks())
-    before = PROSE * 40
+    before = "".join(f"{PROSE}That was part {part}. " for part in range(40))
     _, cold = tokenizer.ids(before)
     packed, warm = tokenizer.ids(before + "and one more question?")
     assert cold >= 1000
@@ -122,6 +122,13 @@ def test_what_follows_costs_only_itself(kind: str) -> None:
     assert (
         numbers(packed) == TRUTH[kind].encode(before + "and one more question?", add_special_tokens=False).ids
     )
+
+
+def test_what_comes_again_within_a_text_is_tokenized_once() -> None:
+    tokenizer = ChunkedTokenizer(Tokenizer.from_str(TRUTH["byte"].to_str()), Chunks())
+    packed, fresh = tokenizer.ids("a weir and a sluice " * 10_000)
+    assert fresh < len(numbers(packed)) / 20
+    assert numbers(packed)[:1000] == TRUTH["byte"].encode("a weir and a sluice " * 500).ids[1:1001]
 
 
 def test_a_vocabulary_of_phrases_is_not_cut_between_words() -> None:

@@ -83,23 +83,27 @@ class ChunkedTokenizer:
 
     def ids(self, text: str, *, special: bool = False) -> tuple[bytes, int]:
         """Token ids, 4 bytes each, as this machine writes numbers, and how many of them had to be made anew. `special` as in `Text.encode`."""
-        found: list[bytes | None] = []
-        missing: list[tuple[int, bytes, str]] = []
+        keys: list[bytes] = []
+        known: dict[bytes, bytes] = {}
+        missing: dict[bytes, str] = {}
         for chunk in self._cut(text):
             key = xxhash.xxh3_128_digest(chunk.encode("utf-8", "surrogatepass"), self._seed)
-            known = self._chunks.get(key)
-            if known is None:
-                missing.append((len(found), key, chunk))
-            found.append(known)
+            keys.append(key)
+            if key not in known and key not in missing:
+                found = self._chunks.get(key)
+                if found is None:
+                    missing[key] = chunk
+                else:
+                    known[key] = found
         fresh = 0
         if missing:
-            made = self._tokenizer.encode_batch_fast([c for _, _, c in missing], add_special_tokens=False)
-            for (place, key, chunk), encoding in zip(missing, made, strict=True):
-                tokens = found[place] = array("I", encoding.ids).tobytes()
-                fresh += len(tokens) // 4
+            made = self._tokenizer.encode_batch_fast([*missing.values()], add_special_tokens=False)
+            for (key, chunk), encoding in zip(missing.items(), made, strict=True):
+                tokens = known[key] = array("I", encoding.ids).tobytes()
+                fresh += len(encoding.ids)
                 if len(chunk) >= CHUNK_CHARS:
                     self._chunks.put(key, tokens)
-        body = b"".join(tokens for tokens in found if tokens)
+        body = b"".join([known[key] for key in keys])
         return (self._head + body + self._tail if special else body), fresh
 
     def _cut(self, text: str) -> Iterator[str]:
