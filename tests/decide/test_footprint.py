@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -63,3 +65,38 @@ def test_a_prompt_is_cold_that_brings_more_than_it_finds() -> None:
     assert is_cold(8_000, 7_000)
     assert not is_cold(8_000, 3_000)
     assert not is_cold(800, 800), "too short to drive anything out"
+
+
+def hits_of_lru(
+    capacity: float, hot: list[Prefix], cold_per_s: float, cold_tokens: float, seconds: int
+) -> float:
+    """The share of the tokens of hot prefixes that a cache with least-recently-used eviction has, when cold prompts come as well."""
+    draw = Random(1)
+    cache: OrderedDict[int, float] = OrderedDict()
+    used = hits = asked = 0.0
+    rates = [*(one.rate for one in hot), cold_per_s / cold_tokens]
+    at, fresh = 0.0, len(hot)
+    while at < seconds:
+        at += draw.expovariate(sum(rates))
+        [key] = draw.choices(range(len(rates)), rates)
+        if key < len(hot):
+            one = hot[key]
+        else:
+            fresh += 1
+            key, one = fresh, Prefix(cold_tokens, 0.0)
+        if one.rate:
+            asked += one.tokens
+            hits += one.tokens if key in cache else 0.0
+        used += one.tokens - cache.pop(key, 0.0)
+        cache[key] = one.tokens
+        while used > capacity:
+            used -= cache.popitem(last=False)[1]
+    return hits / asked
+
+
+def test_a_cache_that_takes_in_no_more_than_the_budget_keeps_the_hits_that_it_would_lose_otherwise() -> None:
+    budget = cold_budget(HOT, 200_000.0, 20_000.0, 60_000.0)
+    held_back = hits_of_lru(200_000.0, HOT, budget.tokens_per_s, 4_000.0, 3_000)
+    let_in = hits_of_lru(200_000.0, HOT, 60_000.0, 4_000.0, 3_000)
+    assert held_back == pytest.approx(KEPT, abs=0.02)
+    assert let_in < 0.8
