@@ -48,12 +48,11 @@ def rank_of(
     is_batch: bool = False,
 ) -> Rank:
     """`weights` are those of tenants by name, where they are not 1; `headers` have names in lower case."""
-    asked = headers.get(PRIORITY, b"").strip().lower().decode("latin-1")
     own, most = (key.priority, max(key.priority, key.max_priority)) if key is not None else (0, 0)
-    if is_batch or asked == BATCH:
+    if is_batch or asks_for_batch(headers):
         priority = LEAST
     else:
-        wanted = _number(asked)
+        wanted = _number(headers.get(PRIORITY, b"").strip().decode("latin-1"))
         if wanted is None:
             wanted = dict(service.objectives).get(headers.get(OBJECTIVE, b"").decode("latin-1"))
         priority = own if wanted is None else min(wanted, most)
@@ -63,6 +62,11 @@ def rank_of(
     account = f"tenant {key.tenant}" if key.tenant else f"key {key.id}"
     fairness_id = headers.get(FAIRNESS_ID, b"").decode("latin-1")[:MAX_ID] if key.fairness_ids else ""
     return Rank(priority, f"{account} {fairness_id}", weights.get(key.tenant, 1.0) if key.tenant else 1.0)
+
+
+def asks_for_batch(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request says that it is one of a batch; `headers` have names in lower case."""
+    return headers.get(PRIORITY, b"").strip().lower() == BATCH.encode()
 
 
 def _number(text: str) -> int | None:

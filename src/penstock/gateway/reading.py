@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from penstock.contracts.exchange import KeyRoute, ServiceRoute
 from penstock.decide.deadline import HEADERS as DEADLINES
+from penstock.decide.priority import PRIORITY, asks_for_batch
 from penstock.decide.quota import Bucket
 from penstock.gateway import access, paths
 from penstock.gateway.access import Access
@@ -28,7 +29,7 @@ MAX_REQUEST_ID = 128
 MAX_SESSION = 256
 _OURS = frozenset(
     (b"host", b"content-length", REQUEST_ID, b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host",
-     b"x-forwarded-proto", TRACEPARENT, TRACESTATE, EXPLAIN, *DEADLINES)
+     b"x-forwarded-proto", TRACEPARENT, TRACESTATE, EXPLAIN, PRIORITY, *DEADLINES)
 )  # fmt: skip
 _DROPPED = HOP_BY_HOP | _OURS
 _BODYS = frozenset((b"content-type", b"accept", b"accept-encoding", b"anthropic-version", b"anthropic-beta"))
@@ -93,7 +94,7 @@ def read(head: Head, names: Names, gate: Access) -> Reading:
         translated=b"content-type: application/json\r\n" + _lines(head, _DROPPED | _BODYS),
         explains=explains,
         session=fields.get(SESSION, b"")[:MAX_SESSION].decode("latin-1"),
-        is_batch=fields.get(BATCH, b"").lower() == b"true",
+        is_batch=fields.get(BATCH, b"").lower() == b"true" or asks_for_batch(fields),
     )
 
 
