@@ -77,6 +77,7 @@ def test_json_is_the_same_to_the_byte(trace: Path) -> None:
         (("--profile", "none.yaml"), "none.yaml: no such file"),
         (("--profile", "built-in", "-p", "kpa"), "expected one trace and neither"),
         (("--profile", "built-in", "--model", "default/other"), "found no request of default/other"),
+        (("--profile", "built-in", "--scale", "2"), "each request is played once"),
         (("--record", "new.jsonl"), "--record: found a trace"),
         ((), "found no policy"),
     ],

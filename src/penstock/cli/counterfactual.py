@@ -22,6 +22,7 @@ from penstock.resources.scheme import kind_of
 from penstock.testing.routing.counterfactual import Outcome, Play, Rival, compare
 from penstock.testing.routing.recorded import Recorded, read_recorded
 from penstock.testing.routing.registry import policy_module
+from penstock.testing.sim.trace import Cut
 
 BUILT_IN = "built-in"
 PEER = "peer:"
@@ -43,22 +44,26 @@ HEADERS = (
 """`prefill s` are replica-seconds; what is saved is against the first line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for: `replicas` 0 means as many endpoints as the trace tells of."""
+    """What was asked for: `replicas` 0 means as many endpoints as the trace tells of, `model` "" that there is but one."""
 
     profiles: list[str]
     engine: EngineProfile
+    cut: Cut
+    seed: int = 0
     replicas: int = 0
     model: str = ""
-    speed: float = 1.0
-    from_s: float = 0.0
-    to_s: float = float("inf")
-    seed: int = 0
 
 
 def play_profiles(path: Path, wish: Wish, *, json: bool) -> None:
     """To standard output. Raises PlatformError."""
+    cut = wish.cut
+    if cut.scale != 1.0:
+        raise InvalidInput(
+            f"--scale: found {cut.scale:g}, but with --profile each request is played once",
+            hint="--speed changes how fast they come",
+        )
     recorded = read_recorded(path, wish.model)
     rivals = [rival for text in wish.profiles for rival in rivals_of(text)]
     replicas = wish.replicas or recorded.endpoints
@@ -70,9 +75,9 @@ def play_profiles(path: Path, wish: Wish, *, json: bool) -> None:
     play = Play(
         engine=wish.engine,
         replicas=replicas,
-        speed=wish.speed,
-        from_s=wish.from_s,
-        to_s=wish.to_s,
+        speed=cut.speed,
+        from_s=cut.from_s,
+        to_s=float("inf") if cut.to_s is None else cut.to_s,
         seed=wish.seed,
     )
     outcomes = _watched(recorded, rivals, play)

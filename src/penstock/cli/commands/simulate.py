@@ -154,23 +154,14 @@ def run(
         record_traffic(record, model, _seconds("--for", for_), url)
         return
     assert trace, "it has been checked"
+    cut = Cut(_seconds("--from", from_), _seconds("--to", to) if to else None, scale, speed)
     if profile:
-        wish = Wish(
-            profiles=profile,
-            engine=load_profile(engine),
-            replicas=replicas,
-            model=model,
-            speed=speed,
-            from_s=_seconds("--from", from_),
-            to_s=_seconds("--to", to) if to else float("inf"),
-            seed=seed,
-        )
-        play_profiles(trace[0], wish, json=json)
+        play_profiles(trace[0], Wish(profile, load_profile(engine), cut, seed, replicas, model), json=json)
         return
     scenario = Scenario(
         profile=load_profile(engine),
         slo_ttft_s=_seconds("--slo-ttft", slo_ttft),
-        cut=Cut(_seconds("--from", from_), _seconds("--to", to) if to else None, scale, speed),
+        cut=cut,
         seed=seed,
         services=services,
         skip_s=_seconds("--skip", skip),

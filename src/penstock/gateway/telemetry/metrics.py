@@ -45,7 +45,7 @@ class Readings(Struct, frozen=True, kw_only=True):
 
     `queued` wait for room, by namespace, service and priority. `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is;
     `openings` are those of circuits, by endpoint. `limit_faults` are by cause. `indexed` is what is known of caches by namespace, service
-    and endpoint; `kv_events` are batches of what engines told of them, by outcome.
+    and endpoint; `kv_events` are batches of what engines told of them, by outcome. `untokenized` are by reason.
     """
 
     in_flight: Mapping[Id, int] = {}
@@ -61,6 +61,7 @@ class Readings(Struct, frozen=True, kw_only=True):
     limit_faults: Mapping[str, int] = {}
     indexed: Mapping[tuple[str, str, str], Knowledge] = {}
     kv_events: Mapping[str, int] = {}
+    untokenized: Mapping[str, int] = {}
 
 
 class Telemetry:
@@ -99,6 +100,17 @@ class Telemetry:
             ("tenant", "key", "type"),
             max_rows=3 * MAX_KEYS,
         )
+        self._count_faults()
+        self._count_routing()
+        self._count_turns()
+        generation = "latest" if latest_names else "stable"
+        metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
+        self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
+        self.counters = {
+            p: Counter(m.prometheus, m.help, _labels(m)) for p, m in metrics.items() if m.kind == "counter"
+        }
+
+    def _count_faults(self) -> None:
         self.log_lines_dropped = Counter(
             "penstock_gateway_access_log_dropped_total",
             "Lines of the access log that were not written, by cause: buffer_full or write_failed",
@@ -120,14 +132,6 @@ class Telemetry:
             "worker_unheard or worker_malformed (what workers tell each other)",
             ("cause",),
         )
-        self._count_routing()
-        self._count_turns()
-        generation = "latest" if latest_names else "stable"
-        metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
-        self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
-        self.counters = {
-            p: Counter(m.prometheus, m.help, _labels(m)) for p, m in metrics.items() if m.kind == "counter"
-        }
 
     def _count_routing(self) -> None:
         self.routed = Counter(
@@ -165,6 +169,12 @@ class Telemetry:
             "Batches of KV events that engines published, by what became of them",
             ("outcome",),
         )
+        self.untokenized = Counter(
+            "penstock_gateway_untokenized_total",
+            "Prompts that went without being tokenized though their model's tokenizer is here, by reason (busy, late, refused), and tokenizers "
+            "that were given up for a while, so that prompts are hashed as text (disagrees, hits_fail, slow, died, or the error of loading it)",
+            ("reason",),
+        )
 
     def _count_turns(self) -> None:
         self.turns = Counter(
@@ -195,6 +205,7 @@ class Telemetry:
             self.openings.name: readings.openings,
             self.limit_faults.name: readings.limit_faults,
             self.kv_events.name: readings.kv_events,
+            self.untokenized.name: readings.untokenized,
         }
         families = []
         for found in self.series:
