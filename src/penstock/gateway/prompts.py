@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -58,6 +58,11 @@ class Prompts:
         """Nothing is known of any service's tokens. Without `tokenizers` all prompts are hashed as text."""
         self._tokenizers = tokenizers
         self._ratios: dict[Id, TokenRatio] = {}
+
+    @property
+    def untokenized(self) -> Mapping[str, int]:
+        """Prompts that went without being tokenized though they should, and tokenizers that were given up, by reason."""
+        return self._tokenizers.counts if self._tokenizers is not None else {}
 
     def is_precise(self, service: ServiceRoute) -> bool:
         """Whether its prompts are hashed by their tokens."""

@@ -150,6 +150,7 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
         refused={"bad": 1},
         openings={"qwen-1-0": 1},
         limit_faults={"judged_alone": 5},
+        untokenized={"disagrees": 1},
     )
     others = [two.snapshot(readings), newer.snapshot(readings), b"\x01broken"]
     found = {
@@ -163,6 +164,7 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     assert found["penstock_gateway_refused_total", "bad"] == 2
     assert found["penstock_gateway_circuit_openings_total", "qwen-1-0"] == 2
     assert found["penstock_gateway_limit_faults_total", "judged_alone"] == 10
+    assert found["penstock_gateway_untokenized_total", "disagrees"] == 2
     assert found["penstock_gateway_route_table_version",] == 4
     assert found["penstock_gateway_workers",] == 2
     assert found["penstock_gateway_workers_unread",] == 2

@@ -45,7 +45,8 @@ class Readings(Struct, frozen=True, kw_only=True):
 
     `queued` wait for room, by namespace, service and priority. `refused` is what the wire refused, by reason. `endpoint_states` is 1 by namespace, service, endpoint and the state in which it is;
     `openings` are those of circuits, by endpoint. `limit_faults` are by cause. `indexed` is what is known of caches by namespace, service
-    and endpoint; `kv_events` are batches of what engines told of them, by outcome. `untokenized` are by reason.
+    and endpoint; `kv_events` are batches of what engines told of them, by outcome. `untokenized` are by reason. `warmings` are requests by
+    which new endpoints were warmed, `remote_prompts` prompts that were to be computed elsewhere, by outcome.
     """
 
     in_flight: Mapping[Id, int] = {}
@@ -61,6 +62,8 @@ class Readings(Struct, frozen=True, kw_only=True):
     limit_faults: Mapping[str, int] = {}
     indexed: Mapping[tuple[str, str, str], Knowledge] = {}
     kv_events: Mapping[str, int] = {}
+    warmings: Mapping[str, int] = {}
+    remote_prompts: Mapping[str, int] = {}
     untokenized: Mapping[str, int] = {}
 
 
@@ -164,6 +167,16 @@ class Telemetry:
             "Routing profiles that were tried and found to be worse, so that they get no more requests of this worker",
             ("namespace", "service", "profile"),
         )
+        self.warmings = Counter(
+            "penstock_gateway_warming_requests_total",
+            "Requests by which new endpoints computed beginnings of prompts before they took others, by outcome",
+            ("outcome",),
+        )
+        self.remote_prompts = Counter(
+            "penstock_gateway_remote_prompts_total",
+            "Prompts that were to be computed by another endpoint than the one that answers, by outcome: computed, or why not",
+            ("outcome",),
+        )
         self.kv_events = Counter(
             "penstock_gateway_kv_event_batches_total",
             "Batches of KV events that engines published, by what became of them",
@@ -205,6 +218,8 @@ class Telemetry:
             self.openings.name: readings.openings,
             self.limit_faults.name: readings.limit_faults,
             self.kv_events.name: readings.kv_events,
+            self.warmings.name: readings.warmings,
+            self.remote_prompts.name: readings.remote_prompts,
             self.untokenized.name: readings.untokenized,
         }
         families = []
