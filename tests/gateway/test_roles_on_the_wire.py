@@ -65,6 +65,9 @@ async def test_the_engine_that_answers_is_told_where_the_prompts_kv_lies(tmp_pat
         await ask(gateway, question("short"))
         assert len(computing.requests) == 1
         assert "kv_transfer_params" not in orjson.loads(answering.requests[1][1])
+        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+            told = (await client.get("/metrics")).text
+        assert 'penstock_gateway_remote_prompts_total{outcome="computed"} 1' in told
 
 
 async def test_without_the_one_that_computes_prompts_all_are_answered_still(tmp_path: Path) -> None:

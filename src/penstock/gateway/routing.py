@@ -49,6 +49,8 @@ class Routing:
         self.disaggregated: dict[Id, Disaggregated] = {}
         self.on_change: Callable[[], None] = lambda: None
         self._heard: Counter[str] = Counter()
+        self._warmings: Counter[str] = Counter()
+        self._remote_prompts: Counter[str] = Counter()
         self.routers: dict[Id, Router] = {}
         self._events: dict[Id, KvEvents] = {}
         self._polls = Polls(self._sized)
@@ -60,8 +62,10 @@ class Routing:
         wanted = {(s.namespace, s.name): s for s in table.services if s.routing is not None}
         for key in [key for key in self.routers if key not in wanted]:
             del self.routers[key]
-            del self.disaggregated[key]
-            self.prewarms.pop(key).close()
+            self._remote_prompts += self.disaggregated.pop(key).outcomes
+            prewarm = self.prewarms.pop(key)
+            prewarm.close()
+            self._warmings += prewarm.outcomes
             self._listen(key, (), hears=False)
         for key, service in wanted.items():
             self._update(key, service)
@@ -95,6 +99,14 @@ class Routing:
     def event_counts(self) -> Counter[str]:
         """Batches of KV events by outcome, of all services there were."""
         return sum((one.counts for one in self._events.values()), self._heard.copy())
+
+    def warmings(self) -> Counter[str]:
+        """Requests by which new endpoints were warmed by outcome, of all services there were."""
+        return sum((one.outcomes for one in self.prewarms.values()), self._warmings.copy())
+
+    def remote_prompts(self) -> Counter[str]:
+        """Prompts that were to be computed elsewhere by outcome, of all services there were."""
+        return sum((one.outcomes for one in self.disaggregated.values()), self._remote_prompts.copy())
 
     def tidy(self, now: float) -> None:
         """What may be forgotten is, a slice at a time."""
