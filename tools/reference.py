@@ -126,10 +126,26 @@ def gateway() -> str:
             "`/serving/NAMESPACE/TAG-NAME/…`, Host `TAG-NAME.NAMESPACE.…`",
             "the same of one tagged revision, whatever its share",
         ),
-        ("`/penstock/requests/ID`", "how a request was routed, for admins; `penstock explain request ID` reads it"),
-        ("`/penstock/recording`", "POST: what was recorded since the last, for admins; `penstock simulate --record` reads it"),
+        (
+            "`/penstock/requests/ID`",
+            "how a request was routed, for admins; `penstock explain request ID` reads it",
+        ),
+        (
+            "`/penstock/recording`",
+            "POST: what was recorded since the last, for admins; `penstock simulate --record` reads it",
+        ),
     ]
-    refused = [("queue_full", 429), ("gateway_full", 429), ("stopped", 503), ("failed", 503)]
+    full = (
+        "queue_full",
+        "gateway_full",
+        "priority_full",
+        "priority_bytes_full",
+        "displaced",
+        "waited_too_long",
+    )
+    refused = [(code, 429) for code in full] + [
+        (code, 503) for code in ("stopped", "failed", "deadline_passed")
+    ]
     assert {code for code, _ in refused} == set(get_args(Outcome)) - {"run", "wait"}, (
         "say the status of the new outcome"
     )
