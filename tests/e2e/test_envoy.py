@@ -146,8 +146,10 @@ def test_a_caller_that_goes_ends_the_request_in_the_engine(world: World) -> None
         client.stream("POST", f"{world.url}/v1/completions", json=body) as answer,
     ):
         served = answer.headers[BY]
-        next(answer.iter_raw())
+        pieces = answer.iter_raw()
+        next(pieces)
         assert world.running(served) == 1
+        pieces.close()
     until("the engine has stopped", lambda: world.running(served) == 0, within_s=5)
 
 
