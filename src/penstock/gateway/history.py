@@ -37,8 +37,8 @@ async def explained(call: Call, state: State) -> bytes:
         raise NotFound(
             f"no request {request_id} is remembered here",
             code="unknown_request",
-            hint="every answer has its id in `x-request-id`; only those of services with a routing profile are remembered, and "
-            "the oldest are forgotten",
+            hint="every answer has its id in `x-request-id`; those of services with a choice of endpoints are remembered, or "
+            "with the header `x-penstock-explain: true`, and the oldest are forgotten",
         )
     found.sort(key=lambda record: record.at, reverse=True)
     return msgspec.json.encode({"requests": [as_document(record) for record in found[:MAX_FOUND]]})
