@@ -103,6 +103,7 @@ class Cost(NamedTuple):
 class Policy(NamedTuple):
     """What a worker is asked to do beside passing on."""
 
+    is_routed: bool = True
     has_key: bool = False
     has_limits: bool = False
     is_logged: bool = False
@@ -110,7 +111,8 @@ class Policy(NamedTuple):
 
 
 POLICIES = {
-    "bare": Policy(),
+    "bare": Policy(is_routed=False),
+    "+ routing profile": Policy(),
     "+ API key": Policy(has_key=True),
     "+ limits of key and tenant": Policy(has_key=True, has_limits=True),
     "+ access log": Policy(has_key=True, has_limits=True, is_logged=True),
@@ -134,7 +136,7 @@ def wires(folder: Path, policy: Policy) -> Wires:
         otlp_endpoint="http://127.0.0.1:1/v1/traces" if policy.traced else "",
     )
     worker = Worker(settings, SteadyClock(), open_profile)
-    worker.state.apply(_limited(table(ENGINE_PORT, is_bare), policy))
+    worker.state.apply(_asked(table(ENGINE_PORT, is_bare), policy))
     upstream = Upstream(("127.0.0.1", ENGINE_PORT), worker.state.pool.known)
     engine = Engine(upstream)
     upstream.connection_made(engine)
@@ -151,10 +153,12 @@ def wires(folder: Path, policy: Policy) -> Wires:
     return Wires(connection, upstream, engine, head)
 
 
-def _limited(whole: RouteTable, policy: Policy) -> RouteTable:
+def _asked(whole: RouteTable, policy: Policy) -> RouteTable:
+    replace = msgspec.structs.replace
+    if not policy.is_routed:
+        whole = replace(whole, services=tuple(replace(one, routing=None) for one in whole.services))
     if policy.has_limits:
         return whole
-    replace = msgspec.structs.replace
     return replace(
         whole,
         keys=tuple(replace(key, limits=()) for key in whole.keys),

@@ -23,6 +23,7 @@ from penstock.contracts.exchange import (
     RateLimit,
     RevisionRoute,
     RouteTable,
+    RoutingRoute,
     ServiceRoute,
     TenantRoute,
 )
@@ -42,6 +43,7 @@ def table(engine_port: int, is_bare: bool) -> RouteTable:
         uid="1",
         engine_model="m",
         phase="Ready",
+        routing=RoutingRoute(),
         revisions=(RevisionRoute(name="m-1", weight_percent=100, endpoints=(endpoint,)),),
     )
     key = KeyRoute(

@@ -95,6 +95,10 @@ def route_by_profile(
     session: str = "",
 ) -> Route | None:
     """By `service.routing`, whose parts are open in `pipeline`; `loads` has every endpoint by name, `cached` those that hold any token."""
+    if len(loads) == 1 and not exclude and not avoid and prompt.only is None:
+        only = _only(service, prompt, loads, cached)
+        if only is not None:
+            return only
     share = drawn_revision(service, prompt.draw, avoid, exclude, session)
     if share is None:
         return None
@@ -114,6 +118,26 @@ def route_by_profile(
         choice.score,
         view.cached_tokens[choice.index],
     )
+
+
+def _only(
+    service: ServiceRoute, prompt: Prompt, loads: Mapping[str, Load], cached: Mapping[str, float]
+) -> Route | None:
+    """The endpoint of a service that has no other: no filter but one of the caller's own could leave it out. None if it gets no traffic."""
+    for revision in service.revisions:
+        if revision.endpoints and revision.weight_percent > 0:
+            endpoint = revision.endpoints[0]
+            threshold = (service.routing or BUILT_IN).prompt_token_threshold
+            held = cached.get(endpoint.name, 0.0)
+            return Route(
+                endpoint,
+                revision.name,
+                loads[endpoint.name].in_flight,
+                1,
+                prompt_class=class_of(prompt, cached.values(), threshold),
+                cached_tokens=held,
+            )
+    return None
 
 
 def explain_route(

@@ -226,8 +226,7 @@ class Delivery:
             return
         rest = relay.finish()
         if isinstance(relay, Collected):
-            assert upstream.answer is not None, "it has begun"
-            tell_collected(call, relay, upstream.answer, rest, self._state.quota.headers(call))
+            tell_collected(call, relay, upstream, rest, self._state.quota.headers(call))
         else:
             call.respond.write(rest)
             call.respond.end(upstream.trailers)

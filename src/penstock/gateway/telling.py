@@ -13,10 +13,11 @@ from penstock.gateway.wire.message import Answer, Headers
 from penstock.gateway.wire.tunnel import Tunnel
 
 
-def tell_collected(call: Call, relay: Collected, answer: Answer, body: bytes, limits: Headers) -> None:
+def tell_collected(call: Call, relay: Collected, upstream: Upstream, body: bytes, limits: Headers) -> None:
     """What an engine answered in pieces."""
     assert call.dialect is not None, "only a dialect collects"
-    kept = outgoing.answer_headers(answer, told_anew=True)
+    assert upstream.answer is not None, "it has begun"
+    kept = outgoing.answer_headers(upstream.answer, told_anew=True)
     kind = (b"content-type", call.dialect.content_type(call.streams and relay.status < 400))
     call.respond.send(relay.status, [*kept, kind, *outgoing.identity(call), *limits], body)
 

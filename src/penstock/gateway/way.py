@@ -33,14 +33,18 @@ class Ways:
 
     def of(self, call: Call, key: Id) -> Plain | Routed:
         """The way of a request whose service is known, and whose prompt has been prepared; it keeps the one that it has."""
-        if call.way is None:
+        way = call.way
+        if not isinstance(way, (Plain, Routed)):
             router = self.routing.routers.get(key)
             if router is None or call.service is None:
-                call.way = Plain(self, call)
+                way = Plain(self, call)
             else:
-                hashes = router.has_choice or self._recordings.is_active or _is_sampled(call, router)
-                call.way = Routed(self, key, router, call, self.prompts.of(call, call.service, hashes=hashes))
-        return call.way
+                is_told = router.has_choice or call.reading.explains or self._recordings.is_active
+                hashes = is_told or _is_sampled(call, router)
+                prompt = self.prompts.of(call, call.service, hashes=hashes)
+                way = Routed(self, key, router, call, prompt, is_told=is_told)
+            call.way = way
+        return way
 
 
 def _is_sampled(call: Call, router: Router) -> bool:
@@ -91,12 +95,29 @@ class Plain:
 
 
 class Routed:
-    """By a router. Of several attempts the last one counts; each is ended before the next is sent."""
+    """By a router. Of several attempts the last one counts; each is ended before the next is sent.
 
-    __slots__ = ("_call", "_held", "_held_at", "_key", "_prewarm", "_router", "_trip", "_ways", "prompt")
+    What was chosen is told (`is_told`) where there was a choice, or somebody wants to know.
+    """
 
-    def __init__(self, ways: Ways, key: Id, router: Router, call: Call, prompt: Prompt) -> None:
+    __slots__ = (
+        "_call",
+        "_held",
+        "_held_at",
+        "_is_told",
+        "_key",
+        "_prewarm",
+        "_router",
+        "_trip",
+        "_ways",
+        "prompt",
+    )
+
+    def __init__(
+        self, ways: Ways, key: Id, router: Router, call: Call, prompt: Prompt, *, is_told: bool
+    ) -> None:
         self._ways, self._key, self._router, self._call = ways, key, router, call
+        self._is_told = is_told
         self._prewarm = ways.routing.prewarms.get(key)
         self.prompt = prompt
         self._held, self._held_at = NOTHING_HELD, float("-inf")
@@ -120,7 +141,7 @@ class Routed:
             avoid = {*ends.set_aside(), *warming}
             session = session_of(self._call, service) if service.split_by else ""
         chosen = router.route(service, prompt, held, avoid, tried, session)
-        if chosen is not None:
+        if chosen is not None and self._is_told:
             self._ways.explained.chosen(
                 self._call, service, router, prompt, held, chosen, now, avoid, tried, session
             )
@@ -129,7 +150,8 @@ class Routed:
     def sent(self, name: str, now: float) -> None:
         """It goes there."""
         self._trip = self._router.sent(name, self.prompt, self._held, now)
-        self._ways.explained.sent(self._call, name, self._trip, now)
+        if self._is_told:
+            self._ways.explained.sent(self._call, name, self._trip, now)
 
     def compute_elsewhere(
         self, content: bytes, message: Message, done: Callable[[bytes], None], left_s: float
