@@ -135,6 +135,19 @@ def test_under_which_names_the_model_is_asked_for(
     assert (route.engine_model, route.aliases) == (engine_model, aliases)
 
 
+def test_adapters_are_aliases_that_the_engine_knows_itself() -> None:
+    named = {"penstock.dev/aliases": "x", "penstock.dev/adapters": "french, german"}
+    route = only(iris(annotations=named), pod("p"))
+    assert (route.aliases, route.adapters) == (("x", "french", "german"), ("french", "german"))
+
+
+def test_a_tokenizer_is_that_of_a_pod_that_is_ready() -> None:
+    bytes_as_tokens = {"penstock.dev/tokenizer": "bytes"}
+    assert only(iris(), pod("p", annotations=bytes_as_tokens)).tokenizer == "bytes"
+    assert only(iris(), pod("p", annotations=bytes_as_tokens, ready="False")).tokenizer == ""
+    assert only(iris(), pod("p")).tokenizer == ""
+
+
 def test_how_the_engine_is_asked_is_on_its_pods() -> None:
     traits = {"penstock.dev/metrics-dialect": "vllm", "penstock.dev/openai-prefix": "/openai/v1"}
     route = only(iris(), pod("p", annotations=traits))

@@ -53,6 +53,15 @@ async def test_names_aliases_and_namespaces_mean_the_service_and_the_engine_sees
     assert b"x-forwarded-for: 127.0.0.1" in head
 
 
+async def test_an_adapter_is_asked_for_by_the_name_that_the_engine_knows(tmp_path: Path) -> None:
+    engine = await started()
+    route = service(engine, aliases=("french", "nick"), adapters=("french",), engine_model="inner")
+    async with Gateway(tmp_path, route) as gateway:
+        for name in ("m", "french", "nick"):
+            assert (await ask(gateway, name)).status_code == 200
+    assert [json.loads(seen)["model"] for _, seen in engine.requests] == ["inner", "french", "inner"]
+
+
 async def test_paths_and_hosts_reach_the_engine_untouched(tmp_path: Path) -> None:
     engine = await started()
     async with (

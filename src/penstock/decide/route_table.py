@@ -41,6 +41,8 @@ from penstock.resources.routing import PREFILL_FOR
 from penstock.resources.serving import Component, ComponentStatus, InferenceService, TrafficTarget
 
 ALIASES = "penstock.dev/aliases"
+ADAPTERS = "penstock.dev/adapters"
+"""Names under which the engine itself answers beside its own: LoRA adapters that it has loaded, or loads."""
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 KV_EVENTS_PORT = "penstock.dev/kv-events-port"
 KV_REPLAY_PORT = "penstock.dev/kv-replay-port"
@@ -165,6 +167,7 @@ def _route(
         uid=meta.uid,
         engine_model=engine_model,
         aliases=_aliases(service, engine_model) if name == meta.name else (),
+        adapters=_listed(meta.annotations.get(ADAPTERS, "")),
         hosts=(f"{name}.{meta.namespace}", f"{name}-{meta.namespace}"),
         phase=standing.phase,
         message=standing.message,
@@ -235,8 +238,9 @@ def _split_by(annotation: str) -> str:
 
 
 def _aliases(service: InferenceService, engine_model: str) -> tuple[str, ...]:
-    """Those that the annotation names, and the engine's own name if it is another than the service's."""
-    named = _listed(service.metadata.annotations.get(ALIASES, ""))
+    """Those that the annotations name, and the engine's own name if it is another than the service's."""
+    annotations = service.metadata.annotations
+    named = _listed(annotations.get(ALIASES, "")) + _listed(annotations.get(ADAPTERS, ""))
     own = [engine_model] if engine_model not in (service.metadata.name, *named) else []
     return (*named, *own)
 

@@ -25,16 +25,19 @@ def content(call: Call, service: ServiceRoute) -> bytes:
     """The body: renamed, translated, and asking for usage where the caller's stream would not tell it."""
     if call.asked is not None:
         data = call.asked.body
-        return (
-            data if call.asked.model == service.engine_model else body.with_model(data, service.engine_model)
-        )
+        return data if _knows(service, call.asked.model) else body.with_model(data, service.engine_model)
     data = call.request.body
-    if data and call.model and call.model != service.engine_model:
+    if data and call.model and not _knows(service, call.model):
         renamed = multipart.with_model if call.reading.is_form else body.with_model
         data = renamed(data, service.engine_model)
     if call.streams and not call.wants_usage and call.target.tells_usage:
         data = usage.ask_for_usage(data) or data
     return data
+
+
+def _knows(service: ServiceRoute, model: str) -> bool:
+    """Whether the engine goes by that name."""
+    return model == service.engine_model or model in service.adapters
 
 
 def message(

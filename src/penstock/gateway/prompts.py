@@ -85,7 +85,7 @@ class Prompts:
             (service.namespace, service.name),
             call.request.body if call.asked is None else call.asked.body,
             (service.routing or _DEFAULT).block_tokens,
-            _seed(call, asks, service),
+            _seed(asks, service),
             MAX_HASHED_TOKENS,
         )
 
@@ -106,14 +106,14 @@ class Prompts:
             per_byte = self._ratios.get((service.namespace, service.name), UNKNOWN).per_byte
             tokens, each = round(size * per_byte), block_bytes * per_byte
             if hashes and parts and size >= block_bytes and not self.is_precise(service):
-                hashed = _hashed(asks, parts, block_bytes, _seed(call, asks, service))
+                hashed = _hashed(asks, parts, block_bytes, _seed(asks, service))
         return Prompt(
             draw=draw(call.id),
             tokens=tokens,
             hashes=hashed,
             block_tokens=each,
             output_tokens=call.max_tokens,
-            adapter=_adapter(call, service),
+            adapter=_adapter(asks, service),
             session=reading.session or _word(asks.prompt_cache_key),
             is_batch=reading.is_batch or _word(asks.service_tier) in BATCH_TIERS,
         )
@@ -180,12 +180,14 @@ def _hashed(asks: ModelRequest, parts: Sequence[memoryview], block_bytes: int, s
     return text_blocks(bytes(joined), block_bytes, seed)
 
 
-def _seed(call: Call, asks: ModelRequest, service: ServiceRoute) -> int:
-    return chain_seed(service.engine_model, _adapter(call, service), _word(asks.cache_salt))
+def _seed(asks: ModelRequest, service: ServiceRoute) -> int:
+    return chain_seed(service.engine_model, _adapter(asks, service), _word(asks.cache_salt))
 
 
-def _adapter(call: Call, service: ServiceRoute) -> str:
-    return call.model if call.model in service.adapters else ""
+def _adapter(asks: ModelRequest, service: ServiceRoute) -> str:
+    """A name of the service's that means other weights, not just the service."""
+    name = asks.model
+    return name if type(name) is str and name in service.adapters else ""
 
 
 def _is_said(span: msgspec.Raw) -> bool:
