@@ -113,7 +113,7 @@ def test_the_knee_is_searched(engine: str) -> None:
         (("sim", "--find-knee"), 5, "expected --slo-ttft or --slo-itl"),
         (("sim", "--duration", "x"), 5, "--duration"),
         (("sim", "--plot", "x.jpg"), 5, "--plot"),
-        (("sim", "--trace", "none.jsonl"), 3, "found no file"),
+        (("sim", "-w", "trace:none.jsonl"), 3, "found no file"),
         (("sim", "--api-key-file", "none"), 3, "--api-key-file"),
     ],
 )

@@ -54,6 +54,9 @@ def test_only_turns_after_the_first_are_thought_about() -> None:
         ("random:prompt=0", "expected a whole number from 1"),
         ("random:prompt=x", "expected a whole number from 1"),
         ("multi-turn:think=-1", "expected a number from 0"),
+        ("trace:x,sped=2", "expected from, to, speed or scale"),
+        ("trace:x,speed=y", "could not convert"),
+        ("trace:x,from=y", "expected a span of time"),
     ],
 )
 def test_what_is_not_known_is_said_with_what_is(text: str, said: str) -> None:
@@ -103,8 +106,9 @@ def test_a_trace_is_cut_thinned_and_sped_up(tmp_path: Path) -> None:
     assert len(list(cut.conversations(0))) == 200
     thinned = list(TraceLoad(path, Cut(scale=0.25)).conversations(0))
     assert 200 < len(thinned) < 300
-    with pytest.raises(InvalidInput, match="--scale"):
+    with pytest.raises(InvalidInput, match="scale: found 2"):
         TraceLoad(path, Cut(scale=2.0))
+    assert len(list(workload_of(f"trace:{path},from=100s,to=5m,speed=2").conversations(0))) == 200
 
 
 def test_real_traces_are_read() -> None:

@@ -1,7 +1,7 @@
 """Put a load on a model, and say how fast and how reliably it answers.
 
-Workloads are shared-prefix, multi-turn and random, the presets kthena-4096, kthena-256, llm-d-73 and llm-d-37, or a trace (--trace);
-settings follow a colon. With --rate or a trace requests are sent by the clock, however slow answers are; with --concurrency so many are
+Workloads are shared-prefix, multi-turn, random, the presets kthena-4096, kthena-256, llm-d-73 and llm-d-37, and trace, for an Azure CSV,
+a Mooncake JSONL, ServeGen arrivals or a recording; settings follow a colon. With --rate or a trace requests are sent by the clock, however slow answers are; with --concurrency so many are
 under way at a time. Times count from when a request was due. Any server with OpenAI's API will do; where it asks for a key, that is taken
 from PENSTOCK_API_KEY or a file. Texts follow from the seed: use another one to find no prompt of the last bench in a cache.
 
@@ -31,15 +31,12 @@ from penstock.testing.load.plot import HEIGHT, draw
 from penstock.testing.load.session import Bench, Setup
 from penstock.testing.load.summary import Objective
 from penstock.testing.load.target import Target, key_from, target_of
-from penstock.testing.load.trace import TraceLoad
 from penstock.testing.load.workloads import workload_of
 from penstock.testing.sim.canvas import canvas_for
 from penstock.testing.sim.plot import WIDTH
-from penstock.testing.sim.trace import Cut
 
 FILES = 65_536
 """Open files that a load may need, if the system allows as many."""
-WORKLOAD = "shared-prefix"
 DURATION_S = 30.0
 CONCURRENCY = 8
 
@@ -65,17 +62,9 @@ WorkloadText = Annotated[
     typer.Option(
         "--workload",
         "-w",
-        help=f"NAME, or NAME:SETTING=VALUE,SETTING=VALUE; default: {WORKLOAD}.",
-        show_default=False,
+        help="NAME, NAME:SETTING=VALUE,SETTING=VALUE, or trace:FILE,SETTING=VALUE.",
     ),
 ]
-TraceFile = Annotated[
-    Path | None,
-    typer.Option("--trace", help="Azure CSV, Mooncake JSONL, or ServeGen arrivals.", show_default=False),
-]
-From = Annotated[str, typer.Option("--from", help="Where in the trace to begin, as in 1h30m.")]
-Speed = Annotated[float, typer.Option(help="Divides the gaps between a trace's requests.")]
-Scale = Annotated[float, typer.Option(help="Share of a trace's requests that are sent.")]
 Rate = Annotated[
     float | None, typer.Option(min=0.001, max=100_000, help="Conversations a second.", show_default=False)
 ]
@@ -130,11 +119,7 @@ def run(
     api_key_file: KeyFile = None,
     against_key_file: AgainstKeyFile = None,
     ca_file: CaFile = None,
-    workload: WorkloadText = "",
-    trace: TraceFile = None,
-    from_: From = "0",
-    speed: Speed = 1.0,
-    scale: Scale = 1.0,
+    workload: WorkloadText = "shared-prefix",
     rate: Rate = None,
     concurrency: Concurrency = None,
     duration: Duration = "",
@@ -155,11 +140,7 @@ def run(
     plot: Plot = None,
 ) -> None:
     """Results go to standard output, progress to standard error."""
-    chosen = _workload(workload, trace, Cut(_seconds("--from", from_), None, scale, speed))
-    objective = Objective(
-        _above_zero("--slo-ttft", slo_ttft) if slo_ttft else None,
-        _above_zero("--slo-itl", slo_itl) if slo_itl else None,
-    )
+    chosen = workload_of(workload)
     setup = Setup(
         workload=chosen,
         pace=Pace(
@@ -170,7 +151,7 @@ def run(
             warmup_s=_seconds("--warmup", warmup),
             ramp_s=_seconds("--ramp", ramp),
         ),
-        objective=objective,
+        objective=_objective(slo_ttft, slo_itl, find_knee),
         model=model,
         api=api,
         ignores_eos=ignore_eos,
@@ -179,18 +160,13 @@ def run(
         timeout_s=_above_zero("--timeout", timeout),
         tokenizer=tokenizer,
     )
-    if find_knee and objective == Objective():
-        raise InvalidInput("--find-knee: found no objective, expected --slo-ttft or --slo-itl")
     if plot is not None:
         canvas_for(plot, WIDTH, HEIGHT)
     targets = _targets(url, api_key_file, against, against_key_file, ca_file)
     _allow_files()
     report = uvloop.run(_bench(setup, targets, max_steps if find_knee else 0, plot))
     if json is not None:
-        try:
-            json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-        except OSError as error:
-            raise InvalidInput(f"--json: cannot write {json}: {error.strerror}") from None
+        _write(json, report)
     print_report(report)
 
 
@@ -214,12 +190,19 @@ async def _bench(setup: Setup, targets: list[Target], knee_steps: int, plot: Pat
     return Report(setup.seed, results, ratios, ())
 
 
-def _workload(text: str, trace: Path | None, cut: Cut) -> Workload:
-    if trace is None:
-        return workload_of(text or WORKLOAD)
-    if text:
-        raise InvalidInput("--trace: found --workload, too, expected one of them")
-    return TraceLoad(trace, cut)
+def _write(path: Path, report: Report) -> None:
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    except OSError as error:
+        raise InvalidInput(f"--json: cannot write {path}: {error.strerror}") from None
+
+
+def _objective(ttft: str, itl: str, find_knee: bool) -> Objective:
+    if find_knee and not (ttft or itl):
+        raise InvalidInput("--find-knee: found no objective, expected --slo-ttft or --slo-itl")
+    return Objective(
+        _above_zero("--slo-ttft", ttft) if ttft else None, _above_zero("--slo-itl", itl) if itl else None
+    )
 
 
 def _concurrency(
@@ -227,11 +210,11 @@ def _concurrency(
 ) -> int | None:
     """Checked against what else was asked for; None where requests are sent by the clock."""
     if find_knee and (workload.timed or concurrency is not None):
-        raise InvalidInput("--find-knee: found --trace or --concurrency, expected a workload at a rate")
+        raise InvalidInput("--find-knee: found a trace or --concurrency, expected a workload at a rate")
     if rate is not None and (workload.timed or concurrency is not None):
         raise InvalidInput(
-            "--rate: found --trace or --concurrency, too, expected one of them",
-            hint="--speed plays a trace faster",
+            "--rate: found a trace or --concurrency, too, expected one of them",
+            hint="trace:FILE,speed=2 plays a trace faster",
         )
     if concurrency is not None or rate is not None or workload.timed or find_knee:
         return concurrency

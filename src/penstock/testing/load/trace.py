@@ -9,6 +9,7 @@ from random import Random
 
 import msgspec
 
+from penstock.kit.durations import parse_go_duration_s
 from penstock.kit.errors import InvalidInput
 from penstock.testing.load.conversation import Conversation, Turn
 from penstock.testing.load.text import Piece
@@ -39,8 +40,8 @@ class TraceLoad:
         self._reader = open_reader(path)
         if cut.scale > 1.0 and not self._reader.thins:
             raise InvalidInput(
-                f"--scale: found {cut.scale:g}, expected at most 1 for a trace that lists requests",
-                hint="--speed plays the trace faster",
+                f"scale: found {cut.scale:g}, expected at most 1 for a trace that lists requests",
+                hint="speed=2 plays the trace faster",
             )
 
     def conversations(self, seed: int) -> Iterator[Conversation]:
@@ -72,6 +73,20 @@ class TraceLoad:
                         yield decoder.decode(line)
                     except msgspec.ValidationError as error:
                         raise InvalidInput(f"{self._path}:{number}: {error}") from None
+
+
+def trace_of(text: str) -> TraceLoad:
+    """Of `FILE,from=1h30m,to=2h,speed=2,scale=0.1`, all but the file optional. Raises NotFound and InvalidInput."""
+    path, *parts = text.split(",")
+    settings = dict(part.partition("=")[::2] for part in parts)
+    if unknown := set(settings) - {"from", "to", "speed", "scale"}:
+        raise InvalidInput(f"--workload trace: found {min(unknown)!r}, expected from, to, speed or scale")
+    try:
+        from_s, to_s = (parse_go_duration_s(settings.get(key, "0")) for key in ("from", "to"))
+        speed, scale = (float(settings.get(key, 1.0)) for key in ("speed", "scale"))
+    except (InvalidInput, ValueError) as error:
+        raise InvalidInput(f"--workload trace: {error}") from None
+    return TraceLoad(Path(path), Cut(from_s, to_s or None, scale, speed))
 
 
 def pieces(arrival: Arrival, blocks: Blocks, own: str) -> tuple[Piece, ...]:

@@ -1,4 +1,4 @@
-"""Workloads that are made up: prefixes shared by groups of prompts, conversations of several turns, and prompts that share nothing.
+"""Workloads by their names. Those that are made up: prefixes shared by groups of prompts, conversations of several turns, and prompts that share nothing.
 
 Named after the figures they are known by: `kthena-4096` and `kthena-256` of Kthena's benchmark (docs/kthena/blog/2025-09-09-benchmark),
 `llm-d-73` and `llm-d-37` of llm-d's (llm-d-kv-cache/benchmarking/{73,37}-capacity); the output lengths of Kthena's are not published.
@@ -14,6 +14,7 @@ from msgspec import Struct
 from penstock.kit.errors import InvalidInput, nearest
 from penstock.testing.load.conversation import Conversation, Turn, Workload
 from penstock.testing.load.text import Piece
+from penstock.testing.load.trace import trace_of
 
 MAX_TOKENS = 2_000_000
 MAX_COUNT = 10_000_000
@@ -112,12 +113,15 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "llm-d-73": ("shared-prefix", {"groups": 150, "prompts": 5, "prefix": 6000, "own": 1200, "output": 1000}),
     "llm-d-37": ("shared-prefix", {"groups": 83, "prompts": 3, "prefix": 8000, "own": 1200, "output": 1000}),
 }
-NAMES = (*KINDS, *PRESETS)
+TRACE = "trace"
+NAMES = (*KINDS, TRACE, *PRESETS)
 
 
 def workload_of(text: str) -> Workload:
-    """Of `NAME:KEY=VALUE,KEY=VALUE`. Raises InvalidInput with the nearest name."""
+    """Of `NAME:KEY=VALUE,KEY=VALUE`, or `trace:FILE,KEY=VALUE`. Raises InvalidInput with the nearest name, NotFound."""
     name, _, tail = text.partition(":")
+    if name == TRACE:
+        return trace_of(tail)
     kind, given = PRESETS.get(name, (name, {}))
     build = KINDS.get(kind)
     if build is None:
