@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from event_sources import certificate
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, NotFound, Unauthorized, Unavailable
 from penstock.testing.load.check import find_model, probe
 from penstock.testing.load.client import Client
@@ -201,6 +203,30 @@ async def test_a_request_that_is_not_taken_ends_the_bench_before_it_begins() -> 
         with pytest.raises(InvalidInput, match="unknown field ignore_eos") as refused:
             await probe(client, Speech(model="m"), Writer())
     assert "--no-ignore-eos" in refused.value.hint
+
+
+async def test_a_server_with_https_is_asked_if_its_certificate_is_trusted(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(made.certificate, made.key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SSE + chunk(WORD + DONE) + b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ours)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    outcomes = []
+    for trusted in (made.certificate, None):
+        client = Client(target_of("--url", url, ca_file=trusted), 5.0)
+        outcomes.append(await client.ask("/v1/chat/completions", b"", asyncio.get_running_loop().time()))
+        client.close()
+    server.close()
+    await server.wait_closed()
+    assert [one.error for one in outcomes] == ["", "not connected"]
+    assert "not trusted" in outcomes[1].message
 
 
 def test_urls_and_keys_are_checked() -> None:
