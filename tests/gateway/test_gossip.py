@@ -195,7 +195,7 @@ def test_what_is_told_stays_within_its_bound(clock: Hand) -> None:
             a.send("pod-0", chain(100))
         clock.at += EXCHANGE_S
         told += sum(map(len, a.say()))
-        b.wire.hear("wire", encode(Message("gateway-1", 1 << 50, round(clock.at * 1000), [], [], [], [])))
+        b.wire.hear("wire", encode(Message("gateway-1", 1 << 50, round(clock.at * 1000), [], [], [], [], [])))
     assert told <= BYTES_PER_S * (80 * EXCHANGE_S + BURST_S)
     assert told > BYTES_PER_S * 80 * EXCHANGE_S * 0.9
 
@@ -218,7 +218,7 @@ def test_as_many_gateways_are_known_as_there_may_be(clock: Hand) -> None:
     (pod,) = (place for place in a.gossip._inbox.places if a.gossip._inbox.places[place].name == "pod-0")
     for number in range(3 * MAX_GATEWAYS):
         tally = Tally(pod, 1, 1, 10, 0)
-        a.wire.hear("wire", encode(Message(f"g{number}", 1, 1, [tally], [], [], [])))
+        a.wire.hear("wire", encode(Message(f"g{number}", 1, 1, [tally], [], [], [], [])))
     assert a.load("pod-0") == Counts(MAX_GATEWAYS, MAX_GATEWAYS, MAX_GATEWAYS * 10, 0)
     assert a.gossip.gateways == MAX_GATEWAYS
     clock.at += FORGOTTEN_S + 1
@@ -302,13 +302,13 @@ def test_hearsay_never_takes_more_than_half_of_the_endpoints(clock: Hand) -> Non
         b"",
         b"\xc1",
         b"\x97",
-        msgspec.msgpack.encode(["x" * 65, 1, 1, [], [], [], []]),
-        msgspec.msgpack.encode(["", 1, 1, [], [], [], []]),
-        msgspec.msgpack.encode(["g", -1, 1, [], [], [], []]),
-        msgspec.msgpack.encode(["g", 1, 1, [[1, -1, 0, 0, 0]], [], [], []]),
-        msgspec.msgpack.encode(["g", 1, 1, [[1, 1 << 40, 0, 0, 0]], [], [], []]),
-        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 0, b"odd"]], [], []]),
-        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 1 << 20, b""]], [], []]),
+        msgspec.msgpack.encode(["x" * 65, 1, 1, [], [], [], [], []]),
+        msgspec.msgpack.encode(["", 1, 1, [], [], [], [], []]),
+        msgspec.msgpack.encode(["g", -1, 1, [], [], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [[1, -1, 0, 0, 0]], [], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [[1, 1 << 40, 0, 0, 0]], [], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 0, b"odd"]], [], [], []]),
+        msgspec.msgpack.encode(["g", 1, 1, [], [[1, 0, 1 << 20, b""]], [], [], []]),
         msgspec.msgpack.encode({"place": "g"}),
     ],
 )
@@ -323,7 +323,9 @@ def test_what_is_no_message_is_refused(clock: Hand, payload: bytes) -> None:
 def test_a_later_version_may_say_more(clock: Hand) -> None:
     (a,) = gateways(1, clock)
     (pod,) = (place for place in a.gossip._inbox.places if a.gossip._inbox.places[place].name == "pod-0")
-    a.wire.hear("wire", msgspec.msgpack.encode(["g", 1, 1, [[pod, 1, 1, 9, 0, "new"]], [], [], [], "new"]))
+    a.wire.hear(
+        "wire", msgspec.msgpack.encode(["g", 1, 1, [[pod, 1, 1, 9, 0, "new"]], [], [], [], [], "new"])
+    )
     assert a.load("pod-0") == Counts(1, 1, 9, 0)
 
 
@@ -355,7 +357,7 @@ def test_no_message_does_harm(inserts: list[tuple[int, int, list[int]]], missing
     exchange(among)
     told = [Insert(pod, anchor, position, packed(tail)) for anchor, position, tail in inserts]
     told += [Insert(pod, known[-1], position, packed(tail)) for _, position, tail in inserts]
-    a.wire.hear("wire", encode(Message("g", 1, 1, [], told, [], missing)))
+    a.wire.hear("wire", encode(Message("g", 1, 1, [], told, [], missing, [])))
     b.send("pod-0", known)
     exchange(among, 3)
     assert a.held(known)["pod-0"] == 40
@@ -438,3 +440,21 @@ def test_what_one_worker_hears_from_afar_all_workers_of_its_machine_hear(clock: 
                 near[1 - number].hear("wire", payload)
     assert [one.load("pod-0") for one in (afar, *workers)] == [Counts(1, 1, 100, 0)] * 3
     assert afar.gossip.gateways == workers[0].gossip.gateways == workers[1].gossip.gateways == 2
+
+
+def test_each_knows_how_fast_endpoints_are_by_the_answers_of_all(clock: Hand) -> None:
+    among = gateways(3, clock)
+    for number in range(24):
+        sender = among[number % 3]
+        trip = sender.send("pod-0", tokens=1_000 * (1 + number % 4))
+        trip.streams = True
+        clock.at += 0.1 + 0.0002 * trip.prompt.tokens
+        sender.began(trip)
+        clock.at += 1.0
+        sender.router.ended(trip, clock.at, -1, -1, 101)
+        exchange(among)
+    for gateway in among:
+        load = gateway.router.loads["pod-0"]
+        assert load.is_measured
+        assert load.prefill_token_s == pytest.approx(0.0002, rel=0.1)
+        assert load.decode_s == pytest.approx(0.01, rel=0.01)

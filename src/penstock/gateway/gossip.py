@@ -1,7 +1,7 @@
 """Gateways tell each other what they have sent where, so that each routes as if it had seen all requests.
 
-Every EXCHANGE_S each tells what has changed: how much it has under way at each endpoint, which chains of blocks it sent there, and which
-endpoints it leaves alone. Nobody waits for anybody, nothing is acknowledged, and a gateway that hears nobody routes by what it knows itself.
+Every EXCHANGE_S each tells what has changed: how much it has under way at each endpoint, which chains of blocks it sent there, how soon
+endpoints answered, and which of them it leaves alone. Nobody waits for anybody, nothing is acknowledged, and a gateway that hears nobody routes by what it knows itself.
 What is told is bounded to `bytes_per_s`; counts go before chains.
 """
 
@@ -72,7 +72,7 @@ class Gossip:
         before, self._routers = self._routers, dict(routers)
         for key, router in before.items():
             if routers.get(key) is not router:
-                router.on_sent = None
+                router.on_sent = router.on_learned = None
         self._ids = {
             key: {name: draw(f"{key[0]}/{key[1]}/{name}") for name in router.loads}
             for key, router in routers.items()
@@ -87,6 +87,7 @@ class Gossip:
         self._circuits.keep()
         for key, router in routers.items():
             router.on_sent = partial(self._sent, self._ids[key])
+            router.on_learned = partial(self._learned, self._ids[key])
             if before.get(key) is not router:
                 router.shares.changed.update(router.loads)
 
@@ -157,6 +158,13 @@ class Gossip:
         if number is not None:
             self._outbox.sent(number, hashes)
 
+    def _learned(
+        self, ids: Mapping[str, int], name: str, uncached_tokens: float, first_s: float, between_s: float
+    ) -> None:
+        number = ids.get(name)
+        if number is not None:
+            self._outbox.learned(number, uncached_tokens, first_s, between_s)
+
     def _hear_far(self, sender: str, payload: bytes) -> None:
         if self._hear(sender, payload) and self._near is not None:
             self._near.broadcast(KIND, payload)
@@ -172,6 +180,7 @@ class Gossip:
             self._newcomer = True
             self._circuits.forget(message.place)
         self._inbox.count(message, now)
+        self._inbox.learn(message.samples)
         self._circuits.hear(message.place, message.openings, now)
         for anchor in message.missing:
             self._chains.unmark(anchor)

@@ -25,6 +25,7 @@ MOST = (1 << 32) - 1
 TALLY_BYTES = 1 + 9 + 4 * 5
 """At most, in MessagePack; so are the next."""
 OPENING_BYTES = 1 + 9 + 2 * 5
+SAMPLE_BYTES = 1 + 9 + 3 * 5
 INSERT_BYTES = 1 + 9 + 9 + 3 + 5
 """Without its tail."""
 HEAD_BYTES = 128
@@ -63,6 +64,15 @@ class Opening(Struct, frozen=True, array_like=True, gc=False):
     left_ms: Number
 
 
+class Sample(Struct, frozen=True, array_like=True, gc=False):
+    """How soon an endpoint answered: with so many tokens to compute before it the first token came in `first_us`, the others `between_us` apart."""
+
+    endpoint: Id
+    uncached_tokens: Number
+    first_us: Number
+    between_us: Number
+
+
 class Message(Struct, frozen=True, array_like=True):
     """From the gateway at `place`, which is there `since` (Unix ms, growing with each start); `serial` grows with each of its messages.
 
@@ -76,6 +86,7 @@ class Message(Struct, frozen=True, array_like=True):
     inserts: Annotated[list[Insert], Meta(max_length=MAX_PARTS)]
     openings: Annotated[list[Opening], Meta(max_length=MAX_PARTS)]
     missing: Annotated[list[Id], Meta(max_length=MAX_PARTS)]
+    samples: Annotated[list[Sample], Meta(max_length=MAX_PARTS)]
 
 
 encode = msgspec.msgpack.Encoder().encode

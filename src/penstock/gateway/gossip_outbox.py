@@ -1,4 +1,5 @@
-"""What is yet to be told to other gateways: counts first, then circuits and what could not be followed, then chains, the newest first.
+"""What is yet to be told to other gateways: counts first, then circuits, what could not be followed, and how soon endpoints answer; then
+chains, the newest first.
 
 Counts are told when they change, and again every REFRESH_S while there are any, so that a lost message matters no longer. That nothing is
 left is told twice. Chains wait in a queue of bounded length, in which the oldest make room.
@@ -21,10 +22,12 @@ from penstock.gateway.gossip_codec import (
     MAX_PARTS,
     MOST,
     OPENING_BYTES,
+    SAMPLE_BYTES,
     TALLY_BYTES,
     Insert,
     Message,
     Opening,
+    Sample,
     Tally,
     packed,
 )
@@ -50,6 +53,7 @@ class Outbox:
         self._due: dict[int, Counts] = {}
         self._told: dict[int, tuple[Counts, float]] = {}
         self._openings: dict[int, Opening] = {}
+        self._samples: dict[int, Sample] = {}
         self._missing: dict[int, None] = {}
         self._pending: deque[tuple[int, Sequence[int]]] = deque()
         self._recent: dict[tuple[int, int], None] = {}
@@ -60,8 +64,9 @@ class Outbox:
         """Nothing is told of endpoints other than these."""
         for endpoint in [one for one in self._told if one not in endpoints]:
             del self._told[endpoint]
-        for endpoint in [one for one in self._due if one not in endpoints]:
-            del self._due[endpoint]
+        for waiting in (self._due, self._samples):
+            for endpoint in [one for one in waiting if one not in endpoints]:
+                del waiting[endpoint]
 
     def counted(self, endpoint: int, counts: Counts) -> None:
         """So much is under way there now."""
@@ -81,6 +86,11 @@ class Outbox:
     def opened(self, opening: Opening) -> None:
         """A circuit is open."""
         self._openings[opening.endpoint] = opening
+
+    def learned(self, endpoint: int, uncached_tokens: float, first_s: float, between_s: float) -> None:
+        """An answer came from there; of several between two exchanges the last one is told."""
+        numbers = (uncached_tokens, first_s * 1e6, between_s * 1e6)
+        self._samples[endpoint] = Sample(endpoint, *(min(round(number), MOST) for number in numbers))
 
     def missed(self, anchor: int) -> None:
         """A chain was told that begins as one that is not known here."""
@@ -108,24 +118,26 @@ class Outbox:
     def hello(self) -> Message:
         """That this gateway is there."""
         self._serial += 1
-        return Message(self._place, self._since, self._serial, [], [], [], [])
+        return Message(self._place, self._since, self._serial, [], [], [], [], [])
 
     def message(self, room: int, now: float) -> Message | None:
         """The next one, of at most `room` bytes (at least 512). None where there is nothing to tell."""
-        room -= HEAD_BYTES
+        room = most = room - HEAD_BYTES
         tallies = self._tallies(room, now)
         room -= len(tallies) * TALLY_BYTES
         openings = _take(self._openings, room // OPENING_BYTES)
         room -= len(openings) * OPENING_BYTES
         missing = _take(self._missing, room // (HASH_BYTES + 1))
         room -= len(missing) * (HASH_BYTES + 1)
-        inserts = self._inserts(room)
-        if not (tallies or openings or missing or inserts):
+        samples = [sample for _, sample in _take(self._samples, room // SAMPLE_BYTES)]
+        room -= len(samples) * SAMPLE_BYTES
+        inserts = self._inserts(room, most)
+        if not (tallies or openings or missing or samples or inserts):
             return None
         self._serial += 1
         told = [opening for _, opening in openings]
         anchors = [anchor for anchor, _ in missing]
-        return Message(self._place, self._since, self._serial, tallies, inserts, told, anchors)
+        return Message(self._place, self._since, self._serial, tallies, inserts, told, anchors, samples)
 
     def _tallies(self, room: int, now: float) -> list[Tally]:
         tallies = []
@@ -136,29 +148,27 @@ class Outbox:
             tallies.append(Tally(endpoint, *(min(count, MOST) for count in counts)))
         return tallies
 
-    def _inserts(self, room: int) -> list[Insert]:
+    def _inserts(self, room: int, most: int) -> list[Insert]:
         inserts: list[Insert] = []
         while self._pending and len(inserts) < MAX_PARTS:
-            insert = self._insert(room)
+            insert = self._insert(room, most)
             if insert is None:
                 break
             inserts.append(insert)
             room -= INSERT_BYTES + len(insert.tail)
         return inserts
 
-    def _insert(self, room: int) -> Insert | None:
-        """As much of the newest chain as there is room for; the rest follows it in the next message."""
+    def _insert(self, room: int, most: int) -> Insert | None:
+        """The newest chain; of one that not even a message of its own has room for, the beginning: the rest follows in the next ones."""
         endpoint, hashes = self._pending[-1]
         anchor, position = self._chains.common(hashes)
         end = min(len(hashes), MAX_CHAIN_BLOCKS)
-        fitting = position + max(0, room - INSERT_BYTES) // HASH_BYTES
-        if end > fitting:
-            end = fitting - fitting % MARK_BLOCKS
-            if end <= position:
-                return None
-        elif room < INSERT_BYTES:
+        whole = position + (most - INSERT_BYTES) // HASH_BYTES
+        if is_cut := end > whole:
+            end = whole - whole % MARK_BLOCKS
+        if INSERT_BYTES + max(0, end - position) * HASH_BYTES > room:
             return None
-        else:
+        if not is_cut:
             self._pending.pop()
         chain = array("Q", hashes[:end])
         self._chains.add(chain)

@@ -57,7 +57,8 @@ class Trip:
 class Router:
     """One for a service with a routing profile. `loads` are by endpoint's name, as is everything in `index`.
 
-    Loads are those of all gateways together; `shares` knows which part is whose. `on_sent(name, hashes)` is told of each prompt that goes somewhere.
+    Loads are those of all gateways together; `shares` knows which part is whose. `on_sent(name, hashes)` is told of each prompt that goes
+    somewhere, `on_learned` what `learned` takes of each answer.
     `prefill` are the endpoints of each revision that only compute prompts; they have loads as well.
     """
 
@@ -75,6 +76,7 @@ class Router:
         self._follow_ups = FollowUps()
         self.shares = Shares(self.loads)
         self.on_sent: Callable[[str, Sequence[int]], None] | None = None
+        self.on_learned: Callable[[str, float, float, float], None] | None = None
         self.is_weighed = False
         self._rates: dict[str, Rates] = {}
         self.apply(service)
@@ -245,7 +247,7 @@ class Router:
             self.index.answered(name, trip.cached_tokens, cached_tokens)
         load.confidence = self.index.confidence(name)
         if trip.streams:
-            self._learn(name, load, trip, own, now, completion_tokens)
+            self._learn(name, trip, own, now, completion_tokens)
 
     def _computed(self, trip: Trip) -> None:
         """Its prompt waits no more where it goes."""
@@ -253,15 +255,19 @@ class Router:
             load = trip.load
             load.uncached_tokens = max(0.0, load.uncached_tokens - trip.own_tokens)
 
-    def _learn(
-        self, name: str, load: Load, trip: Trip, own_tokens: float, now: float, completion_tokens: int
-    ) -> None:
-        rates = self._rates.get(name) or Rates()
-        if not trip.spared:
-            rates = first_token(rates, trip.ahead_tokens + own_tokens, trip.first_at - trip.sent_at)
-        if completion_tokens > 1:
-            rates = between_tokens(rates, (now - trip.first_at) / (completion_tokens - 1))
-        if name in self.loads:
-            self._rates[name] = rates
+    def _learn(self, name: str, trip: Trip, own_tokens: float, now: float, completion_tokens: int) -> None:
+        first_s = 0.0 if trip.spared else trip.first_at - trip.sent_at
+        between_s = (now - trip.first_at) / (completion_tokens - 1) if completion_tokens > 1 else 0.0
+        self.learned(name, trip.ahead_tokens + own_tokens, first_s, between_s)
+        if self.on_learned is not None:
+            self.on_learned(name, trip.ahead_tokens + own_tokens, first_s, between_s)
+
+    def learned(self, name: str, uncached_tokens: float, first_s: float, between_s: float) -> None:
+        """An answer came from there, to this gateway or another: its first token in `first_s`, the others `between_s` apart; 0 for what is unknown."""
+        load = self.loads.get(name)
+        if load is None:
+            return
+        rates = first_token(self._rates.get(name) or Rates(), uncached_tokens, first_s)
+        rates = self._rates[name] = between_tokens(rates, between_s)
         load.prefill_s, load.prefill_token_s = rates.prefill_s, rates.prefill_token_s
         load.decode_s, load.is_measured = rates.decode_s, rates.is_measured
