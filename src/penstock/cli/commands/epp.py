@@ -22,56 +22,61 @@ from penstock.resources.routing import RoutingProfile
 DEFAULT_LISTEN = "127.0.0.1:9002"
 
 
+Listen = Annotated[str, typer.Option(help="HOST:PORT for Envoy; one that other machines reach needs TLS.")]
+Endpoints = Annotated[
+    str,
+    typer.Option(
+        help="IP:PORT,... of engines that serve one model; default: the services of the platform in the data folder.",
+        show_default=False,
+    ),
+]
+Service = Annotated[
+    str,
+    typer.Option(
+        help="NAMESPACE/NAME that all requests are for; default: the one whose model they name.",
+        show_default=False,
+    ),
+]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=PRIORITY of an InferenceObjective for --endpoints, as x-llm-d-inference-objective names it; below 0 gives way. May be given again.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the RoutingProfile for --endpoints; default: the built-in one.", show_default=False
+    ),
+]
+Fallbacks = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=15,
+        help="Endpoints that Envoy is told beside the first, to try if that fails. 0 for clusters that take one alone (ORIGINAL_DST).",
+    ),
+]
+Dialect = Annotated[str, typer.Option(help="How the engines of --endpoints name their metrics.")]
+Certificate = Annotated[
+    Path | None, typer.Option(help="PEM file with the certificate for --listen.", show_default=False)
+]
+Key = Annotated[Path | None, typer.Option(help="PEM file with its private key.", show_default=False)]
+Home = Annotated[Path | None, typer.Option(help="Data folder.", show_default=False)]
+
+
 def run(
-    listen: Annotated[
-        str, typer.Option(help="HOST:PORT for Envoy; one that other machines reach needs TLS.")
-    ] = DEFAULT_LISTEN,
-    endpoints: Annotated[
-        str,
-        typer.Option(
-            help="IP:PORT,... of engines that serve one model; default: the services of the platform in the data folder.",
-            show_default=False,
-        ),
-    ] = "",
-    service: Annotated[
-        str,
-        typer.Option(
-            help="NAMESPACE/NAME that all requests are for; default: the one whose model they name.",
-            show_default=False,
-        ),
-    ] = "",
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=PRIORITY of an InferenceObjective for --endpoints, as x-llm-d-inference-objective names it; below 0 gives way. May be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    routing_profile: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the RoutingProfile for --endpoints; default: the built-in one.",
-            show_default=False,
-        ),
-    ] = None,
-    fallbacks: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=15,
-            help="Endpoints that Envoy is told beside the first, to try if that fails. 0 for clusters that take one alone (ORIGINAL_DST).",
-        ),
-    ] = 2,
-    metrics_dialect: Annotated[
-        str, typer.Option(help="How the engines of --endpoints name their metrics.")
-    ] = "vllm",
-    tls_certificate: Annotated[
-        Path | None, typer.Option(help="PEM file with the certificate for --listen.", show_default=False)
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option(help="PEM file with its private key.", show_default=False)
-    ] = None,
-    home: Annotated[Path | None, typer.Option(help="Data folder.", show_default=False)] = None,
+    listen: Listen = DEFAULT_LISTEN,
+    endpoints: Endpoints = "",
+    service: Service = "",
+    objective: Objectives = None,
+    routing_profile: Profile = None,
+    fallbacks: Fallbacks = 2,
+    metrics_dialect: Dialect = "vllm",
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    home: Home = None,
 ) -> None:
     """See the module."""
     settings = load(os.environ, {"home": None if home is None else str(home)})
