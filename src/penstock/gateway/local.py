@@ -52,10 +52,9 @@ async def answer(call: Call, state: State) -> Answer:
             call.service = state.names.service(catalogue.asked_for(call.request.body))
             state.access.check(call.key, call.service)
             return 200, [JSON], catalogue.show(call.service)
-        case "request":
-            return 200, [JSON], await history.explained(call, state)
-        case "recording":
-            return 200, [JSON], await history.recorded(call, state)
+        case "request" | "recording":
+            ask = history.explained if call.target.local == "request" else history.recorded
+            return 200, [JSON], await ask(call, state)
         case "v2":
             return _json({"name": "penstock", "version": __version__, "extensions": []})
         case "v2_live":
