@@ -154,7 +154,7 @@ def gateway() -> str:
     found = sorted({*refused, *denied, *late, *(item for path in refusing() for item in refusals(path))})
     return (
         "# Gateway\n\n## Paths\n\n" + table(("path", "meaning"), [*local, *passed]) + "\n`model` may be `NAME`, `NAMESPACE/NAME` or "
-        "an alias (annotation `penstock.dev/aliases`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "
+        "an alias (annotation `penstock.dev/aliases`) or an adapter (`penstock.dev/adapters`).\n\n## Refusals\n\nEvery answer carries `x-request-id`; refusals are told in the "
         "caller's own error shape, with one of these codes.\n\n" + table(("code", "status"), [(f"`{c}`", s) for c, s in found])
         + "\n## Bounds\n\nOf each worker (setting `workers`), in seconds (`…_s`), bytes (`…_bytes`) or numbers.\n\n"
         + table(("bound", "value", "meaning"), bounds())
