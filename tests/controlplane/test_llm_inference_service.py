@@ -91,3 +91,14 @@ async def test_nothing_is_written_once_it_is_as_it_should_be() -> None:
         await asyncio.sleep(60)
         assert await world.cluster.get(LLMInferenceService, "opt", "default") == before
         assert (await world.service("opt")).metadata == child.metadata
+
+
+async def test_what_admission_refuses_is_said_in_the_status() -> None:
+    async with ServiceWorld(llm_services) as world:
+        blocked = {"containers": [{"name": "main", "env": [{"name": "PYTHONPATH", "value": "x"}]}]}
+        await world.cluster.create(llm(template=blocked))
+        await asyncio.sleep(10)
+        stored = await world.cluster.get(LLMInferenceService, "opt", "default")
+        [main] = [one for one in stored.status.conditions if one.type == "MainWorkloadReady"]
+        assert (main.status, "PYTHONPATH" in main.message) == ("False", True)
+        assert not (await world.cluster.list(InferenceService)).items

@@ -132,6 +132,8 @@ def test_presets_are_merged_in_order_and_the_service_wins() -> None:
 def test_scaling_becomes_bounds_and_none_at_all_a_stop() -> None:
     [one] = planned(llm(scaling={"minReplicas": 2, "maxReplicas": 4})).services
     assert (one.spec.predictor.min_replicas, one.spec.predictor.max_replicas) == (2, 4)
+    _, computes = planned(llm(prefill={"scaling": {"minReplicas": 0, "maxReplicas": 4}})).services
+    assert (computes.spec.predictor.min_replicas, computes.spec.predictor.max_replicas) == (1, 4)
     [stopped] = planned(llm(replicas=0)).services
     assert stopped.metadata.annotations["serving.kserve.io/stop"] == "true"
 

@@ -163,6 +163,8 @@ def _predictor(
     if tensor is not None and tensor > 1:
         model["args"] = [*model.get("args", ()), f"--tensor-parallel-size={tensor}"]
     least, most = _size(part)
+    if part is spec.prefill and part.replicas != 0:
+        least = max(1, least)  # nothing wakes it: it is asked only where it is awake
     document = {
         **pod,
         "model": model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
@@ -56,20 +57,20 @@ class LLMInferenceServiceController:
             self._cache.list(ServingRuntime, key.namespace),
             self._cache.list(ClusterServingRuntime),
         )
-        refused_s = await self._keep(service, plan)
-        await self._tell(service, plan)
-        return refused_s
+        refusal = await self._keep(service, plan)
+        await self._tell(service, replace(plan, refusal=refusal) if refusal else plan)
+        return REFUSED_AGAIN_S if refusal else None
 
-    async def _keep(self, service: LLMInferenceService, plan: LlmPlan) -> float | None:
-        """What there is stays as it is while nothing can be planned; when to try again (s)."""
+    async def _keep(self, service: LLMInferenceService, plan: LlmPlan) -> str:
+        """Why what it asks for is refused, "" if it is not. What there is stays as it is while nothing can be planned."""
         if not plan.services:
-            return None
+            return ""
         try:
             await keep_children(self._cluster, self._cache, service, (InferenceService,), plan.services)
         except Invalid as error:
             self._recorder.event(service, "Warning", "InferenceServiceRefused", error.message)
-            return REFUSED_AGAIN_S
-        return None
+            return error.message
+        return ""
 
     async def _tell(self, service: LLMInferenceService, plan: LlmPlan) -> None:
         meta = service.metadata
