@@ -68,7 +68,7 @@ def test_all_that_was_weighed_is_told_to_who_asks_at_the_moment_of_the_choice(ex
 
 def test_endpoints_that_were_not_to_choose_from_say_why(explained: Explained) -> None:
     by = router()
-    by.loads["a"].waiting = 99.0
+    by.loads["a"].kv_use = 1.0
     asked = call(explains=True)
     assert send(explained, by, asked, prompt(), exclude=("b",)) == "c"
     end(explained, asked)
