@@ -100,10 +100,12 @@ def answers(url: str) -> bool:
 class World:
     """A picker and an Envoy before engines that run."""
 
-    def __init__(self, folder: Path, engines: Engines, mode: str, cluster: str) -> None:
+    def __init__(
+        self, folder: Path, engines: Engines, mode: str, cluster: str, home: Path | None = None
+    ) -> None:
         self.engines, self.addresses = engines, list(engines)
         self.picker: subprocess.Popen[bytes] | None = None
-        self._mode, self._cluster = mode, cluster
+        self._mode, self._cluster, self._home = mode, cluster, home
         self._port, self._admin_port, self._picker_port = free_ports(3)
         self._processes = Processes(folder)
 
@@ -123,23 +125,28 @@ class World:
         arguments = ("-c", str(config), "--concurrency", "1", "--use-dynamic-base-id", "-l", "warning")
         envoy = self._processes.start("envoy", envoy_program(), *arguments)
         until("Envoy is ready", lambda: self._is_ready(envoy))
-        until("Envoy and the picker agree", lambda: self.ask("warm").status_code == 200)
+        if self.engines:
+            until("Envoy and the picker agree", lambda: self.ask("warm").status_code == 200)
 
     def start_picker(self) -> None:
+        listen = ("--listen", f"127.0.0.1:{self._picker_port}")
+        fallbacks = ("--fallbacks", "0" if self._cluster == "ORIGINAL_DST" else "2")
+        source = ("--home", str(self._home)) if self._home is not None else self._static()
+        command = (sys.executable, "-m", "penstock.cli.main", "epp")
+        self.picker = self._processes.start("picker", *command, *listen, *fallbacks, *source)
+
+    def _static(self) -> tuple[str, ...]:
         profile = self._processes.folder / "profile.yaml"
         profile.write_text(yaml.safe_dump(PROFILE))
-        fallbacks = "0" if self._cluster == "ORIGINAL_DST" else "2"
-        arguments = ("--listen", f"127.0.0.1:{self._picker_port}", "--endpoints", ",".join(self.addresses))
-        options = ("--routing-profile", str(profile), "--objective", "later=-1", "--fallbacks", fallbacks)
-        command = (sys.executable, "-m", "penstock.cli.main", "epp")
-        self.picker = self._processes.start("picker", *command, *arguments, *options)
+        endpoints = ("--endpoints", ",".join(self.addresses))
+        return (*endpoints, "--routing-profile", str(profile), "--objective", "later=-1")
 
     def ask(
         self, prompt: str, headers: dict[str, str] | None = None, url: str = "", **fields: Any
     ) -> httpx.Response:
         body = {"model": MODEL, "prompt": prompt, "max_tokens": 2, **fields}
         return httpx.post(
-            f"{url or self.url}/v1/completions", json=body, headers=headers, trust_env=False, timeout=20
+            f"{url or self.url}/v1/completions", json=body, headers=headers, trust_env=False, timeout=40
         )
 
     def statistic(self, name: str) -> int:
@@ -176,7 +183,8 @@ class World:
         filters.insert(0, _hints())
         picker, engines = resources["clusters"]
         _place(picker, [self._picker_port])
-        _place(engines, [int(address.rpartition(":")[2]) for address in self.addresses])
+        if self.engines:
+            _place(engines, [int(address.rpartition(":")[2]) for address in self.addresses])
         if self._cluster == "ORIGINAL_DST":
             resources["clusters"][1] = {
                 "name": "engines",
@@ -215,10 +223,14 @@ def _hints() -> dict[str, Any]:
 
 @contextmanager
 def running_world(
-    folder: Path, engines: Engines, mode: str = "FULL_DUPLEX_STREAMED", cluster: str = "override_host"
+    folder: Path,
+    engines: Engines,
+    mode: str = "FULL_DUPLEX_STREAMED",
+    cluster: str = "override_host",
+    home: Path | None = None,
 ) -> Iterator[World]:
-    """With nothing in the engines' caches."""
-    world = World(folder, engines, mode, cluster)
+    """With nothing in the engines' caches. With `home` the services of the platform there, and no engines of its own."""
+    world = World(folder, engines, mode, cluster, home)
     try:
         world.start()
         yield world

@@ -16,7 +16,7 @@ import httpx
 import openai
 import pytest
 from envoy_world import HINTED_BY, MODEL, SUBSET, Engines, World, running_engines, running_world
-from platform_process import until
+from platform_process import running_platform, until
 
 pytestmark = pytest.mark.e2e
 SHARED = "what many prompts have in common, "
@@ -197,3 +197,29 @@ def test_without_a_picker_the_failure_mode_decides(engines: Engines, tmp_path: P
         assert world.ask("any").status_code in (500, 503, 504)
         world.start_picker()
         until("the new picker is asked", lambda: world.ask("any").status_code == 200)
+
+
+def test_a_service_of_the_platform_wakes_for_a_request_that_comes_through_envoy(tmp_path: Path) -> None:
+    model = {
+        "modelFormat": {"name": "simulated"},
+        "runtime": "penstock-sim",
+        "args": ["--time-scale=20"],
+    }
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "pretend"},
+        "spec": {"predictor": {"minReplicas": 0, "model": model}},
+    }
+    with (
+        running_platform(tmp_path / "home", "--no-quickstart") as platform,
+        running_world(tmp_path, {}, cluster="ORIGINAL_DST", home=platform.home) as world,
+    ):
+        applied = platform.penstock("apply", "-f", "-", stdin=json.dumps(service))
+        assert applied.returncode == 0, applied.stderr
+        until("the picker knows the service", lambda: world.ask("x", model="pretend").status_code != 404)
+        answer = world.ask("x", model="pretend")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"] == "pretend"
+        assert served_by(answer).startswith("pretend-")
+        assert world.ask("x", model="other").status_code == 404

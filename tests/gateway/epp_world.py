@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ext_proc_messages import header_map, headers_of, request, response
-from grpc import aio
+from grpc import aio, ssl_channel_credentials
 
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute, ServiceRoute
@@ -106,7 +106,10 @@ def picked(message: Any) -> list[str]:
 
 
 @asynccontextmanager
-async def picker(service: ServiceRoute | None = None, **settings: Any) -> AsyncIterator[aio.Channel]:
+async def picker(
+    service: ServiceRoute | None = None, *, trusts: bytes | None = None, **settings: Any
+) -> AsyncIterator[aio.Channel]:
+    """A channel to it; over TLS where an authority is trusted."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     stop, ready = asyncio.Event(), asyncio.Event()
@@ -116,8 +119,14 @@ async def picker(service: ServiceRoute | None = None, **settings: Any) -> AsyncI
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     try:
-        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with _channel(f"127.0.0.1:{port}", trusts) as channel:
             yield channel
     finally:
         stop.set()
         await serving
+
+
+def _channel(target: str, trusts: bytes | None) -> aio.Channel:
+    if trusts is None:
+        return aio.insecure_channel(target)
+    return aio.secure_channel(target, ssl_channel_credentials(trusts))

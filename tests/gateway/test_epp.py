@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from certificates import Authority
 from epp_world import ADDRESSES, BUFFERED, DUPLEX, EVENTS, OK, Exchange, chat, picked, picker, pool
 from ext_proc_messages import header_map, headers_of, kind, request
 from grpc import StatusCode, aio
 
+from penstock.app.registry import open_profile
 from penstock.contracts.exchange import FlowRoute, RouteTable, RoutingRoute, ServiceRoute
 from penstock.gateway.epp.health import CHECK
 from penstock.gateway.epp.messages import CHUNK_BYTES, Mode
+from penstock.gateway.epp.server import EppSettings, serve
 from penstock.gateway.wire.message import Limits
+from penstock.kit.errors import Unavailable
 
 LONG = "a beginning that many share, " * 200
 USAGE = {
@@ -348,3 +353,34 @@ async def test_an_answer_that_nobody_was_asked_for_passes() -> None:
         assert kind(await exchange.answer_head(OK)) == "response_headers"
         await exchange.answer_body(b"{}")
         assert (await exchange.read()).response_body.response.body_mutation.streamed_response.body == b"{}"
+
+
+async def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "own")
+    trusts = authority.file.read_bytes()
+    async with picker(pool(*ADDRESSES), tls=authority.issue("picker"), trusts=trusts) as channel:
+        assert picked(await Exchange(channel).asked(chat()))
+
+
+async def test_a_port_that_is_taken_is_refused_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = EppSettings(listen=taken.getsockname(), service=pool(*ADDRESSES))
+        with pytest.raises(Unavailable, match="cannot listen"):
+            await serve(settings, asyncio.Event(), open_profile=open_profile)
+
+
+async def test_a_conversation_that_runs_may_end_while_the_picker_stops() -> None:
+    stop, ready = asyncio.Event(), asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    settings = EppSettings(listen=address, service=pool(*ADDRESSES), drain_s=5.0)
+    serving = asyncio.create_task(serve(settings, stop, open_profile=open_profile, on_ready=ready.set))
+    await ready.wait()
+    async with aio.insecure_channel(f"127.0.0.1:{address[1]}") as channel:
+        exchange = Exchange(channel)
+        assert picked(await exchange.asked(chat()))
+        await exchange.read()
+        stop.set()
+        await asyncio.sleep(0.05)
+        await exchange.answered(b"{}")
+        await asyncio.wait_for(serving, 2)

@@ -200,9 +200,7 @@ class Conversation:
             return [messages.headers_answer("response")]
         status = next((value for name, value in shown.headers if name == b":status"), b"")
         plain = [(name, value) for name, value in shown.headers if not name.startswith(b":")]
-        journey.answered(
-            int(status) if status.isdigit() else 0, plain, picking.served_of(shown.metadata or self._metadata)
-        )
+        journey.answered(int(status) if status.isdigit() else 0, plain, picking.served_of(shown.metadata))
         own = [*outgoing.identity(call), (b"x-penstock-endpoint", call.endpoint.encode())]
         return [messages.headers_answer("response", own)]
 
