@@ -7,10 +7,11 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.contracts.exchange import Endpoint, FlowRoute
 from penstock.contracts.scheduling import Load
-from penstock.decide.saturation import Space, space_of
+from penstock.decide.saturation import Space, seen_capacity, space_of
 
 FLOW = FlowRoute()
 
@@ -19,16 +20,17 @@ def load(slots: int = 0, **fields: float) -> Load:
     return Load(endpoint=Endpoint(name="e", address="127.0.0.2", port=1, slots=slots), **fields)  # type: ignore[arg-type]
 
 
-QUEUED = load(in_flight=20, prefilling=6, waiting=5.0, running=15.0, told_in_flight=20)
+QUEUED = load(in_flight=20, prefilling=6, waiting=5.0, running=15.0, told_in_flight=20, capacity=15.0)
 FREE = load(in_flight=3, prefilling=0, waiting=0.0)
 
 
 @pytest.mark.parametrize(
     ("full", "roomy"),
     [
-        (QUEUED, load(in_flight=20, prefilling=6, waiting=4.0, told_in_flight=20)),
-        (QUEUED, load(in_flight=18, prefilling=6, waiting=5.0, told_in_flight=20)),
-        (QUEUED, load(in_flight=20, prefilling=1, waiting=5.0, told_in_flight=20)),
+        (QUEUED, replace(QUEUED, waiting=4.0, running=16.0, capacity=16.0)),
+        (QUEUED, replace(QUEUED, in_flight=18)),
+        (QUEUED, replace(QUEUED, prefilling=1)),
+        (replace(QUEUED, in_flight=5, told_in_flight=5), replace(QUEUED, in_flight=4, told_in_flight=5)),
         (load(in_flight=9, kv_use=0.96), load(in_flight=9, kv_use=0.9)),
         (load(in_flight=4, slots=4), load(in_flight=3, slots=4)),
         (
@@ -48,6 +50,7 @@ FREE = load(in_flight=3, prefilling=0, waiting=0.0)
         "queue",
         "some went since",
         "others have begun",
+        "another gateway's",
         "cache",
         "slots",
         "tokens",
@@ -68,7 +71,25 @@ def test_one_endpoint_with_room_is_enough_and_only_its_room_counts() -> None:
 
 
 def test_what_an_engine_says_of_itself_never_keeps_an_idle_endpoint_from_its_next_request() -> None:
-    assert not space_of([load(waiting=1e9, kv_use=1.0, told_in_flight=3)], FLOW).is_none
+    assert not space_of([load(waiting=1e9, kv_use=1.0, told_in_flight=3, capacity=0.0)], FLOW).is_none
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "after"),
+    [
+        (-1.0, {"running": 8.0, "waiting": 0.0}, -1.0),
+        (-1.0, {"running": 8.0, "waiting": 3.0}, 8.0),
+        (16.0, {"running": 8.0, "waiting": 3.0}, 8.0),
+        (8.0, {"running": 8.0, "waiting": 0.0}, 16.0),
+        (8.0, {"running": 3.0, "waiting": 0.0}, 8.0),
+        (-1.0, {"waiting": 3.0, "in_flight": 9}, 6.0),
+        (-1.0, {}, -1.0),
+    ],
+)
+def test_how_many_an_engine_answers_at_once_shows_when_some_wait(
+    before: float, told: dict[str, float], after: float
+) -> None:
+    assert seen_capacity(load(capacity=before, **told)) == after
 
 
 def test_a_pool_without_endpoints_holds_nobody_back() -> None:
@@ -83,6 +104,8 @@ def test_a_pool_without_endpoints_holds_nobody_back() -> None:
             in_flight=st.integers(0, 6),
             prefilling=st.integers(0, 6),
             waiting=st.floats(-1, 20),
+            running=st.floats(-1, 20),
+            capacity=st.floats(-1, 20),
             told_in_flight=st.integers(0, 6),
             kv_use=st.floats(-1, 1),
             uncached_tokens=st.floats(0, 1e6),

@@ -10,6 +10,7 @@ from waiting_world import ANYBODY, World, endpoint, service, settle
 from penstock.contracts.exchange import PromptClassRoute, RoutingRoute
 from penstock.decide.footprint import Budget
 from penstock.decide.priority import LEAST, Rank
+from penstock.decide.saturation import seen_capacity
 from penstock.gateway import waiting_room
 from penstock.kit.errors import Exhausted, PlatformError, Unavailable
 
@@ -208,11 +209,11 @@ async def test_a_new_endpoint_is_used_at_once() -> None:
 async def test_what_an_engine_tells_of_itself_is_heeded_without_anything_else_happening() -> None:
     world = World(service(endpoint("a", slots=0)))
     load = world.router.loads["a"]
-    load.in_flight, load.prefilling, load.waiting, load.told_in_flight = 9, 9, 9.0, 9
+    load.in_flight, load.prefilling, load.capacity = 9, 9, 1.0
     waits = world.start("waits")
     await asyncio.sleep(1)
     assert not world.order
-    load.waiting = 0.0
+    load.capacity = 8.0
     await asyncio.sleep(0.2)
     assert world.order == ["waits"]
     await waits
@@ -315,3 +316,60 @@ async def test_lengths_and_the_first_who_waits_are_known() -> None:
         task.cancel()
     await asyncio.gather(running, *waiting, return_exceptions=True)
     assert world.room.line.first_since() is None
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("takes_s", [0.1, 1.0, 5.0])
+async def test_an_engine_that_is_asked_every_two_seconds_has_work_all_the_time_and_a_short_queue(
+    streams: bool, takes_s: float
+) -> None:
+    """It answers eight at a time; a burst of four hundred waits in the gateway, not there, and takes as long as it would have there."""
+    world = World(service(endpoint("a", slots=0), ttl_s=1_000.0))
+    load, places, longest = world.router.loads["a"], asyncio.Semaphore(8), 0
+    busy: set[int] = set()
+    waiting: set[int] = set()
+
+    async def ask(number: int) -> None:
+        nonlocal longest
+        turn = await world.turn(world.ask())
+        load.in_flight += 1
+        load.prefilling += 1
+        waiting.add(number)
+        longest = max(longest, len(waiting))
+        async with places:
+            waiting.remove(number)
+            busy.add(number)
+            if streams:
+                load.prefilling -= 1
+                turn.began()
+            await asyncio.sleep(takes_s)
+            busy.remove(number)
+        if not streams:
+            load.prefilling -= 1
+        load.in_flight -= 1
+        turn.ended()
+
+    def tell() -> None:
+        load.waiting, load.running, load.told_in_flight = (
+            float(len(waiting)),
+            float(len(busy)),
+            load.in_flight,
+        )
+        load.capacity = seen_capacity(load)
+
+    async def poll() -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            tell()
+
+    polls = asyncio.create_task(poll())
+    first = [asyncio.create_task(ask(number)) for number in range(13)]
+    await asyncio.sleep(0.05)
+    tell()
+    await asyncio.sleep(0.05)
+    rest = [asyncio.create_task(ask(number)) for number in range(13, 413)]
+    await asyncio.gather(*first, *rest)
+    polls.cancel()
+    ideal_s = 413 / 8 * takes_s
+    assert now() <= ideal_s + 2 * takes_s + 0.2
+    assert longest <= 5 + 8, "as many as may wait there, and as many as are tried"

@@ -44,7 +44,8 @@ class Load(Struct, kw_only=True):
     `in_flight` are requests under way, `prefilling` those of them without a first token yet. `uncached_tokens` are the tokens of
     prompts that the engine has yet to compute; `context_tokens` those that it holds for answers under way. Both are this platform's own
     count, without asking the engine. What engines say of themselves is UNKNOWN until they have: `waiting` and `running` requests,
-    `kv_use` in [0, 1]; `told_in_flight` were in flight when they did. `kv_tokens` is how many its cache holds, 0 where that is unknown.
+    `kv_use` in [0, 1]; `told_in_flight` were in flight when they did, and `capacity` is how many it answers at once, as
+    far as that showed. `kv_tokens` is how many its cache holds, 0 where that is unknown.
 
     `prefill_s` (per request) and `prefill_token_s` (per uncached token) say how fast prompts are computed there, `decode_s` the time between
     tokens of an answer, `is_measured` whether they were learned from it; they hold in seconds only then. `confidence` in [0, 1] is how much
@@ -63,6 +64,7 @@ class Load(Struct, kw_only=True):
     running: float = UNKNOWN
     kv_use: float = UNKNOWN
     told_in_flight: int = 0
+    capacity: float = UNKNOWN
     kv_tokens: int = 0
     prefill_s: float = 0.0
     prefill_token_s: float = 0.0

@@ -5,9 +5,10 @@ prompts that it has yet to compute take longer than `prefill_s`. What is sent th
 pool is saturated when none of its endpoints has room: by the mean of all, as llm-d's detector takes it, one long queue would hold requests
 that its idle neighbours could answer.
 
-What an engine said of its queue is made good for what came and went since, and cannot be more than the requests without a first token: of a
-burst that has begun to be answered nothing is left waiting, whatever was measured two seconds ago. One with nothing under way has room for a
-request, however large and whatever its engine says of itself.
+How many requests an engine answers at once shows when some wait in it. Its queue is then what is under way beyond that, at any time, and not only
+when it is asked; but no more than the requests without a first token: of a burst that has begun to be answered nothing is left waiting. An engine
+in which nobody waits might answer more, so twice as many are tried. One with nothing under way has room for a request, however large and
+whatever its engine says of itself.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from math import inf
 from typing import NamedTuple
 
 from penstock.contracts.exchange import FlowRoute
-from penstock.contracts.scheduling import Load
+from penstock.contracts.scheduling import UNKNOWN, Load
 
+PROBED = 2.0
 UNMEASURED_TOKENS_PER_S = 20_480.0
 """What llm-d's limit of stickiness (286,720 tokens for 14 s) takes an endpoint to compute, where its rate is not known."""
 
@@ -50,6 +52,14 @@ def space_of(loads: Iterable[Load], flow: FlowRoute) -> Space:
     return Space(requests, tokens, full / count) if count else Space()
 
 
+def seen_capacity(load: Load) -> float:
+    """How many requests an engine answers at once that has just said how it is; UNKNOWN until some have waited in it."""
+    running = load.running if load.running >= 0.0 else load.in_flight - load.waiting
+    if load.waiting > 0.0:
+        return max(0.0, running)
+    return max(load.capacity, PROBED * running) if load.capacity >= 0.0 else UNKNOWN
+
+
 def _space(load: Load, flow: FlowRoute) -> tuple[float, float, float]:
     """Further requests and tokens, and fullness, of one endpoint."""
     token_s = load.prefill_token_s if load.is_measured and load.prefill_token_s > 0.0 else 0.0
@@ -59,9 +69,9 @@ def _space(load: Load, flow: FlowRoute) -> tuple[float, float, float]:
         return slots or inf, most_tokens, 0.0
     fullness = min(load.kv_use / flow.kv_use, 1.0)
     requests, tokens = (0.0 if fullness >= 1.0 else inf), most_tokens
-    if load.waiting > 0.0:
-        since = load.in_flight - load.told_in_flight
-        waiting = max(0.0, min(load.waiting + since, load.prefilling))
+    if load.capacity >= 0.0:
+        others = max(0.0, load.waiting + load.running - load.told_in_flight)
+        waiting = max(0.0, min(load.in_flight + others - load.capacity, load.prefilling))
         requests = min(requests, flow.waiting - waiting)
         fullness = max(fullness, waiting / flow.waiting)
     if slots:

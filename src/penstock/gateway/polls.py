@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from penstock.contracts.scheduling import UNKNOWN, Load
 from penstock.decide.engine_metrics import EngineReading, reading
+from penstock.decide.saturation import seen_capacity
 from penstock.kit.errors import PlatformError
 from penstock.kit.hashing import DRAWS, draw
 from penstock.kit.scrape import scrape
@@ -85,6 +86,7 @@ class Polls:
     def _tell(self, load: Load, found: EngineReading) -> None:
         load.waiting, load.running, load.kv_use = found.waiting, found.running, found.kv_use
         load.told_in_flight = load.in_flight
+        load.capacity = seen_capacity(load)
         load.adapters, load.adapter_slots = found.adapters, found.adapter_slots
         if found.kv_tokens and found.kv_tokens != load.kv_tokens:
             load.kv_tokens = found.kv_tokens
@@ -93,5 +95,5 @@ class Polls:
 
 def forget(load: Load) -> None:
     """Nothing that the engine said is known any more, but for the size of its cache, which does not change by itself."""
-    load.waiting = load.running = load.kv_use = UNKNOWN
+    load.waiting = load.running = load.kv_use = load.capacity = UNKNOWN
     load.adapters = frozenset()

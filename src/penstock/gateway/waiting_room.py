@@ -30,6 +30,8 @@ from penstock.kit.errors import Exhausted, Unavailable
 
 MAX_WAITING = 10_000
 """Requests that may wait for one service in one worker, of all priorities together; as many as may wait for its start."""
+FRESH_S = 0.02
+"""How long a count of what endpoints have room for may be used, unless it is used up: counting 128 of them takes 0.06 ms."""
 TICK_S = 0.1
 AT_ONCE = 64
 """Requests that are let go before others get their turn in the event loop."""
@@ -102,7 +104,7 @@ class WaitingRoom:
         if len(self.line):
             return None
         pool = self._pools[ask.prompt_class]
-        if pool.requests < 1.0 or pool.tokens <= 0.0 or now - pool.at > TICK_S:
+        if pool.requests < 1.0 or pool.tokens <= 0.0 or now - pool.at > FRESH_S:
             self._count(pool, now)
         if self._hold(ask, rank().priority if pool.fullness > 1.0 - KEPT_FREE else 0, now):
             return None
