@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from prompt_calls import SERVICE, call_of, shared
 
 from penstock.contracts.exchange import RoutingRoute
+from penstock.gateway.body import ModelRequest, read, read_large
 from penstock.gateway.prompts import MAX_HASHED_TOKENS, Prompts
+from penstock.kit.errors import InvalidInput
 
 BLOCK = RoutingRoute().block_tokens * 4
 
@@ -181,6 +183,32 @@ def test_a_large_body_that_was_not_looked_into_counts_as_long_as_it_is() -> None
     assert prompt.tokens == pytest.approx(len(body) / 4, rel=0.01)
 
 
+def test_a_body_that_is_nested_too_deeply_is_refused_as_any_that_is_no_json() -> None:
+    with pytest.raises(InvalidInput, match="not a JSON object"):
+        read(b'{"model": "m", "messages": ' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=300),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    said=st.dictionaries(st.sampled_from(ModelRequest.__struct_fields__) | st.text(max_size=9), VALUES),
+    indent=st.sampled_from([None, 1]),
+    escaped=st.booleans(),
+)
+@settings(deadline=None)
+def test_a_body_reads_the_same_in_slices_as_at_once(
+    said: dict[str, Any], indent: int | None, escaped: bool
+) -> None:
+    raw = json.dumps(said | {"model": "m"}, indent=indent, ensure_ascii=escaped).encode()
+    with asyncio.Runner() as runner:
+        assert runner.run(read_large(raw)) == read(raw)
+
+
 HOSTILE = [
     b"",
     b"{",
@@ -205,15 +233,10 @@ def test_hostile_bodies_give_a_prompt_all_the_same(body: bytes) -> None:
     assert prompt.draw > 0
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=300),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-    max_leaves=6,
-)
 FIELDS = ("messages", "prompt", "input", "system", "tools", "cache_salt", "prompt_cache_key", "service_tier")
 
 
-@given(body=st.dictionaries(st.sampled_from(FIELDS), JSON), cut=st.integers(0, 30))
+@given(body=st.dictionaries(st.sampled_from(FIELDS), VALUES), cut=st.integers(0, 30))
 @settings(deadline=None)
 def test_whatever_stands_in_its_fields_a_body_gives_a_prompt(body: dict[str, Any], cut: int) -> None:
     raw = json.dumps(body).encode()

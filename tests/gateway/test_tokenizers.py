@@ -221,6 +221,7 @@ async def test_what_cannot_be_used_leaves_prompts_as_text(
     async with bench(tmp_path, command) as b:
         await b.settled(service)
         assert b.tokenizers.counts == {reason: 1}
+        assert b.process._process is None
         assert (await b.of(call_of(chat(3)), service)).hashes
         await b.tokenizers.close()
 

@@ -33,6 +33,7 @@ from penstock.kit.errors import Unavailable
 LOAD_S = 60.0
 MIN_HIT_TOKENS = 256
 """What is expected to be cached of a prompt is evidence from there on."""
+MISSING = "missing_tokenizer"
 Id = tuple[str, str]
 logger = logging.getLogger(__name__)
 
@@ -150,10 +151,12 @@ class Tokenizers:
             one.loading = asyncio.create_task(self._loaded(key, one), name=f"tokenizer of {key[0]}/{key[1]}")
 
     async def _loaded(self, key: Id, one: _Service) -> None:
-        try:
-            reason = (await self._process.ask(Ask(one.folder), LOAD_S)).broken
-        except Unavailable as error:
-            reason = error.code
+        reason = MISSING
+        if _is_there(one.folder):
+            try:
+                reason = (await self._process.ask(Ask(one.folder), LOAD_S)).broken
+            except Unavailable as error:
+                reason = error.code
         one.loading = None
         if reason:
             self._give_up(key, one, given_up(one.standing, reason, self._clock.monotonic()))
@@ -175,12 +178,20 @@ class Tokenizers:
             return
         one.standing = standing
         self.counts[standing.reason] += 1
-        logger.warning(
-            "prompts for %s/%s are hashed as text: their tokenizer %s", *key, _told(standing.reason)
+        logger.log(
+            logging.INFO if standing.reason == MISSING else logging.WARNING,
+            "prompts for %s/%s are hashed as text: their tokenizer %s",
+            *key,
+            _told(standing.reason),
         )
         if one.is_used:
             one.is_used = False
             self.on_change(key)
+
+
+def _is_there(folder: str) -> bool:
+    """Where pods run on other machines no process is started to find that out."""
+    return folder == BYTES_TOKENIZER or Path(folder).is_dir()
 
 
 def _told(reason: str) -> str:
@@ -188,6 +199,6 @@ def _told(reason: str) -> str:
         "disagrees": "counts other tokens than the engine",
         "hits_fail": "makes blocks that the engine does not find",
         "slow": "takes too long",
-        "missing_tokenizer": "is not on this machine",
+        MISSING: "is not on this machine",
         "not_installed": 'needs what `pip install "penstock[cpu]"` installs',
     }.get(reason, f"cannot be used ({reason})")
