@@ -1,4 +1,4 @@
-"""A gateway worker in a process of its own: `python gateway_process.py PORT FOLDER DRAIN_S`, or `started` from a test.
+"""A gateway worker in a process of its own: `python gateway_process.py PORT FOLDER DRAIN_S [PEERS]`, or `started` from a test.
 
 Its table is `table.json` in the folder; its control plane, if there is one, listens at `feed.sock` there.
 """
@@ -47,11 +47,13 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def started(folder: Path, *services: ServiceRoute, drain_s: float = 0.5) -> AsyncIterator[Process]:
+async def started(
+    folder: Path, *services: ServiceRoute, drain_s: float = 0.5, peers: Path | None = None
+) -> AsyncIterator[Process]:
     (folder / "table.json").write_bytes(msgspec.json.encode(RouteTable(version=1, services=services)))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    arguments = (__file__, str(port), str(folder), str(drain_s))
+    arguments = (__file__, str(port), str(folder), str(drain_s), *([str(peers)] if peers else []))
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -63,7 +65,7 @@ async def started(folder: Path, *services: ServiceRoute, drain_s: float = 0.5) -
         await process.wait()
 
 
-async def _main(port: int, folder: Path, drain_s: float) -> None:
+async def _main(port: int, folder: Path, drain_s: float, peers: Path | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     settings = GatewaySettings(
@@ -73,10 +75,12 @@ async def _main(port: int, folder: Path, drain_s: float) -> None:
         state_file=folder / "table.json",
         pepper=bytes(32),
         drain_s=drain_s,
+        peers=peers,
         limits=Limits(max_connections=20_000, max_connections_per_peer=20_000),
     )
     await serve(settings, stop, open_profile=open_profile, on_ready=lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))
+    at = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    uvloop.run(_main(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), at))
