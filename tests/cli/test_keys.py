@@ -137,6 +137,11 @@ def test_what_is_said_is_what_is_stored(server: Server) -> None:
     }
 
 
+def test_how_urgent_requests_are_is_stored_also_where_that_is_less_than_nothing(server: Server) -> None:
+    server.done("create", "app", "--priority", "-5", "--max-priority", "0")
+    assert server.stored()["spec"] == {"priority": -5, "maxPriority": 0}
+
+
 def test_a_key_of_which_nothing_is_said_reaches_its_own_namespace(server: Server) -> None:
     server.done("create", "app", "--expires", "30d")
     assert list(server.stored()["spec"]) == ["expiresAt"]

@@ -40,6 +40,12 @@ def create(
     explain: Annotated[
         bool, typer.Option("--explain", help="Let it see how its own requests are routed.")
     ] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="How urgent its requests are; default: 0.", show_default=False)
+    ] = None,
+    max_priority: Annotated[
+        int | None, typer.Option(help="How urgent they may ask to be; default: no more.", show_default=False)
+    ] = None,
     rpm: Annotated[int | None, typer.Option(help="Requests per minute.", show_default=False)] = None,
     tpm: Annotated[
         int | None, typer.Option(help="Tokens per minute, in and out.", show_default=False)
@@ -57,23 +63,15 @@ def create(
         "expiresAt": end_of(expires),
         "admin": admin,
         "explain": explain,
+        "priority": priority,
+        "maxPriority": max_priority,
         "limits": [{k: v for k, v in limits.items() if v is not None}] if (rpm, tpm) != (None, None) else [],
     }
     api = connect(kubeconfig, context)
     place = namespace or api.namespace
     if tenant:
         _check_exists(api, TENANTS, "", tenant)
-    document = {
-        "apiVersion": KEYS.api_version,
-        "kind": KEYS.kind,
-        "metadata": {"name": name},
-        "spec": {field: value for field, value in spec.items() if value},
-    }
-    try:
-        api.send("POST", KEYS.path(place), body=document, query={"fieldValidation": "Strict"})
-    except AlreadyExists as error:
-        hint = f"`penstock keys rotate {name} -n {place}` gives it a new secret"
-        raise AlreadyExists(error.message, hint=hint) from None
+    _make(api, place, name, {field: value for field, value in spec.items() if value or type(value) is int})
     try:
         told = _issue(api, place, name, 0)
     except PlatformError:
@@ -83,6 +81,20 @@ def create(
         raise
     _say(f"API key {place}/{name}. This is the only time it is shown; send it as `Authorization: Bearer …`.")
     _print(told)
+
+
+def _make(api: Api, place: str, name: str, spec: dict[str, Any]) -> None:
+    document = {
+        "apiVersion": KEYS.api_version,
+        "kind": KEYS.kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    try:
+        api.send("POST", KEYS.path(place), body=document, query={"fieldValidation": "Strict"})
+    except AlreadyExists as error:
+        hint = f"`penstock keys rotate {name} -n {place}` gives it a new secret"
+        raise AlreadyExists(error.message, hint=hint) from None
 
 
 def list_keys(
