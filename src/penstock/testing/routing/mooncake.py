@@ -1,0 +1,76 @@
+"""Mooncake's traces, whose prompts are lists of hashed blocks: real prefixes at real times (FAST'25, `conversation` and `synthetic`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+from penstock.testing.routing.ask import Ask, chained
+
+BLOCK_TOKENS = 512
+COPY_IDS = 1 << 22
+"""More than a trace has; copies share no block."""
+COPY_SPREAD_S = 5.0
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One request; `timestamp` is in ms."""
+
+    timestamp: float
+    input_length: int
+    output_length: int
+    hash_ids: list[int]
+
+
+class Recorded(NamedTuple):
+    """A trace in memory."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+def read_trace(path: Path) -> Recorded:
+    """Raises msgspec.DecodeError for a file that is none."""
+    with path.open("rb") as file:
+        return Recorded(path.stem, tuple(msgspec.json.decode(line, type=Line) for line in file))
+
+
+class Replay:
+    """The first `until_s` of a trace at `speed`, as `copies` of it whose prompts differ; each request of a copy up to 5 s later.
+
+    Each request is kept with probability `kept`, so that seeds differ. Answers' blocks are not known.
+    """
+
+    def __init__(
+        self, trace: Recorded, *, until_s: float, speed: float, copies: int, kept: float, seed: int
+    ) -> None:
+        self.name = trace.name
+        self._trace, self._until_ms, self._speed = trace, until_s * 1000.0, speed
+        self._copies, self._kept = copies, kept
+        self._chance = Random(f"mooncake {seed}")  # noqa: S311  reproducible, not secret
+
+    def arrivals(self) -> Iterator[Ask]:
+        """In order of time."""
+        chance, drawn = self._chance, []
+        for place, line in enumerate(self._trace.lines):
+            if line.timestamp >= self._until_ms:
+                break
+            for copy in range(self._copies):
+                if chance.random() < self._kept:
+                    late_s = chance.random() * COPY_SPREAD_S if copy else 0.0
+                    drawn.append(((line.timestamp / 1000.0 + late_s) / self._speed, copy, place))
+        for at, copy, place in sorted(drawn):
+            yield self._ask(at, copy, self._trace.lines[place])
+
+    def after(self, ask: Ask, now: float) -> Ask | None:
+        """Nobody waits for an answer."""
+        return None
+
+    def _ask(self, at: float, copy: int, line: Line) -> Ask:
+        ids = [copy * COPY_IDS + number for number in line.hash_ids[: line.input_length // BLOCK_TOKENS]]
+        hashes = chained(ids, BLOCK_TOKENS)
+        return Ask(at, line.input_length, max(line.output_length, 1), ids, hashes)

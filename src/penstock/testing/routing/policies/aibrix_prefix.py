@@ -1,0 +1,48 @@
+"""AIBrix, prefix-cache: an LRU of 200,000 blocks; load decides beyond an imbalance of 8 running requests.
+
+If max - min of running requests > 8, the least loaded. Else replicas by (match % descending, running ascending), the first with running <=
+mean + 1 standard deviation; else the least loaded. Running is the router's own count (`algorithms/prefix_cache.go`).
+"""
+
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+
+from penstock.testing.routing.ask import Ask
+from penstock.testing.routing.policy import Policy, Setup
+from penstock.testing.routing.prefixes import Prefixes
+
+IMBALANCE = 8
+DEVIATIONS = 1.0
+LRU_BLOCKS = 200_000
+
+
+class AibrixPrefix(Policy):
+    """See the module. The LRU is shared by all replicas; here each has its part."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._prefixes = Prefixes(self.replicas, max(1, LRU_BLOCKS // self.replicas))
+
+    def choose(self, ask: Ask, now: float) -> int:
+        """See the module."""
+        busy = self.in_flight
+        if max(busy) - min(busy) > IMBALANCE:
+            return self.least(busy)
+        found = self._prefixes.leading(ask.hashes)
+        if found:
+            most = fmean(busy) + DEVIATIONS * pstdev(busy)
+            for place in sorted(found, key=lambda place: (-found[place], busy[place])):
+                if busy[place] <= most:
+                    return place
+        return self.least(busy)
+
+    def sent(self, ask: Ask, replica: int, now: float) -> None:
+        """Known from now on."""
+        super().sent(ask, replica, now)
+        self._prefixes.use(replica, ask.hashes)
+
+
+def open_policy(setup: Setup) -> Policy:
+    """See the module."""
+    return AibrixPrefix(setup)
