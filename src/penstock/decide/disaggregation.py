@@ -16,8 +16,8 @@ from penstock.contracts.exchange import ROLE_LABELS
 from penstock.contracts.scheduling import Load, Prompt
 
 PREFILL, DECODE, BOTH = "prefill", "decode", "both"
-INTERFERENCE = 0.1
-"""What a second of a prompt's computation costs each answer under way there, as the scorer predicted-latency has it."""
+INTERFERENCE = 0.5
+"""What a second of a prompt's computation costs each request under way there, as the scorer predicted-latency has it."""
 
 
 class Remote(Struct, frozen=True, gc=False):
@@ -58,8 +58,8 @@ def choose_remote(
     ]
     place = min(range(len(waits)), key=waits.__getitem__)
     if measured:
-        answering = max(0, here.in_flight - here.prefilling)
-        stay_s = _wait(here, own, in_seconds=True) + INTERFERENCE * answering * own * here.prefill_token_s
+        harm_s = INTERFERENCE * here.in_flight * own * here.prefill_token_s
+        stay_s = _wait(here, own, in_seconds=True) + harm_s
         if waits[place] > stay_s:
             return Remote(-1, f"computed here within {stay_s:.3f} s, elsewhere within {waits[place]:.3f} s")
     return Remote(place, f"{own:.0f} tokens are to be computed, at least {uncached_tokens}")

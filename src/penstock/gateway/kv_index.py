@@ -26,8 +26,8 @@ from penstock.gateway.kv_links import Links
 from penstock.gateway.kv_owners import Owners
 from penstock.gateway.kv_worth import HotPrefix, HotPrefixes, Rate
 
-GUESS_S = 2.0
-"""How long an engine that tells may take to tell what a request stored."""
+GUESS_S = 30.0
+"""How long an engine that tells may take to tell what a request stored: the wait in its queue, and the prompt's computation."""
 
 CAPACITY_BLOCKS = 32_768
 """An endpoint's cache where nothing is known of it: half a million tokens in blocks of 16."""
@@ -313,7 +313,7 @@ class KvIndex:
             self._unlink(one, late)
 
     def _drop_all(self, one: _Endpoint) -> None:
-        """Move what it holds to the old bit. Its guesses, two seconds' worth, go with it: those under way are guessed anew."""
+        """Move what it holds to the old bit. Its guesses, what is under way, go with it: what is sent again is guessed anew."""
         one.held.resize(one.held.capacity + len(one.guesses))
         one.held.use([*one.guesses])
         self._owners.close(one.bit, one.held)

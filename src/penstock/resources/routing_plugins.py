@@ -42,7 +42,7 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
             "healthy": Part("leaves endpoints whose circuit is closed; those that start slowly take part in their share of requests"),
             "lora": Part("leaves endpoints that have the adapter, else those that can load it"),
             "saturation": Part("leaves endpoints that are not full; all where all are", (
-                Parameter("maxWaiting", 10, 1, 1e6, "requests that wait in the engine"),
+                Parameter("maxWaiting", 128, 1, 1e6, "requests that wait in the engine"),
                 Parameter("maxKvUse", 0.95, 0.01, 1, "share of the KV cache in use"),
                 Parameter("maxUncachedTokens", 286_720, 1, _TOKENS, "tokens of prompts that are yet to be computed"),
             )),
@@ -57,8 +57,8 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
             "kv-use": Part("the freer the KV cache, the higher"),
             "lora": Part("1 where the adapter is loaded, 0.8 where it can be, else 0"),
             "predicted-latency": Part("the sooner the answer is expected, the higher", (
-                Parameter("outputTokens", 128, 0, _TOKENS, "tokens of an answer that are counted at most"),
-                Parameter("interference", 0.1, 0, 100, "what a second of this prompt's computation costs each answer under way there"),
+                Parameter("outputTokens", 64, 0, _TOKENS, "tokens of an answer that are counted at most"),
+                Parameter("interference", 0.5, 0, 100, "what a second of this prompt's computation costs each request under way there"),
                 Parameter("contextTokens", 131_072, 1, _TOKENS, "tokens of context that double the time between tokens, where the cache's size is unknown"),
                 Parameter("requests", 256, 1, 1e6, "requests under way that double the time between tokens"),
                 Parameter("requestTokens", 16, 0, _TOKENS, "what a request under way counts as while rates are unknown"),

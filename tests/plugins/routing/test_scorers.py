@@ -75,7 +75,7 @@ def test_sessions_stay_when_another_endpoint_goes() -> None:
 
 def test_latency_counts_what_waits_and_what_the_prompt_itself_needs() -> None:
     idle, busy = load(**RATES), load(uncached_tokens=2000, **RATES)
-    answer = 128 * 0.01 * (1 + 1000 / 131_072)
+    answer = 64 * 0.01 * (1 + 1000 / 131_072)
     own, ahead = 0.1, 0.2
     assert scores("predicted-latency", idle, busy, tokens=1000) == pytest.approx(
         [1, (own + answer + 0.001) / (own + ahead + answer + 0.001)], abs=1e-4
@@ -104,8 +104,15 @@ def test_a_long_prompt_avoids_where_it_would_hold_up_answers() -> None:
     assert scores("predicted-latency", answering, idle, tokens=10)[0] > 0.95
 
 
-def test_where_any_rate_is_unknown_the_cost_is_in_tokens() -> None:
-    cold, held = load(in_flight=1, context_tokens=84, **RATES), load(uncached_tokens=100)
+def test_an_endpoint_whose_rates_are_unknown_is_taken_to_be_like_the_others() -> None:
+    fast, slow = load(**RATES), load(is_measured=True, prefill_token_s=3e-4, decode_s=0.03)
+    mean = load(is_measured=True, prefill_token_s=2e-4, decode_s=0.02)
+    among = scores("predicted-latency", fast, slow, load(), tokens=1000)
+    assert among == scores("predicted-latency", fast, slow, mean, tokens=1000)
+
+
+def test_while_no_rate_is_known_the_cost_is_in_tokens() -> None:
+    cold, held = load(in_flight=1, context_tokens=84), load(uncached_tokens=100)
     assert scores("predicted-latency", cold, held, cached=(0, 900), tokens=1000) == [
         round((100 + 100 + 1000 + 1) / (1000 + 84 + 1000 + 16 + 1), 4),
         1,

@@ -1,7 +1,8 @@
 """Leaves endpoints that are not full.
 
-One is full where waiting >= maxWaiting, or kv_use >= maxKvUse, or uncached_tokens >= maxUncachedTokens (Kthena's least-request filter, 10;
-llm-d's saturation detector, by KV use; llm-d's limit of stickiness, 286,720 tokens = 14 s). What an engine does not say of itself never makes it full.
+One is full where waiting >= maxWaiting, or kv_use >= maxKvUse, or uncached_tokens >= maxUncachedTokens (llm-d's load-aware scorer counts up to
+128 waiting; its limit of stickiness is 286,720 tokens = 14 s). Kthena's filter has 10 waiting: in the simulator, requests then leave what they
+share long before the wait is worth it. What an engine does not say of itself never makes it full.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
 """How soon the answer is expected: (least + e) / (cost + e) over the endpoints, so that what counts is the ratio of costs.
 
-In seconds, where the rates of all endpoints were learned (e = 1 ms), with own = max(tokens - cached, 0) and, of the endpoint:
+In seconds, where rates of endpoints were learned (e = 1 ms), with own = max(tokens - cached, 0) and, of the endpoint (one whose rates are
+not known yet, or do not hold, is taken to be like the mean of the others):
 
     wait    = (prefilling + 1) * prefill_s + (uncached_tokens + own) * prefill_token_s
     step    = decode_s * (1 + (context_tokens + tokens) / room + in_flight / requests)
-    harm    = interference * (in_flight - prefilling) * own * prefill_token_s
+    harm    = interference * in_flight * own * prefill_token_s
     cost    = wait + answer * step + harm
 
 `room` is kv_tokens, contextTokens where that is unknown; answer = min(output_tokens, outputTokens), outputTokens where the caller does not
-say. An endpoint that is twice as fast has half the cost, so mixed hardware needs no weights. `harm` is what others lose.
+say. An endpoint that is twice as fast has half the cost, so mixed hardware needs no weights. `harm` is what others lose: each answer under way
+is held up while this prompt is computed, and as many requests as wait before it will have come to wait behind it. Without that, a busy fleet
+computes the same prefix everywhere, each time to spare one request a wait that all then share.
 
-In tokens, where any rate is not known yet (e = 1), the cost of NVIDIA Dynamo's router in tokens instead of blocks (`lib/kv-router`,
+In tokens, where no rates are known yet (e = 1), the cost of NVIDIA Dynamo's router in tokens instead of blocks (`lib/kv-router`,
 default.rs; prefill_load_scale 1), and its term for requests under way:
 
     cost    = uncached_tokens + own + context_tokens + tokens + requestTokens * in_flight
@@ -19,13 +22,21 @@ default.rs; prefill_load_scale 1), and its term for requests under way:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from penstock.contracts.scheduling import Prompt, Scorer, View
+from penstock.contracts.scheduling import Load, Prompt, Scorer, View
 from penstock.resources.routing_plugins import settled
 
 EPSILON_S = 0.001
 EPSILON_TOKENS = 1.0
+
+
+class Pace(NamedTuple):
+    """The rates of an endpoint, as `Load` has them."""
+
+    prefill_s: float
+    prefill_token_s: float
+    decode_s: float
 
 
 class PredictedLatency:
@@ -43,18 +54,14 @@ class PredictedLatency:
         """1 for the least cost."""
         if not view.loads:
             return []
-        measured = True
-        for load in view.loads:
-            if not load.is_measured:
-                measured = False
-                break
-        costs = self._seconds(prompt, view) if measured else self._tokens(prompt, view)
-        epsilon = EPSILON_S if measured else EPSILON_TOKENS
+        usual = usual_pace(view.loads)
+        costs = self._tokens(prompt, view) if usual is None else self._seconds(prompt, view, usual)
+        epsilon = EPSILON_TOKENS if usual is None else EPSILON_S
         least = min(costs) + epsilon
         return [least / (cost + epsilon) for cost in costs]
 
-    def _seconds(self, prompt: Prompt, view: View) -> list[float]:
-        """Costs in s."""
+    def _seconds(self, prompt: Prompt, view: View, usual: Pace) -> list[float]:
+        """Costs in s; `usual` are the rates of endpoints whose own are not known."""
         tokens, default_room = prompt.tokens, self._context_tokens
         interference, per_request = self._interference, self._per_request
         answer = min(prompt.output_tokens or self._answer_tokens, self._answer_tokens)
@@ -63,12 +70,12 @@ class PredictedLatency:
             own = tokens - cached if cached < tokens else 0.0
             in_flight, prefilling = load.in_flight, load.prefilling
             room = load.kv_tokens or default_room
+            pace = load if load.is_measured else usual
             costs.append(
-                (prefilling + 1) * load.prefill_s
-                + (load.uncached_tokens + own + interference * (in_flight - prefilling) * own)
-                * load.prefill_token_s
+                (prefilling + 1) * pace.prefill_s
+                + (load.uncached_tokens + own + interference * in_flight * own) * pace.prefill_token_s
                 + answer
-                * load.decode_s
+                * pace.decode_s
                 * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
             )
         return costs
@@ -84,6 +91,22 @@ class PredictedLatency:
             + each * load.in_flight
             for load, cached in zip(view.loads, view.cached_tokens, strict=True)
         ]
+
+
+def usual_pace(loads: Sequence[Load]) -> Pace | None:
+    """The mean rates of those that are measured; None where none is. Where all are, nobody asks for the mean, and it is any of theirs."""
+    measured = [load for load in loads if load.is_measured]
+    count = len(measured)
+    if not count:
+        return None
+    if count == len(loads):
+        first = measured[0]
+        return Pace(first.prefill_s, first.prefill_token_s, first.decode_s)
+    return Pace(
+        sum(load.prefill_s for load in measured) / count,
+        sum(load.prefill_token_s for load in measured) / count,
+        sum(load.decode_s for load in measured) / count,
+    )
 
 
 def open_scorer(parameters: Mapping[str, Any]) -> Scorer:
