@@ -46,6 +46,7 @@ class Conversation:
         self._head = Head(b"", b"", [], keep_alive=True)
         self._metadata: picking.Metadata = {}
         self._body = bytearray()
+        self._taken_bytes = 0
         self._call: Call | None = None
         self._journey: Journey | None = None
 
@@ -103,13 +104,14 @@ class Conversation:
                 f"the body is longer than {self._limits.max_body_bytes} bytes", code="body_too_large"
             )
         self._room.take(size)
+        self._taken_bytes += size
         self._body += shown.body
         if mode == Mode.BUFFERED:
             return await self._buffered()
         return await self._whole(ends=True) if shown.ends else ()
 
     async def _buffered(self) -> Iterable[bytes]:
-        given = bytes(self._body)
+        given = self._given()
         set_headers, metadata, content = await self._pick(given)
         if content is given:
             return [messages.body_answer("request", set_headers, None, metadata)]
@@ -120,9 +122,14 @@ class Conversation:
         """Head and body go on together. Where trailers follow (`ends` is false) they are what ends the body."""
         if self._journey is not None or self._modes.request != Mode.FULL_DUPLEX_STREAMED:
             return ()
-        set_headers, metadata, content = await self._pick(bytes(self._body))
+        set_headers, metadata, content = await self._pick(self._given())
         head = messages.headers_answer("request", set_headers, metadata)
         return [head, *messages.streamed("request", content, ends=ends)]
+
+    def _given(self) -> bytes:
+        """The body, once."""
+        given, self._body = bytes(self._body), bytearray()
+        return given
 
     async def _pick(self, content: bytes) -> tuple[Headers, Mapping[str, Mapping[str, str]], bytes]:
         """Headers to set, metadata, and the body as the engine is to get it. Raises PlatformError for what is refused."""
@@ -230,7 +237,7 @@ class Conversation:
         )
 
     def _close(self) -> None:
-        self._room.give(len(self._body))
+        self._room.give(self._taken_bytes)
         if self._journey is not None:
             self._journey.close()
         if self._call is not None:
