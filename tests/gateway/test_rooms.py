@@ -34,7 +34,9 @@ class Known:
     def __init__(self) -> None:
         self.routers: dict[Id, Router] = {KEY: World(ROUTE).router}
         self.demand, self.pace, self.telemetry = Demand(), Pace(), Telemetry()
-        self.rooms = Rooms(SystemClock(), self.routers, self.demand, self.pace, self.telemetry)
+        self.rooms = Rooms(
+            SystemClock(), self.routers, self.demand, self.pace, self.telemetry, lambda key: ()
+        )
         self.routers[KEY].loads["a"].in_flight = 1
 
     @property

@@ -206,6 +206,18 @@ async def test_a_new_endpoint_is_used_at_once() -> None:
     await asyncio.gather(*running)
 
 
+async def test_an_endpoint_that_gets_no_requests_has_no_room_unless_it_is_the_last() -> None:
+    world = World(service(endpoint("a"), endpoint("b")))
+    world.aside = {"b"}
+    world.router.loads["a"].in_flight = 1
+    waits = asyncio.create_task(world.turn(world.ask()))
+    await asyncio.sleep(1)
+    assert not waits.done()
+    world.aside = {"a", "b"}
+    await asyncio.sleep(0.2)
+    waits.result().ended()
+
+
 async def test_what_an_engine_tells_of_itself_is_heeded_without_anything_else_happening() -> None:
     world = World(service(endpoint("a", slots=0)))
     load = world.router.loads["a"]

@@ -43,7 +43,10 @@ class World:
     def __init__(self, route: ServiceRoute) -> None:
         self.router = Router(route, lambda routing: Pipeline((), (), open_picker({})))
         self.told: list[tuple[str, str, float]] = []
-        self.room = WaitingRoom(self.router, SystemClock(), told=lambda *one: self.told.append(one))
+        self.aside: set[str] = set()
+        self.room = WaitingRoom(
+            self.router, SystemClock(), aside=lambda: self.aside, told=lambda *one: self.told.append(one)
+        )
         self.order: list[Any] = []
 
     def apply(self, route: ServiceRoute) -> None:

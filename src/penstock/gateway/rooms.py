@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from penstock.contracts.exchange import ServiceRoute, TenantRoute
@@ -23,10 +23,16 @@ class Rooms:
     """By service. A room is made when the first request comes, and lasts as long as the service's router."""
 
     def __init__(
-        self, clock: Clock, routers: Mapping[Id, Router], demand: Demand, pace: Pace, telemetry: Telemetry
+        self,
+        clock: Clock,
+        routers: Mapping[Id, Router],
+        demand: Demand,
+        pace: Pace,
+        telemetry: Telemetry,
+        aside: Callable[[Id], Collection[str]],
     ) -> None:
-        """`routers` are those in force, whenever one looks."""
-        self._clock, self._routers = clock, routers
+        """`routers` are those in force, whenever one looks; `aside` are endpoints of a service that get no requests now."""
+        self._clock, self._routers, self._aside = clock, routers, aside
         self._demand, self._pace, self._telemetry = demand, pace, telemetry
         self._weights: Mapping[str, float] = {}
         self._rooms: dict[Id, tuple[Router, WaitingRoom]] = {}
@@ -44,7 +50,8 @@ class Rooms:
             del self._rooms[key]
         if router is None:
             return None
-        room = WaitingRoom(router, self._clock, told=partial(self._count, *key))
+        aside, told = partial(self._aside, key), partial(self._count, *key)
+        room = WaitingRoom(router, self._clock, aside=aside, told=told)
         self._rooms[key] = router, room
         return room
 

@@ -12,7 +12,7 @@ endpoints that may hold it. Who leaves the one comes into the other, at the end 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import inf
 
 from penstock.contracts.exchange import PromptClassRoute, RoutingRoute
@@ -75,10 +75,18 @@ class WaitingRoom:
     """Of one service; `router` knows its endpoints, its profile, and what is under way."""
 
     def __init__(
-        self, router: Router, clock: Clock, *, told: Callable[[str, str, float], None] = lambda *_: None
+        self,
+        router: Router,
+        clock: Clock,
+        *,
+        aside: Callable[[], Collection[str]] = tuple,
+        told: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
-        """`told` is told of each that has waited: its band, what became of it, and how many seconds it took."""
-        self._router, self._clock, self._told = router, clock, told
+        """`aside` are endpoints that get no requests now, so their room is none, unless there are no others.
+
+        `told` is told of each that has waited: its band, what became of it, and how many seconds it took.
+        """
+        self._router, self._clock, self._aside, self._told = router, clock, aside, told
         self.line = WaitingLine()
         self._cold = ColdPrompts()
         self._pools: Mapping[PromptClass, _Pool] = {}
@@ -262,7 +270,10 @@ class WaitingRoom:
 
     def _count(self, pool: _Pool, now: float) -> None:
         """What its endpoints have room for, less what is on its way to them."""
-        space = space_of(pool.loads, self._routing.flow)
+        loads, aside = pool.loads, self._aside()
+        if aside:
+            loads = tuple(load for load in loads if load.endpoint.name not in aside) or loads
+        space = space_of(loads, self._routing.flow)
         pool.requests, pool.tokens = space.requests - self._going, space.tokens - self._going_tokens
         pool.fullness, pool.at = space.fullness, now
 
