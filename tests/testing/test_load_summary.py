@@ -93,6 +93,13 @@ def test_two_like_servers_do_not_differ() -> None:
     assert not any(one.decided for one in ratios if one.figure.startswith("ttft"))
 
 
+def test_repeats_that_lie_far_apart_make_a_wide_interval() -> None:
+    shaky = [run for seed in range(4) for run in runs(1.0 + seed % 2, 10 + seed, repeats=1)]
+    ratios = {one.figure: one for one in compared(shaky, runs(1.0, 2), NONE, 0, "b")}
+    assert ratios["ttft p50"].low < 1.15
+    assert ratios["ttft p50"].high > 1.7
+
+
 def test_a_figure_that_one_side_has_not_is_left_out() -> None:
     nothing = [recording(answer(0, error="no answer")) for _ in range(4)]
     assert compared(runs(1.0, 1), nothing, NONE, 0, "b") == ()
@@ -105,6 +112,7 @@ def test_the_knee_is_found_within_five_percent(knee: float, first: float) -> Non
         search.tell(1.0 if search.rate_per_s <= knee else ENOUGH - 0.01)
     assert search.is_found
     assert knee / 1.05 <= search.knee_per_s <= knee
+    assert len(search.steps) <= 25
 
 
 def test_the_search_ends_after_its_steps_and_says_that_it_found_none() -> None:
