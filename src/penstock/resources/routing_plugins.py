@@ -43,7 +43,7 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
             "lora": Part("leaves endpoints that have the adapter, else those that can load it"),
             "saturation": Part("leaves endpoints that are not full; all where all are", (
                 Parameter("maxWaiting", 128, 1, 1e6, "requests that wait in the engine"),
-                Parameter("maxKvUse", 0.95, 0.01, 1, "share of the KV cache in use"),
+                Parameter("maxKvUse", 1, 0.01, 1, "share of the KV cache in use"),
                 Parameter("maxUncachedTokens", 286_720, 1, _TOKENS, "tokens of prompts that are yet to be computed"),
             )),
             "subset": Part("leaves the endpoints that the caller allows, also where that is none"),

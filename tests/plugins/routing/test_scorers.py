@@ -114,7 +114,7 @@ def test_an_endpoint_whose_rates_are_unknown_is_taken_to_be_like_the_others() ->
 def test_while_no_rate_is_known_the_cost_is_in_tokens() -> None:
     cold, held = load(in_flight=1, context_tokens=84), load(uncached_tokens=100)
     assert scores("predicted-latency", cold, held, cached=(0, 900), tokens=1000) == [
-        round((100 + 100 + 1000 + 1) / (1000 + 84 + 1000 + 16 + 1), 4),
+        round((100 + 100 + 0.032 * 1000 + 1) / (1000 + 500 + 16 + 0.032 * 1084 + 1), 4),
         1,
     ]
 

@@ -1,8 +1,9 @@
 """Leaves endpoints that are not full.
 
 One is full where waiting >= maxWaiting, or kv_use >= maxKvUse, or uncached_tokens >= maxUncachedTokens (llm-d's load-aware scorer counts up to
-128 waiting; its limit of stickiness is 286,720 tokens = 14 s). Kthena's filter has 10 waiting: in the simulator, requests then leave what they
-share long before the wait is worth it. What an engine does not say of itself never makes it full.
+128 waiting; its limit of stickiness is 286,720 tokens = 14 s). Kthena's filter has 10 waiting, llm-d's saturation detector 80 % of the cache: in
+the simulator, requests then leave what they share long before the wait is worth it, and compute elsewhere what took no room where it was. What an
+engine does not say of itself never makes it full.
 """
 
 from __future__ import annotations
