@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from penstock.gateway.gossip import EXCHANGE_S
 from penstock.testing.routing.world import Conditions
 
-RESTARTS = ((0, 100.0), (3, 160.0))
+RESTARTS = ((0, 20.0), (3, 30.0))
 
 CONDITIONS = (
     ("all well", Conditions()),
@@ -15,8 +16,13 @@ CONDITIONS = (
     ("two engines restarted", Conditions(restarts=RESTARTS)),
     ("2 gateways", Conditions(gateways=2)),
     ("4 gateways", Conditions(gateways=4)),
-    ("4 gateways, 1 % lost for good", Conditions(gateways=4, loss=0.01, replays=False)),
+    ("2 gateways that gossip", Conditions(gateways=2, gossip_s=EXCHANGE_S)),
+    ("4 gateways that gossip", Conditions(gateways=4, gossip_s=EXCHANGE_S)),
+    (
+        "4 that gossip, 1 % lost for good",
+        Conditions(gateways=4, gossip_s=EXCHANGE_S, loss=0.01, replays=False),
+    ),
 )
 POLICIES = ("penstock", "penstock-approximate", "llm-d-precise", "dynamo")
-CASES = ("mooncake-conversation", "multi-turn")
+CASES = ("mooncake-conversation", "multi-turn", "llm-d-73")
 REPLICAS = 8

@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     scale: float
 
 
-PLAN = (Plan(8, policy_names(), 5, 1.0), Plan(64, SHORTLIST, 5, 0.15), Plan(512, FEW, 5, 0.03))
+PLAN = (Plan(8, policy_names(), 5, 0.5), Plan(64, SHORTLIST, 5, 0.06), Plan(512, FEW, 3, 0.01))
 QUICK = (Plan(8, policy_names(), 1, 0.2),)
 
 

@@ -43,12 +43,12 @@ class Row:
 
 def show(title: str, rows: Sequence[Row], oracle: Row | None, *, by: str = "output_rate") -> None:
     """Best first; the last columns are the share of the oracle's hits, and the processor time of a run."""
-    head = f"{'':26}" + "".join(f" {name:>9}" for name, _, _ in COLUMNS)
+    head = f"{'':34}" + "".join(f" {name:>9}" for name, _, _ in COLUMNS)
     print(f"\n{title}\n{head} {'of oracle':>9} {'run s':>7}")
     for row in sorted(rows, key=lambda row: -row.median(by)) if by else rows:
         cells = "".join(f" {_cell(form, row.median(field)):>9}" for _, field, form in COLUMNS)
         of_oracle = f"{share_of(row, oracle):.1%}" if oracle else ""
-        print(f"{row.name:26}{cells} {of_oracle:>9} {row.took_s:7.1f}", flush=True)
+        print(f"{row.name:34}{cells} {of_oracle:>9} {row.took_s:7.1f}", flush=True)
 
 
 def share_of(row: Row, oracle: Row) -> float:
