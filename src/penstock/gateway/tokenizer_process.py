@@ -66,9 +66,9 @@ class TokenizerProcess:
                 ours, theirs = socket.socketpair()
                 try:
                     with theirs:
-                        process = subprocess.Popen(
+                        process = subprocess.Popen(  # noqa: ASYNC220  a few ms, once
                             self._command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
-                        )  # noqa: ASYNC220  a few ms, once
+                        )
                 except OSError as error:
                     ours.close()
                     raise Unavailable(f"{self._command[0]}: {error.strerror}", code="cannot_start") from None
