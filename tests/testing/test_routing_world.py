@@ -12,7 +12,7 @@ from penstock.kit.hashing import token_blocks
 from penstock.testing.routing.ask import SEED, chained, tokens_of
 from penstock.testing.routing.conversations import Conversations, Talk
 from penstock.testing.routing.figures import Figures, Tally, percentile
-from penstock.testing.routing.mooncake import Replay, read_trace
+from penstock.testing.routing.mooncake import Line, Replay, read_trace, shared_moments
 from penstock.testing.routing.policies.penstock import Penstock
 from penstock.testing.routing.registry import policy_module
 from penstock.testing.routing.shared_prefix import OpenLoop, Prompts, Shape
@@ -134,6 +134,11 @@ def test_copies_of_a_trace_share_no_block() -> None:
     ]
     assert by_copy[0]
     assert not by_copy[0] & by_copy[1]
+
+
+def test_requests_of_one_recorded_moment_are_spread_to_the_next() -> None:
+    lines = [Line(at, 512, 1, [0]) for at in (0.0, 0.0, 3000.0, 4000.0, 4000.0)]
+    assert shared_moments(lines) == {0.0: 3000.0, 4000.0: 3000.0}
 
 
 def test_percentiles_are_values_that_were_seen() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -15,6 +16,7 @@ BLOCK_TOKENS = 512
 COPY_IDS = 1 << 22
 """More than a trace has; copies share no block."""
 COPY_SPREAD_S = 5.0
+MOST_GAP_MS = 3000.0
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -39,10 +41,21 @@ def read_trace(path: Path) -> Recorded:
         return Recorded(path.stem, tuple(msgspec.json.decode(line, type=Line) for line in file))
 
 
+def shared_moments(lines: Sequence[Line]) -> dict[float, float]:
+    """Moments at which several requests were recorded, with the time to the next moment, at most `MOST_GAP_MS`."""
+    counts = Counter(line.timestamp for line in lines)
+    moments = sorted(counts)
+    following = [*moments[1:], moments[-1] + MOST_GAP_MS] if moments else []
+    return {
+        at: min(then - at, MOST_GAP_MS) for at, then in zip(moments, following, strict=True) if counts[at] > 1
+    }
+
+
 class Replay:
     """The first `until_s` of a trace at `speed`, as `copies` of it whose prompts differ; each request of a copy up to 5 s later.
 
-    Each request is kept with probability `kept`, so that seeds differ. Answers' blocks are not known.
+    Each request is kept with probability `kept`, so that seeds differ. Requests that were recorded at one moment are spread over the time to the
+    next: the conversation trace has its times rounded to 3 s. Answers' blocks are not known.
     """
 
     def __init__(
@@ -56,12 +69,14 @@ class Replay:
     def arrivals(self) -> Iterator[Ask]:
         """In order of time."""
         chance, drawn = self._chance, []
+        gaps = shared_moments(self._trace.lines)
         for place, line in enumerate(self._trace.lines):
             if line.timestamp >= self._until_ms:
                 break
             for copy in range(self._copies):
                 if chance.random() < self._kept:
                     late_s = chance.random() * COPY_SPREAD_S if copy else 0.0
+                    late_s += chance.random() * gaps.get(line.timestamp, 0.0) / 1000.0
                     drawn.append(((line.timestamp / 1000.0 + late_s) / self._speed, copy, place))
         for at, copy, place in sorted(drawn):
             yield self._ask(at, copy, self._trace.lines[place])
