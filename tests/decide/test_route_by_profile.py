@@ -119,3 +119,24 @@ def test_what_is_told_is_what_was_chosen() -> None:
         assert said is not None
         assert said.chosen == found.endpoint.name
         assert said.runner_up != said.chosen
+
+
+def test_endpoints_of_an_older_route_that_are_gone_are_not_chosen() -> None:
+    known = {name: load for name, load in loads().items() if name in "bd"}
+    chosen = {
+        found.endpoint.name
+        for n in range(40)
+        if (found := route_by_profile(service(100), prompt(n), known, {}, PIPELINE))
+    }
+    assert chosen == {"b", "d"}
+    assert route_by_profile(service(100), prompt(), {}, {}, PIPELINE) is None
+
+
+def test_the_only_endpoint_is_chosen_unless_the_caller_leaves_it_out() -> None:
+    one = service(100, endpoints=ENDPOINTS[:1])
+    known = {"a": Load(endpoint=ENDPOINTS[0], waiting=10_000.0)}
+    found = route_by_profile(one, prompt(), known, {"a": 1000.0}, PIPELINE)
+    assert found is not None
+    assert (found.endpoint.name, found.prompt_class, found.cached_tokens) == ("a", "long", 1000.0)
+    assert route_by_profile(one, prompt(only=frozenset({"127.9.9.9:80"})), known, {}, PIPELINE) is None
+    assert route_by_profile(one, prompt(), known, {}, PIPELINE, exclude={"a"}) is None

@@ -125,7 +125,7 @@ def _only(
 ) -> Route | None:
     """The endpoint of a service that has no other: no filter but one of the caller's own could leave it out. None if it gets no traffic."""
     for revision in service.revisions:
-        if revision.endpoints and revision.weight_percent > 0:
+        if revision.endpoints and revision.weight_percent > 0 and revision.endpoints[0].name in loads:
             endpoint = revision.endpoints[0]
             threshold = (service.routing or BUILT_IN).prompt_token_threshold
             held = cached.get(endpoint.name, 0.0)
@@ -168,8 +168,13 @@ def _view(
     routing = service.routing or BUILT_IN
     prompt_class = class_of(prompt, cached.values(), routing.prompt_token_threshold)
     pool = pool_of(class_route(routing, prompt_class), share.endpoints)
+    try:
+        known = [loads[one.name] for one in pool]
+    except KeyError:  # the route is older than what is known: some of its endpoints are gone
+        pool = [one for one in pool if one.name in loads]
+        known = [loads[one.name] for one in pool]
     held = [cached.get(one.name, 0.0) for one in pool] if cached else [0.0] * len(pool)
-    return prompt_class, View([loads[one.name] for one in pool], held)
+    return prompt_class, View(known, held)
 
 
 def _least(

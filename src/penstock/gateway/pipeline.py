@@ -116,6 +116,7 @@ class Pipeline:
         if self._state.prompts.waits(call, service):
             await in_a_task()
             await self._state.prompts.prepare(call, service)
+            service = self._state.names.present(service)  # the table may be another meanwhile
         within_s = None
         if call.reading.has_deadline:
             due = deadline(call.request.head.headers, service.timeout_s)

@@ -82,17 +82,10 @@ class Router:
         self.apply(service)
 
     def apply(self, service: ServiceRoute) -> None:
-        """It has these endpoints and this profile from now on. What is known of endpoints that stay is kept."""
-        routing = service.routing
-        assert routing is not None, "a service that loses its profile loses its router"
-        if routing != self._routing:
-            self.profiles = Profiles(self.profiles.service, routing, self._open)
-            if routing.block_tokens != self.index.block_tokens:
-                self.index = KvIndex(routing.block_tokens, service.engine_model)
-                for name in self.loads:
-                    self.index.add(name)
-                self._follow_ups.clear()
-            self._routing = routing
+        """It has these endpoints and this profile from now on. What is known of endpoints that stay is kept.
+
+        Raises InvalidInput for a profile with parts that are not there: the endpoints are taken, the profile stays as it was.
+        """
         self.service = service
         self.prefill = {r.name: r.prefill for r in service.revisions if r.prefill}
         present = {e.name: (r.name, e) for r in service.revisions for e in (*r.endpoints, *r.prefill)}
@@ -103,6 +96,14 @@ class Router:
             self.index.forget(name)
         for name, (revision, endpoint) in present.items():
             self._keep(name, revision, endpoint)
+        routing = service.routing
+        assert routing is not None, "a service that loses its profile loses its router"
+        if routing != self._routing:
+            self.profiles = Profiles(self.profiles.service, routing, self._open)
+            self._routing = routing
+            if routing.block_tokens != self.index.block_tokens:
+                self.rehash()
+                self._follow_ups.clear()
 
     def _keep(self, name: str, revision: str, endpoint: Endpoint) -> None:
         known = self.loads.get(name)

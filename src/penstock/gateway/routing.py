@@ -139,7 +139,8 @@ class Routing:
                     self._listen(key, (), hears=False)
         except PlatformError as error:
             logger.error("the routing profile of %s/%s cannot be used: %s", *key, error)
-            return
+            if router is None:
+                return
         self.prewarms[key].apply(service, router.loads, router.index, waiting=self._waiting(key))
         self._hear(key, router)
 
