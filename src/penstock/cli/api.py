@@ -22,7 +22,7 @@ from lightkube.core.exceptions import ConfigError
 
 from penstock.app.home import Home
 from penstock.app.settings import load
-from penstock.kit.errors import Cause, InvalidInput, PlatformError, Unavailable
+from penstock.kit.errors import Cause, InvalidInput, PlatformError, Unavailable, kind_of
 
 TIMEOUT_S = 30.0
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -143,9 +143,7 @@ def error_of(status: int, body: bytes) -> PlatformError:
         Cause(cause.get("field", ""), cause.get("message", ""), cause.get("reason", ""))
         for cause in details.get("causes") or ()
     )
-    known = PlatformError.__subclasses__()
-    named = [kind for kind in known if kind.reason == document.get("reason")]
-    kind: type[PlatformError] = (*named, *(kind for kind in known if kind.status == status), PlatformError)[0]
+    kind = kind_of(status, document.get("reason") or "")
     return kind(message, hint=str(details.get("hint", "")), causes=causes)
 
 

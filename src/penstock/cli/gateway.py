@@ -10,7 +10,7 @@ import httpx
 import typer
 
 from penstock.app.settings import load
-from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
+from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable, kind_of
 
 KEY_VARIABLE = "PENSTOCK_API_KEY"
 CONNECT_S = 5.0
@@ -57,8 +57,7 @@ def refused(answer: httpx.Response) -> PlatformError:
         message = answer.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         message = answer.text[:300]
-    kinds = {kind.status: kind for kind in PlatformError.__subclasses__()}
-    return kinds.get(answer.status_code, PlatformError)(f"{message} ({answer.status_code})")
+    return kind_of(answer.status_code)(f"{message} ({answer.status_code})")
 
 
 def unreachable(http: httpx.Client, error: httpx.TransportError) -> Unavailable:

@@ -145,6 +145,15 @@ class DeadlineExceeded(PlatformError):
     status, reason = 504, "Timeout"
 
 
+def kind_of(
+    status: int, reason: str = "", default: type[PlatformError] = PlatformError
+) -> type[PlatformError]:
+    """The error that another process means by an HTTP status, or by Kubernetes' word for it, which says more."""
+    known = [kind for kind in PlatformError.__subclasses__() if kind.__module__ == __name__]
+    named = [kind for kind in known if kind.reason == reason]
+    return (*named, *(kind for kind in known if kind.status == status), default)[0]
+
+
 def nearest(name: str, known: list[str] | tuple[str, ...], limit: int = 3) -> tuple[str, ...]:
     """The names in `known` that look most like `name`, best first; for "did you mean" hints."""
     folded = {candidate.lower(): candidate for candidate in known}

@@ -12,9 +12,9 @@ from penstock.kit.errors import (
     DeadlineExceeded,
     InvalidInput,
     NotFound,
-    PlatformError,
     Unauthorized,
     Unavailable,
+    kind_of,
     nearest,
 )
 from penstock.testing.load.client import REFUSED, Client
@@ -106,8 +106,7 @@ async def probe(client: Client, speech: Speech, writer: Writer, doubt: NotFound 
         403: KEY_HINT,
         404: "--api completions or --api chat asks the other way",
     }
-    kinds = {kind.status: kind for kind in PlatformError.__subclasses__()}
-    raise kinds.get(outcome.status, Unavailable)(
+    raise kind_of(outcome.status, default=Unavailable)(
         f"{client.target.url}: one request to try failed: {outcome.error}: {outcome.message}",
         hint=hints.get(outcome.status, ""),
     )
