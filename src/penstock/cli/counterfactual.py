@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from penstock.cli.api import connect
-from penstock.cli.console import console, print_json, print_table
+from penstock.cli.bars import progress_bars
+from penstock.cli.console import print_json, print_table
 from penstock.cli.manifests import SUFFIXES, read
 from penstock.cli.names import of_kind
 from penstock.decide.routing_profile import route_of
@@ -110,15 +110,7 @@ def rivals_of(text: str) -> list[Rival]:
 
 
 def _watched(recorded: Recorded, rivals: list[Rival], play: Play) -> list[Outcome]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console(sys.stderr), transient=True, disable=not sys.stderr.isatty()
-    ) as bars:
+    with progress_bars() as bars:
         tasks = [bars.add_task(rival.name, total=1.0) for rival in rivals]
         return compare(
             recorded, rivals, play, lambda place, share: bars.update(tasks[place], completed=share)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
-from penstock.cli.console import console, print_json, print_table
+from penstock.cli.bars import progress_bars
+from penstock.cli.console import print_json, print_table
 from penstock.cli.counterfactual import Wish, play_profiles
 from penstock.cli.gateway import Url
 from penstock.cli.recording import record as record_traffic
@@ -212,15 +213,7 @@ def _compared(traces: list[Path], policies: list[str], scenario: Scenario, plot:
 
 def _played(traces: list[Path], policies: list[str], scenario: Scenario) -> list[list[Result]]:
     """One list per trace, in the order given."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console(sys.stderr), transient=True, disable=not sys.stderr.isatty()
-    ) as bars:
+    with progress_bars() as bars:
         results = []
         for path in traces:
             of_trace = []
