@@ -11,13 +11,13 @@ from grpc import StatusCode, aio
 from penstock.gateway.epp import health, messages
 from penstock.gateway.epp.conversation import Conversation
 from penstock.gateway.epp.picking import Manner
-from penstock.gateway.grpc.credentials import credentials
+from penstock.gateway.grpc.credentials import add_port
 from penstock.gateway.grpc.listener import Every
 from penstock.gateway.grpc.metadata import status_of
 from penstock.gateway.grpc.passage import Context, Room
 from penstock.gateway.state import State
 from penstock.gateway.wire.message import Limits
-from penstock.kit.errors import PlatformError, Unavailable
+from penstock.kit.errors import PlatformError
 
 MAX_STREAMS = 10_000
 """Conversations at once on one connection: an Envoy's thread has one for all that it asks."""
@@ -56,17 +56,7 @@ class Listener:
             ],
             maximum_concurrent_rpcs=self._state.max_in_flight + SPARE,
         )
-        try:
-            if self._tls is None:
-                self._server.add_insecure_port(self._address)
-            else:
-                self._server.add_secure_port(self._address, credentials(*self._tls))
-        except RuntimeError:
-            raise Unavailable(
-                f"{self._address}: cannot listen: the port is taken, or the address is not this machine's",
-                code="port_taken",
-                hint="choose another with --listen",
-            ) from None
+        add_port(self._server, self._address, self._tls, hint="choose another with --listen")
         await self._server.start()
 
     async def stop(self, drain_s: float) -> None:

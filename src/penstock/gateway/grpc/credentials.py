@@ -1,4 +1,4 @@
-"""The certificate of a gRPC port, read anew when its files change."""
+"""A gRPC port, with a certificate that is read anew when its files change."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import ssl
 from pathlib import Path
 
 import grpc
+from grpc import aio
 
 from penstock.gateway.listen import stamped
-from penstock.kit.errors import InvalidInput
+from penstock.kit.errors import InvalidInput, Unavailable
+
+
+def add_port(server: aio.Server, address: str, tls: tuple[Path, Path] | None, *, hint: str) -> None:
+    """Have the server listen there. Raises Unavailable with `hint` if the port cannot be had, InvalidInput if the certificate cannot be used."""
+    try:
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials(*tls))
+    except RuntimeError:
+        raise Unavailable(
+            f"{address}: cannot listen: the port is taken, or the address is not this machine's",
+            code="port_taken",
+            hint=hint,
+        ) from None
 
 
 def credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:

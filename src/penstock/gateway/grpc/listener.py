@@ -12,12 +12,11 @@ from pathlib import Path
 import grpc
 from grpc import aio
 
-from penstock.gateway.grpc.credentials import credentials
+from penstock.gateway.grpc.credentials import add_port
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.grpc.passage import Context, Passage, Room
 from penstock.gateway.state import State
 from penstock.gateway.wire.message import Limits
-from penstock.kit.errors import Unavailable
 
 LAST_WORDS_S = 1.0
 IDLE_MS = 300_000
@@ -53,17 +52,7 @@ class GrpcListener:
             ],
             maximum_concurrent_rpcs=self._state.max_in_flight + SPARE,
         )
-        try:
-            if self._tls is None:
-                self._server.add_insecure_port(self._address)
-            else:
-                self._server.add_secure_port(self._address, credentials(*self._tls))
-        except RuntimeError:
-            raise Unavailable(
-                f"{self._address}: cannot listen: the port is taken, or the address is not this machine's",
-                code="port_taken",
-                hint="choose another with PENSTOCK_GRPC_ADDR",
-            ) from None
+        add_port(self._server, self._address, self._tls, hint="choose another with PENSTOCK_GRPC_ADDR")
         await self._server.start()
 
     async def keep_up(self) -> None:
