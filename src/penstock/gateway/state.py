@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from penstock.contracts.exchange import DemandReport, Endpoint, RouteTable, ServiceRoute
 from penstock.decide.retry_after import retry_after_s
@@ -93,7 +93,7 @@ class State:
         if tokenizers is not None:
             tokenizers.on_change = self.routing.rehash
         self.ways = Ways(self.endpoints, self.routing, self.prompts, records)
-        self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry, self._aside)
+        self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry, self.ways.aside)
         self.total_in_flight = 0
         self.server: Server | None = None
         self.on_wake: Callable[[], None] = lambda: None
@@ -244,11 +244,6 @@ class State:
 
     def _held(self, key: Id, seconds: float) -> None:
         self.telemetry.held.observe(seconds, *key)
-
-    def _aside(self, key: Id) -> Collection[str]:
-        """Endpoints that get no requests now: those that fail, and those that are being warmed."""
-        failing, prewarm = self.endpoints.set_aside(), self.routing.prewarms.get(key)
-        return {*failing, *prewarm.warming} if prewarm is not None and prewarm.warming else failing
 
     def _find(self, service: ServiceRoute) -> ServiceRoute:
         return self.names.service(full_name(service))

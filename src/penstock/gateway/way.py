@@ -31,6 +31,11 @@ class Ways:
         self.explained: Explained = records.explained
         self._recordings = records.recordings
 
+    def aside(self, key: Id) -> Collection[str]:
+        """Endpoints that get no requests now: those that fail, and those that are being warmed."""
+        failing, prewarm = self.endpoints.set_aside(), self.routing.prewarms.get(key)
+        return {*failing, *prewarm.warming} if prewarm is not None and prewarm.warming else failing
+
     def of(self, call: Call, key: Id) -> Plain | Routed:
         """The way of a request whose service is known, and whose prompt has been prepared; it keeps the one that it has."""
         way = call.way
@@ -138,7 +143,7 @@ class Routed:
         session = ""
         if ends.circuits or router.is_weighed or service.split_by or warming:
             router.weigh(ends.weights())
-            avoid = {*ends.set_aside(), *warming}
+            avoid = self._ways.aside(self._key)
             session = session_of(self._call, service) if service.split_by else ""
         chosen = router.route(service, prompt, held, avoid, tried, session)
         if chosen is not None and self._is_told:
