@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.decide.kv_sequence import (
+    REPEATS_S,
     RETRY_S,
     Sequence,
     Step,
@@ -45,7 +47,26 @@ def test_an_engine_is_asked_for_all_at_first_because_an_idle_one_says_nothing() 
 def test_a_batch_heard_twice_is_applied_once() -> None:
     for number, at in ((4, 40.0), (2, 20.0)):
         step = heard(joined(), number, at, 0.0, can_replay=True)
-        assert step == Step(joined(), "repeated")
+        assert step == Step(replace(joined(), repeats_since=0.0), "repeated")
+
+
+@pytest.mark.parametrize("can_replay", [True, False])
+def test_what_comes_for_long_under_numbers_that_are_known_is_another_count(can_replay: bool) -> None:
+    state = joined(1 << 40, 1e12)
+    for number in range(10):
+        step = heard(state, number, number, 7.0 + number * REPEATS_S / 10, can_replay=can_replay)
+        assert (step.outcome, step.apply, step.drop) == ("repeated", False, False)
+        state = step.state
+    step = heard(state, 10, 10.0, 7.0 + REPEATS_S, can_replay=can_replay)
+    assert (step.outcome, step.drop, step.apply) == ("restarted", True, not can_replay)
+    assert (step.replay_from >= 0) is can_replay
+
+
+def test_now_and_then_a_batch_that_is_known_is_nothing() -> None:
+    state = joined()
+    for number in range(5, 50):
+        assert heard(state, number - 1, state.last_at, number * 100.0, can_replay=True).outcome == "repeated"
+        state = heard(state, number, number * 10.0, number * 100.0, can_replay=True).state
 
 
 def test_a_gap_asks_again_from_the_last_that_is_known() -> None:
@@ -62,15 +83,16 @@ def test_a_gap_asks_again_from_the_last_that_is_known() -> None:
 
 def test_a_gap_without_replay_is_trusted_no_more_and_says_so_once() -> None:
     step = heard(joined(), 7, 70.0, 0.0, can_replay=False)
-    assert (step.outcome, step.distrust, step.apply) == ("gap", True, False)
-    step = heard(step.state, 8, 80.0, 0.0, can_replay=False)
-    assert (step.outcome, step.distrust, step.apply) == ("untrusted", False, False)
+    assert (step.outcome, step.distrust, step.trust, step.apply) == ("gap", True, False, True)
+    for number in (8, 9, 12):
+        step = heard(step.state, number, number * 10.0, 0.0, can_replay=False)
+        assert (step.outcome, step.distrust, step.trust, step.apply) == ("untrusted", False, False, True)
 
 
 def test_an_empty_cache_ends_every_doubt() -> None:
     doubtful = heard(joined(), 7, 70.0, 0.0, can_replay=False).state
-    step = heard(doubtful, 9, 90.0, 0.0, can_replay=False, clears=True)
-    assert (step.outcome, step.drop, step.apply, step.state) == ("cleared", True, True, joined(9, 90.0))
+    step = heard(doubtful, 8, 90.0, 0.0, can_replay=False, clears=True)
+    assert (step.outcome, step.drop, step.apply, step.state) == ("cleared", True, True, joined(8, 90.0))
 
 
 def test_a_later_date_under_an_earlier_number_is_another_process() -> None:
