@@ -1,6 +1,6 @@
 # `make up` runs the platform, `make test` tests it; both make the environment first. Needs only python3 >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fix docs where bench fuzz soak lock clean run-env dev-env
+.PHONY: help up test check fix docs where bench fuzz soak conformance lock clean run-env dev-env
 SHELL := /bin/sh
 BIN := .venv/bin
 RUN := .venv/.run
@@ -43,6 +43,9 @@ fuzz: $(DEV) ## Fuzz the wire against h11 and itself (T=60 seconds for each targ
 
 soak: $(DEV) ## Load the gateway for 30 minutes with faults, and look for what is lost, doubled or left over (T=300 for less)
 	@$(BIN)/python tests/soak/soak.py --seconds $(if $(filter command line,$(origin T)),$(T),1800)
+
+conformance: $(DEV) ## Print what the endpoint picker protocol asks for, and how its tests end behind a real Envoy
+	@PYTHONPATH=tools $(BIN)/python -m pytest -p conformance -m conformance -q tests/e2e/test_envoy.py tests/gateway/test_epp.py
 
 lock: $(DEV) ## Choose newest versions of all dependencies, with hashes
 	@tools/lock

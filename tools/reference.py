@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
+from conformance import rows as conformance_rows
 from prometheus_client import Counter, Histogram
 from where import questions
 
@@ -288,6 +289,24 @@ def routing() -> str:
     return "\n".join(parts)
 
 
+def conformance() -> str:
+    """What the endpoint picker protocol asks for, and the tests that show it."""
+    headers = (
+        "where",
+        "what is asked for",
+        "what Penstock does",
+        "shown behind a real Envoy",
+        "shown by asking as Envoy does",
+    )
+    return (
+        "# Conformance of the endpoint picker\n\n`make conformance` runs these tests and prints how they end. The protocol is "
+        "`docs/proposals/004-endpoint-picker-protocol` of the Gateway API Inference Extension, version 1.0.0. The tests are in `tests/e2e/test_envoy.py` (Envoy "
+        "itself, with the configuration of [the guide](../howto/envoy.md), simulated engines and the openai client) and "
+        "`tests/gateway/test_epp.py`. (×3): with both bodies streamed, with the request's buffered, and with an `ORIGINAL_DST` cluster that goes by the header.\n\n"
+        + table(headers, conformance_rows())
+    )
+
+
 def _rows(first: str, fields: Iterable[tuple[str, ...]]) -> str:
     lines = [(f"`{name}`", *rest) for name, *rest in fields]
     return table((first, "default", "range", "what Penstock does with it"), lines)
@@ -307,6 +326,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "autoscaling": scaling,
     "routing": routing,
     "metrics": metrics,
+    "envoy-conformance": conformance,
 }
 
 

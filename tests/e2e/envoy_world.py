@@ -19,6 +19,8 @@ from platform_process import free_ports, until
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "envoy.md"
 MODEL = "m"
+BY = "x-penstock-endpoint"
+"""What the picker writes into answers."""
 SUBSET = "x-gateway-destination-endpoint-subset"
 HINTED_BY = "x-subset"
 """What the test's own Envoy makes a subset hint of."""
@@ -101,8 +103,16 @@ class World:
     """A picker and an Envoy before engines that run."""
 
     def __init__(
-        self, folder: Path, engines: Engines, mode: str, cluster: str, home: Path | None = None
+        self,
+        folder: Path,
+        engines: Engines,
+        mode: str,
+        cluster: str,
+        home: Path | None = None,
+        *,
+        fails_open: bool = False,
     ) -> None:
+        self._fails_open = fails_open
         self.engines, self.addresses = engines, list(engines)
         self.picker: subprocess.Popen[bytes] | None = None
         self._mode, self._cluster, self._home = mode, cluster, home
@@ -126,7 +136,7 @@ class World:
         envoy = self._processes.start("envoy", envoy_program(), *arguments)
         until("Envoy is ready", lambda: self._is_ready(envoy))
         if self.engines:
-            until("Envoy and the picker agree", lambda: self.ask("warm").status_code == 200)
+            until("Envoy and the picker agree", lambda: BY in self.ask("warm").headers)
 
     def start_picker(self) -> None:
         listen = ("--listen", f"127.0.0.1:{self._picker_port}")
@@ -176,6 +186,7 @@ class World:
         (listener,) = resources["listeners"]
         listener["address"]["socket_address"]["port_value"] = self._port
         filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+        filters[0]["typed_config"]["failure_mode_allow"] = self._fails_open
         if self._mode == "BUFFERED":
             modes = {"request_body_mode": "BUFFERED", "response_body_mode": "NONE"}
             kept = {"request_header_mode": "SEND", "response_header_mode": "SEND"}
@@ -228,9 +239,11 @@ def running_world(
     mode: str = "FULL_DUPLEX_STREAMED",
     cluster: str = "override_host",
     home: Path | None = None,
+    *,
+    fails_open: bool = False,
 ) -> Iterator[World]:
     """With nothing in the engines' caches. With `home` the services of the platform there, and no engines of its own."""
-    world = World(folder, engines, mode, cluster, home)
+    world = World(folder, engines, mode, cluster, home, fails_open=fails_open)
     try:
         world.start()
         yield world

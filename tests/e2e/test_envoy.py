@@ -15,13 +15,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from envoy_world import HINTED_BY, MODEL, SUBSET, Engines, World, running_engines, running_world
+from envoy_world import BY, HINTED_BY, MODEL, SUBSET, Engines, World, running_engines, running_world
 from platform_process import running_platform, until
 
 pytestmark = pytest.mark.e2e
 SHARED = "what many prompts have in common, "
 LONG_TOKENS = 6000
-BY = "x-penstock-endpoint"
 KINDS = {
     "streamed": ("FULL_DUPLEX_STREAMED", "override_host"),
     "buffered": ("BUFFERED", "override_host"),
@@ -48,6 +47,7 @@ def served_by(answer: httpx.Response) -> str:
     return answer.headers[BY]
 
 
+@pytest.mark.conformance("prefix")
 def test_prompts_that_begin_alike_go_to_one_endpoint_and_find_their_cache(world: World) -> None:
     answers = [world.ask(SHARED * 100 + f"and {number}") for number in range(5)]
     assert len({served_by(answer) for answer in answers}) == 1
@@ -56,12 +56,14 @@ def test_prompts_that_begin_alike_go_to_one_endpoint_and_find_their_cache(world:
     assert all(count > 500 for count in cached[1:])
 
 
+@pytest.mark.conformance("prefix", "whole-pool")
 def test_prompts_that_have_nothing_in_common_are_spread(world: World) -> None:
     with ThreadPoolExecutor(9) as threads:
         served = set(threads.map(lambda n: served_by(world.ask(f"{n} " * 2000, max_tokens=20)), range(9)))
     assert served == set(world.addresses)
 
 
+@pytest.mark.conformance("subset")
 @pytest.mark.parametrize("header", [SUBSET, HINTED_BY])
 @pytest.mark.parametrize("number", range(3))
 def test_only_the_subset_is_picked_from(world: World, number: int, header: str) -> None:
@@ -69,6 +71,7 @@ def test_only_the_subset_is_picked_from(world: World, number: int, header: str) 
     assert served_by(world.ask("any", {header: only})) == only
 
 
+@pytest.mark.conformance("subset-empty")
 @pytest.mark.parametrize("header", [SUBSET, HINTED_BY])
 def test_a_subset_without_a_ready_endpoint_is_503(world: World, header: str) -> None:
     answer = world.ask("any", {header: "127.0.0.1:1"})
@@ -76,11 +79,13 @@ def test_a_subset_without_a_ready_endpoint_is_503(world: World, header: str) -> 
     assert answer.json()["error"]["code"] == "no_endpoint"
 
 
+@pytest.mark.conformance("whole-pool")
 def test_a_caller_cannot_choose_the_endpoint_itself(world: World) -> None:
     answer = world.ask("any", {"x-gateway-destination-endpoint": "127.0.0.1:1"})
     assert served_by(answer) in world.addresses
 
 
+@pytest.mark.conformance("shed", "dropped-reason")
 def test_a_request_that_is_shed_is_429_with_a_reason_and_when_to_come_again(world: World) -> None:
     with ThreadPoolExecutor(9) as threads:
         prompts = [f"{number} {'x' * 4 * LONG_TOKENS}" for number in range(9)]
@@ -97,6 +102,7 @@ def test_a_request_that_is_shed_is_429_with_a_reason_and_when_to_come_again(worl
     assert world.ask("y" * 400).status_code == 200
 
 
+@pytest.mark.conformance("identity")
 def test_the_openai_client_is_told_of_refusals_in_its_own_words(world: World) -> None:
     with world.client() as client, pytest.raises(openai.InternalServerError) as caught:
         client.completions.create(model=MODEL, prompt="x", extra_headers={SUBSET: "127.0.0.1:1"})
@@ -104,6 +110,7 @@ def test_the_openai_client_is_told_of_refusals_in_its_own_words(world: World) ->
     assert caught.value.code == "no_endpoint"
 
 
+@pytest.mark.conformance("streaming", "identity")
 def test_a_stream_comes_token_by_token_and_only_with_what_was_asked_for(world: World) -> None:
     with world.client() as client:
         stream = client.chat.completions.create(
@@ -119,6 +126,7 @@ def test_a_stream_comes_token_by_token_and_only_with_what_was_asked_for(world: W
     assert all(chunk.choices for chunk in chunks)
 
 
+@pytest.mark.conformance("identity")
 def test_usage_that_the_caller_asks_for_comes(world: World) -> None:
     with world.client() as client:
         chunks = list(
@@ -134,6 +142,7 @@ def test_usage_that_the_caller_asks_for_comes(world: World) -> None:
     assert chunks[-1].usage.completion_tokens == 3
 
 
+@pytest.mark.conformance("ext-proc")
 def test_a_long_prompt_arrives_whole(world: World) -> None:
     prompt = "0123456789abcdef" * 12_000
     answer = world.ask(prompt)
@@ -141,6 +150,7 @@ def test_a_long_prompt_arrives_whole(world: World) -> None:
     assert answer.json()["usage"]["prompt_tokens"] >= len(prompt) // 4
 
 
+@pytest.mark.conformance("gone")
 def test_a_caller_that_goes_ends_the_request_in_the_engine(world: World) -> None:
     body = {"model": MODEL, "prompt": "go on", "max_tokens": 5000, "stream": True}
     with (
@@ -155,18 +165,21 @@ def test_a_caller_that_goes_ends_the_request_in_the_engine(world: World) -> None
     until("the engine has stopped", lambda: world.running(served) == 0, within_s=5)
 
 
+@pytest.mark.conformance("identity")
 def test_what_the_engine_refuses_passes_as_it_is(world: World) -> None:
     answer = world.ask("x", max_tokens=-1)
     assert answer.status_code == 400
     assert "max_tokens" in answer.text
 
 
+@pytest.mark.conformance("ext-proc")
 def test_a_request_without_a_body_goes_to_any_endpoint(world: World) -> None:
     answer = httpx.get(f"{world.url}/v1/models", trust_env=False)
     assert answer.status_code == 200
     assert answer.json()["data"][0]["id"] == MODEL
 
 
+@pytest.mark.conformance("identity")
 def test_what_is_answered_is_the_engines_own(world: World) -> None:
     body = {"model": MODEL, "prompt": "same", "max_tokens": 5, "seed": 1, "temperature": 0}
     direct = httpx.post(f"http://{world.addresses[0]}/v1/completions", json=body, trust_env=False)
@@ -176,6 +189,7 @@ def test_what_is_answered_is_the_engines_own(world: World) -> None:
     assert ours.keys() == theirs.keys()
 
 
+@pytest.mark.conformance("fallbacks", "served")
 def test_a_dead_endpoint_is_passed_over_for_the_next_in_the_list(tmp_path: Path) -> None:
     with running_engines(tmp_path) as engines, running_world(tmp_path, engines) as world:
         prompt = SHARED * 100
@@ -189,16 +203,31 @@ def test_a_dead_endpoint_is_passed_over_for_the_next_in_the_list(tmp_path: Path)
         assert 1 <= retried <= 5, "it is set aside after it has failed some"
 
 
-def test_without_a_picker_the_failure_mode_decides(engines: Engines, tmp_path: Path) -> None:
-    with running_world(tmp_path, engines) as world:
+@pytest.mark.conformance("failure-mode")
+@pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
+@pytest.mark.parametrize("fails_open", [False, True])
+def test_without_a_picker_the_failure_mode_decides(
+    engines: Engines, tmp_path: Path, mode: str, fails_open: bool
+) -> None:
+    with running_world(tmp_path, engines, mode, fails_open=fails_open) as world:
         assert world.picker is not None
         world.picker.terminate()
         assert world.picker.wait(10) == 0
-        assert world.ask("any").status_code in (500, 503, 504)
+        answers = [world.ask("any") for _ in range(6)]
+        assert not any(BY in answer.headers for answer in answers)
+        refused = [answer.status_code for answer in answers if answer.status_code != 200]
+        assert set(refused) <= {500, 503, 504}
+        if not fails_open:
+            assert len(refused) == 6
+        elif mode == "BUFFERED":
+            assert refused == []
+        else:
+            assert len(refused) < 6, "only those whose body was on its way to the picker"
         world.start_picker()
-        until("the new picker is asked", lambda: world.ask("any").status_code == 200)
+        until("the new picker is asked", lambda: BY in world.ask("any").headers)
 
 
+@pytest.mark.conformance("no-endpoint", "models")
 def test_a_service_of_the_platform_wakes_for_a_request_that_comes_through_envoy(tmp_path: Path) -> None:
     model = {
         "modelFormat": {"name": "simulated"},

@@ -38,6 +38,7 @@ def hint(*addresses: str) -> dict[str, Any]:
     return {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": list(addresses)}}
 
 
+@pytest.mark.conformance("destination")
 async def test_a_request_goes_on_with_its_endpoints_in_order_and_its_body_as_it_was() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange, body = Exchange(channel), chat()
@@ -49,6 +50,7 @@ async def test_a_request_goes_on_with_its_endpoints_in_order_and_its_body_as_it_
         assert (piece.body, piece.end_of_stream) == (body, True)
 
 
+@pytest.mark.conformance("ext-proc", "streaming")
 async def test_a_long_body_comes_in_pieces_and_goes_in_pieces() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange, body = Exchange(channel), chat("x" * 200_000)
@@ -64,6 +66,7 @@ async def test_a_long_body_comes_in_pieces_and_goes_in_pieces() -> None:
         assert sent == body
 
 
+@pytest.mark.conformance("ext-proc")
 async def test_a_body_that_trailers_end_goes_on_before_them() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange, body = Exchange(channel), chat()
@@ -76,6 +79,7 @@ async def test_a_body_that_trailers_end_goes_on_before_them() -> None:
         assert kind(await exchange.read()) == "request_trailers"
 
 
+@pytest.mark.conformance("ext-proc")
 async def test_a_buffered_body_is_answered_once_and_left_as_it_was() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel, BUFFERED)
@@ -88,6 +92,7 @@ async def test_a_buffered_body_is_answered_once_and_left_as_it_was() -> None:
         assert not answer.request_body.response.HasField("body_mutation")
 
 
+@pytest.mark.conformance("ext-proc")
 @pytest.mark.parametrize("mode", [Mode.NONE, Mode.STREAMED, Mode.BUFFERED_PARTIAL])
 async def test_where_the_head_goes_first_it_is_all_there_is_to_pick_by(mode: Mode) -> None:
     async with picker(pool(*ADDRESSES)) as channel:
@@ -96,6 +101,7 @@ async def test_where_the_head_goes_first_it_is_all_there_is_to_pick_by(mode: Mod
         assert picked(await exchange.read())
 
 
+@pytest.mark.conformance("ext-proc")
 async def test_a_request_without_a_body_is_picked_by_its_head() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel)
@@ -103,6 +109,7 @@ async def test_a_request_without_a_body_is_picked_by_its_head() -> None:
         assert picked(await exchange.read())
 
 
+@pytest.mark.conformance("prefix")
 async def test_prompts_that_begin_alike_go_where_the_first_went() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         chosen = []
@@ -114,6 +121,7 @@ async def test_prompts_that_begin_alike_go_where_the_first_went() -> None:
         assert len(set(chosen)) == 1
 
 
+@pytest.mark.conformance("subset")
 @pytest.mark.parametrize("number", range(4))
 async def test_only_the_subset_is_picked_from(number: int) -> None:
     async with picker(pool(*ADDRESSES)) as channel:
@@ -123,6 +131,7 @@ async def test_only_the_subset_is_picked_from(number: int) -> None:
         assert picked(await Exchange(channel).asked(chat(), by_header)) == [only]
 
 
+@pytest.mark.conformance("subset-empty")
 @pytest.mark.parametrize("subset", [(), ("10.9.9.9:1",)])
 async def test_a_subset_without_an_endpoint_is_answered_503(subset: tuple[str, ...]) -> None:
     async with picker(pool(*ADDRESSES)) as channel:
@@ -134,6 +143,7 @@ async def test_a_subset_without_an_endpoint_is_answered_503(subset: tuple[str, .
         assert await exchange.ended()
 
 
+@pytest.mark.conformance("no-endpoint")
 async def test_a_service_that_cannot_serve_is_answered_503() -> None:
     failed = pool(phase="Failed", message="its model is broken")
     async with picker(failed) as channel:
@@ -163,6 +173,7 @@ async def filled(channel: aio.Channel) -> AsyncIterator[Exchange]:
         exchange.call.cancel()
 
 
+@pytest.mark.conformance("shed", "dropped-reason")
 async def test_a_request_that_finds_no_place_is_shed_with_429_and_a_reason() -> None:
     async with picker(narrow(max_requests=0)) as channel, filled(channel):
         refused = (await Exchange(channel).asked(chat())).immediate_response
@@ -173,6 +184,7 @@ async def test_a_request_that_finds_no_place_is_shed_with_429_and_a_reason() -> 
         assert json.loads(refused.body)["error"]["type"] == "rate_limit_error"
 
 
+@pytest.mark.conformance("shed", "dropped-reason")
 async def test_a_request_that_waited_too_long_is_shed_with_429() -> None:
     async with picker(narrow(ttl_s=0.05)) as channel, filled(channel):
         refused = (await Exchange(channel).asked(chat())).immediate_response
@@ -181,6 +193,7 @@ async def test_a_request_that_waited_too_long_is_shed_with_429() -> None:
         assert headers["x-llm-d-request-dropped-reason"] == "rejected-ttl-expired"
 
 
+@pytest.mark.conformance("objective")
 async def test_who_has_less_priority_gives_up_its_place() -> None:
     async with picker(narrow(max_requests=1)) as channel, filled(channel) as running:
         first, second = Exchange(channel), Exchange(channel)
@@ -195,6 +208,7 @@ async def test_who_has_less_priority_gives_up_its_place() -> None:
         low.cancel()
 
 
+@pytest.mark.conformance("bounds")
 async def test_a_body_beyond_the_limit_is_answered_413_and_room_that_is_full_429() -> None:
     limits = Limits(max_body_bytes=1000, max_buffered_bytes=900)
     async with picker(pool(*ADDRESSES), limits=limits) as channel:
@@ -209,6 +223,7 @@ async def test_a_body_beyond_the_limit_is_answered_413_and_room_that_is_full_429
         assert (await exchange.read()).immediate_response.status.code == 413
 
 
+@pytest.mark.conformance("streaming")
 async def test_an_answer_passes_piece_by_piece_as_it_comes() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel)
@@ -230,6 +245,7 @@ async def test_an_answer_passes_piece_by_piece_as_it_comes() -> None:
         assert (last.body, last.end_of_stream) == (b"", True)
 
 
+@pytest.mark.conformance("identity")
 async def test_usage_that_only_we_asked_for_does_not_reach_the_caller() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel)
@@ -242,6 +258,7 @@ async def test_usage_that_only_we_asked_for_does_not_reach_the_caller() -> None:
         assert not (await exchange.read()).response_body.response.body_mutation.streamed_response.body
 
 
+@pytest.mark.conformance("identity")
 async def test_usage_is_not_asked_for_where_it_could_not_be_taken_out_again() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel, (DUPLEX[0], Mode.NONE))
@@ -250,6 +267,7 @@ async def test_usage_is_not_asked_for_where_it_could_not_be_taken_out_again() ->
         assert (await exchange.read()).request_body.response.body_mutation.streamed_response.body == body
 
 
+@pytest.mark.conformance("served")
 async def test_an_endpoint_that_failed_before_another_served_is_set_aside() -> None:
     async with picker(pool(*ADDRESSES[:2])) as channel:
         dead, firsts = ADDRESSES[0], []
@@ -264,6 +282,7 @@ async def test_an_endpoint_that_failed_before_another_served_is_set_aside() -> N
         )
 
 
+@pytest.mark.conformance("gone")
 async def test_a_caller_that_goes_leaves_nothing_counted() -> None:
     async with picker(narrow()) as channel, filled(channel) as running:
         waiting = asyncio.create_task(Exchange(channel).asked(chat()))
@@ -273,6 +292,7 @@ async def test_a_caller_that_goes_leaves_nothing_counted() -> None:
         assert picked(await waiting)
 
 
+@pytest.mark.conformance("gone")
 async def test_a_caller_that_goes_while_it_waits_leaves_its_place() -> None:
     async with picker(narrow(max_requests=1)) as channel, filled(channel):
         gone = Exchange(channel)
@@ -288,6 +308,7 @@ async def test_a_caller_that_goes_while_it_waits_leaves_its_place() -> None:
         waiting.cancel()
 
 
+@pytest.mark.conformance("models")
 async def test_models_name_their_services_where_there_are_several(tmp_path: Path) -> None:
     services = (
         pool(ADDRESSES[0], name="one", engine_model="one"),
@@ -322,12 +343,14 @@ async def test_models_name_their_services_where_there_are_several(tmp_path: Path
     ("service", "status"),
     [("", 1), ("liveness", 1), ("readiness", 1), ("envoy.service.ext_proc.v3.ExternalProcessor", 1)],
 )
+@pytest.mark.conformance("health")
 async def test_health_is_told_for_the_services_of_the_protocol(service: str, status: int) -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         check = channel.unary_unary(CHECK)
         assert await check(b"\x0a" + bytes([len(service)]) + service.encode()) == bytes([8, status])
 
 
+@pytest.mark.conformance("health")
 async def test_it_lives_but_is_not_ready_before_it_knows_any_endpoint(tmp_path: Path) -> None:
     files = {"feed_socket": tmp_path / "none.sock", "state_file": tmp_path / "none.json"}
     async with picker(**files) as channel:
@@ -339,6 +362,7 @@ async def test_it_lives_but_is_not_ready_before_it_knows_any_endpoint(tmp_path: 
         assert caught.value.code() is StatusCode.NOT_FOUND
 
 
+@pytest.mark.conformance("ext-proc")
 async def test_what_is_no_message_is_refused_and_the_picker_goes_on() -> None:
     async with picker(pool(*ADDRESSES)) as channel:
         exchange = Exchange(channel)
@@ -355,6 +379,7 @@ async def test_an_answer_that_nobody_was_asked_for_passes() -> None:
         assert (await exchange.read()).response_body.response.body_mutation.streamed_response.body == b"{}"
 
 
+@pytest.mark.conformance("bounds")
 async def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "own")
     trusts = authority.file.read_bytes()
@@ -362,6 +387,7 @@ async def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
         assert picked(await Exchange(channel).asked(chat()))
 
 
+@pytest.mark.conformance("bounds")
 async def test_a_port_that_is_taken_is_refused_in_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = EppSettings(listen=taken.getsockname(), service=pool(*ADDRESSES))
