@@ -16,7 +16,7 @@ from penstock.decide import kv_sequence
 from penstock.gateway import kv_subscription
 from penstock.gateway.kv_blocks import NAMED
 from penstock.gateway.kv_events import KvEvents
-from penstock.gateway.kv_index import KvIndex
+from penstock.gateway.kv_index import MOST_BLOCKS, KvIndex
 from penstock.kit.hashing import chain_seed, token_blocks
 
 SIZE, CAPACITY = 4, 64
@@ -143,3 +143,39 @@ async def test_one_batch_of_a_wild_number_or_date_does_not_silence_an_engine(
     events = [{"type": "AllBlocksCleared"}] if clears else []
     wild = msgspec.msgpack.encode({"ts": moment, "events": events})
     await hear([(b"", number.to_bytes(8, "big"), wild)], keeps=keeps)
+
+
+def test_a_cache_is_taken_to_be_no_larger_than_there_is_room_for_here() -> None:
+    index = KvIndex(SIZE, "m")
+    index.add(KEY, 10**18)
+    assert index.knowledge(KEY).capacity_blocks == MOST_BLOCKS
+    index.add(KEY, CAPACITY)
+    index.add(KEY, 10**18)
+    assert index.knowledge(KEY).capacity_blocks == MOST_BLOCKS
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 64, 256])
+def test_blocks_of_any_size_are_named_within_bounds(size: int) -> None:
+    """Also where each is many of ours."""
+    index = KvIndex(SIZE, "m")
+    index.add(KEY, CAPACITY)
+    for name in range(3 * NAMED * CAPACITY * SIZE // size):
+        index.stored(KEY, None, [name], [name] * size, size)
+    names = index._endpoints[KEY].told
+    ours = sum(map(len, names._cut.values()))
+    assert len(names) * min(size, SIZE) <= NAMED * CAPACITY * SIZE
+    assert ours <= NAMED * CAPACITY
+
+
+def test_an_engine_that_can_never_be_read_is_forgotten_once_and_not_each_time() -> None:
+    """Each time would take a bit of its own, and numbers of thousands of bits are slow."""
+    index, blocks = KvIndex(SIZE, "m"), token_blocks(PROMPTS[0], SIZE, chain_seed("m"))
+    index.add(KEY, CAPACITY)
+    for turn in range(3000):
+        index.restarted(KEY)
+        if turn % 100 == 0:
+            index.sent(KEY, blocks, 0.0)
+            index.stored(KEY, None, [*range(8)], PROMPTS[0], SIZE)
+    assert len(index._owners._slots) < 10
+    index.stored(KEY, None, [*range(8)], PROMPTS[0], SIZE)
+    assert told(index, PROMPTS[0])

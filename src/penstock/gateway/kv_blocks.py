@@ -19,6 +19,9 @@ EngineHash = int | bytes
 NAMED = 4
 """An engine's cache may be larger than is known; and what is found there least is given up here before it is there."""
 
+MOST_PARTS = 1 << 20
+"""Names within blocks of ours, each with its tokens: some 300 MB. Engines may have a block for each token."""
+
 
 class Cut(NamedTuple):
     """Blocks of ours, from head to tail, what they follow on, and whether that is a block or a beginning; how many of the engine's could not be placed; those of ours that had to be forgotten for them."""
@@ -142,7 +145,7 @@ class EngineBlocks:
                 self._cut[name] = tuple(ours[first:whole])
 
     def _bound(self, block_size: int) -> list[int]:
-        most = NAMED * self.capacity * max(self.block_tokens // block_size, 1)
+        most = self._most(block_size)
         over = len(self) - most
         if over <= 0:
             return []
@@ -152,3 +155,10 @@ class EngineBlocks:
             [*islice(self._partial, max(over - len(self._chained), 0))],
         )
         return self.remove(forgotten + partial)[0]
+
+    def _most(self, block_size: int) -> int:
+        """Names of blocks of that size; a large one has many of ours."""
+        whole = NAMED * self.capacity
+        if block_size >= self.block_tokens:
+            return max(whole * self.block_tokens // block_size, 1)
+        return min(whole * (self.block_tokens // block_size), max(whole, MOST_PARTS))

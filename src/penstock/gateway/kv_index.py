@@ -32,6 +32,9 @@ GUESS_S = 30.0
 CAPACITY_BLOCKS = 32_768
 """An endpoint's cache where nothing is known of it: half a million tokens in blocks of 16."""
 
+MOST_BLOCKS = 1 << 20
+"""Of one endpoint's cache, whatever its engine says: some 100 MB here, and 16 million tokens in blocks of 16."""
+
 CLEANED_BLOCKS = 512
 """How many are cleaned up with each change, at about 0.2 us each."""
 
@@ -89,8 +92,8 @@ class KvIndex:
         self._hot = HotPrefixes()
 
     def add(self, endpoint: str, capacity_blocks: int = CAPACITY_BLOCKS) -> None:
-        """It may be asked of from now on; for one that is known, its cache is of this size now."""
-        capacity = max(capacity_blocks, 1)
+        """It may be asked of from now on; for one that is known, its cache is of this size now, or of `MOST_BLOCKS`."""
+        capacity = min(max(capacity_blocks, 1), MOST_BLOCKS)
         one = self._endpoints.get(endpoint)
         if one is None:
             told = EngineBlocks(self.model, self.block_tokens, capacity)
@@ -197,9 +200,11 @@ class KvIndex:
         """Nothing of what its cache held is known any more; its engine may tell of it from now on."""
         one = self._endpoints.get(endpoint)
         if one is not None:
-            capacity = one.held.capacity
-            self._drop_all(one)
-            one.bit, one.held, one.links = self._owners.open(endpoint), Held(capacity), Links()
+            if one.held or one.guesses or one.told:
+                capacity = one.held.capacity
+                self._drop_all(one)
+                one.bit, one.held = self._owners.open(endpoint), Held(capacity)
+            one.links = Links()
             self._become(one, is_followed=True, is_precise=False, prior=APPROXIMATE)
 
     def trust(self, endpoint: str) -> None:
