@@ -15,6 +15,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+
 Value = int | bytes
 
 
@@ -45,6 +47,8 @@ def fields(message: bytes) -> Iterator[tuple[int, Value]]:
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """The number that begins there, and where it ends. Raises InvalidInput."""
+    if at < len(data) and data[at] < 0x80:  # nearly all of them
+        return data[at], at + 1
     value = 0
     for index, byte in enumerate(data[at : at + MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
@@ -55,6 +59,8 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 def varint(value: int) -> bytes:
     """A number that is not negative."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
