@@ -105,6 +105,16 @@ def test_a_cache_of_no_size_is_of_unknown_size(blocks: str) -> None:
     assert reading(text, "vllm").kv_tokens == 0
 
 
+@pytest.mark.parametrize("value", ["NaN", "-1", "0", "+Inf", "1e300", "x"])
+def test_when_an_engine_began_is_told_by_one_process_and_makes_sense(value: str) -> None:
+    def began(text: str) -> float:
+        return reading(text, "vllm").started_at
+
+    assert began("process_start_time_seconds 1.7e9\n") == 1.7e9
+    assert began(f"process_start_time_seconds {value}\n") == UNKNOWN
+    assert began('process_start_time_seconds{pid="1"} 5\nprocess_start_time_seconds{pid="2"} 6\n') == UNKNOWN
+
+
 def test_an_engine_that_says_nothing_is_unknown() -> None:
     for dialect in DIALECTS:
         assert reading("", dialect) == EngineReading()

@@ -34,11 +34,16 @@ def test_names_and_types_are_vllms() -> None:
     )
 
 
-def test_every_series_names_the_model() -> None:
+def test_every_series_names_the_model_but_the_process_s_own() -> None:
     metrics = Metrics("org/model", 64, 32)
     metrics.finished("stop")
+    process = []
     for family in text_string_to_metric_families(metrics.text().decode()):
+        if family.name.startswith("process_"):
+            process.append(family.name)
+            continue
         assert all(sample.labels["model_name"] == "org/model" for sample in family.samples), family.name
+    assert "process_start_time_seconds" in process
 
 
 def test_the_pool_is_described_by_labels() -> None:

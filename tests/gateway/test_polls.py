@@ -115,6 +115,27 @@ async def test_an_engine_that_falls_silent_is_unknown_after_some_misses_and_aske
 
 
 @pytest.mark.looptime
+async def test_who_began_at_another_time_than_before_is_said_to_have_restarted_once(engine: Engine) -> None:
+    one, restarted = load(), []
+    polls_of_one = Polls(restarted=lambda load: restarted.append(load.endpoint.name))
+    polls_of_one.watch([Polled(one, "vllm")])
+    for began in ("1000.2", "1000", "NaN", "1000.1"):
+        engine.answer = f"{FULL}process_start_time_seconds {began}\n"
+        await asyncio.sleep(polls.EVERY_S)
+        assert restarted == []
+    engine.answer = f"{FULL}process_start_time_seconds 4000\n"
+    await asyncio.sleep(3 * polls.EVERY_S)
+    assert restarted == ["a"]
+    engine.answer = None
+    await asyncio.sleep(2 * polls.EVERY_S)
+    engine.answer = f"{FULL}process_start_time_seconds 5000\n"
+    await asyncio.sleep(2 * polls.EVERY_S)
+    assert restarted == ["a", "a"]
+    polls_of_one.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.looptime
 async def test_a_text_that_would_take_long_to_read_is_not_read(engine: Engine) -> None:
     engine.answer = FULL + "#" * polls.MAX_TEXT
     one = load()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from penstock.contracts.scheduling import UNKNOWN
-from penstock.kit.exposition import Series, lines_of
+from penstock.kit.exposition import MAX_LINES, Series, lines_of
 from penstock.resources.pod import Pod
 
 DIALECT = "penstock.dev/metrics-dialect"
@@ -47,6 +47,9 @@ class Dialect(Struct, frozen=True, kw_only=True, gc=False):
     adapters: str = ""
 
 
+STARTED = (Signal("process_start_time_seconds"),)
+"""As most clients of Prometheus name it."""
+MAX_EPOCH_S = 1e11
 _TRT_REQUESTS = "nv_trt_llm_request_metrics"
 _TRT_BLOCKS = "nv_trt_llm_kv_cache_block_metrics"
 _TRT_KIND = "kv_cache_block_type"
@@ -102,7 +105,7 @@ class EngineReading(Struct, frozen=True, kw_only=True, gc=False):
     """What one engine says of itself: requests, the share of its KV cache in use from 0 to 1, UNKNOWN each where it does not say.
 
     `block_tokens` of a KV block and how many `blocks` there are, 0 where unknown. `adapters` are those that run or are waited for, at
-    most `adapter_slots` at once, 0 where unknown.
+    most `adapter_slots` at once, 0 where unknown. It began at `started_at`, in seconds since the epoch.
     """
 
     waiting: float = UNKNOWN
@@ -112,6 +115,7 @@ class EngineReading(Struct, frozen=True, kw_only=True, gc=False):
     blocks: int = 0
     adapters: frozenset[str] = frozenset()
     adapter_slots: int = 0
+    started_at: float = UNKNOWN
 
     @property
     def kv_tokens(self) -> int:
@@ -156,11 +160,12 @@ def reading(text: str, dialect: str) -> EngineReading:
         blocks=_whole(_sum(text, known.blocks, MAX_BLOCKS)),
         adapters=adapters,
         adapter_slots=slots,
+        started_at=_only(text, STARTED, MAX_EPOCH_S),
     )
 
 
 def _values(text: str, signals: tuple[Signal, ...]) -> list[float]:
-    """Those of the first signal that there is."""
+    """Those of the first signal that there is; of more than are read there is no sum, and no greatest."""
     for signal in signals:
         values = [
             _number(series, signal.label)
@@ -168,7 +173,7 @@ def _values(text: str, signals: tuple[Signal, ...]) -> list[float]:
             if all(series.labels.get(name) == value for name, value in signal.labels)
         ]
         if values:
-            return values
+            return values if len(values) < MAX_LINES else []
     return []
 
 
@@ -189,6 +194,12 @@ def _sum(text: str, signals: tuple[Signal, ...], limit: float) -> float:
 def _same(text: str, signals: tuple[Signal, ...]) -> float:
     values = _values(text, signals)
     return values[0] if values and 0 < values[0] <= MAX_BLOCKS and len(set(values)) == 1 else UNKNOWN
+
+
+def _only(text: str, signals: tuple[Signal, ...], limit: float) -> float:
+    """Of several there is no one."""
+    values = _values(text, signals)
+    return values[0] if len(values) == 1 and 0 < values[0] <= limit else UNKNOWN
 
 
 def _fullest(text: str, signals: tuple[Signal, ...]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _TTFT = (
     0.001,
@@ -29,11 +29,12 @@ _WHOLE = (0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 4
 
 
 class Metrics:
-    """One engine's series, all labelled with the model's name."""
+    """One engine's series, all labelled with the model's name, and its process's, by which routers see that it is another."""
 
     def __init__(self, model: str, blocks: int, block_tokens: int) -> None:
         """`blocks` of the KV pool, of `block_tokens` each."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._model = model
         self._running = self._gauge("num_requests_running", "Requests in the batch")
         self._waiting = self._gauge("num_requests_waiting", "Requests that are not in the batch yet")

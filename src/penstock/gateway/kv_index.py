@@ -207,6 +207,14 @@ class KvIndex:
             one.links = Links()
             self._become(one, is_followed=True, is_precise=False, prior=APPROXIMATE)
 
+    def died(self, endpoint: str) -> None:
+        """Its engine is gone, with all that its cache held; another one may take its place."""
+        one = self._endpoints.get(endpoint)
+        if one is not None:
+            was_followed = one.is_followed
+            self.restarted(endpoint)
+            one.is_followed = was_followed
+
     def trust(self, endpoint: str) -> None:
         """Its engine tells of its cache, and what was missed has been told after all."""
         one = self._endpoints.get(endpoint)

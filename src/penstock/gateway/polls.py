@@ -23,6 +23,8 @@ MAX_TEXT = 1 << 20
 """Characters of metrics that are read at once."""
 MISSED = 3
 """As many times without an answer, and nothing that was said before holds."""
+ROUNDED_S = 0.5
+"""By how much two texts of one process may differ in when it began."""
 SELDOM_S = 20.0
 """How often one is asked that did not answer so many times."""
 
@@ -37,9 +39,16 @@ class Polled(NamedTuple):
 class Polls:
     """One task for each endpoint that says where its metrics are."""
 
-    def __init__(self, sized: Callable[[Load], None] = lambda _: None) -> None:
-        """`sized` is called when an engine says for the first time, or anew, how many tokens its cache holds."""
-        self._sized = sized
+    def __init__(
+        self,
+        sized: Callable[[Load], None] = lambda _: None,
+        restarted: Callable[[Load], None] = lambda _: None,
+    ) -> None:
+        """`sized` is called when an engine says for the first time, or anew, how many tokens its cache holds.
+
+        `restarted` is called when it began at another time than it said before.
+        """
+        self._sized, self._restarted = sized, restarted
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[int, tuple[Polled, asyncio.Task[None]]] = {}
 
@@ -62,11 +71,15 @@ class Polls:
 
     async def _ask(self, one: Polled) -> None:
         await asyncio.sleep(draw(one.load.endpoint.name) / DRAWS * EVERY_S)
-        missed = 0
+        missed, started_at = 0, UNKNOWN
         while True:
             found = await self._read(one)
             missed = 0 if found is not None else missed + 1
             if found is not None:
+                if found.started_at != UNKNOWN:
+                    if started_at != UNKNOWN and abs(found.started_at - started_at) > ROUNDED_S:
+                        self._restarted(one.load)
+                    started_at = found.started_at
                 self._tell(one.load, found)
             elif missed >= MISSED:
                 forget(one.load)

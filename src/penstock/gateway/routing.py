@@ -18,6 +18,7 @@ from penstock.gateway.kv_index import Knowledge
 from penstock.gateway.polls import Polled, Polls
 from penstock.gateway.prewarm import Prewarm
 from penstock.gateway.router import OpenProfile, Router
+from penstock.gateway.wire.client import Address
 from penstock.gateway.wire.pool import Pool
 from penstock.kit.clock import Clock
 from penstock.kit.errors import PlatformError
@@ -53,7 +54,8 @@ class Routing:
         self._remote_prompts: Counter[str] = Counter()
         self.routers: dict[Id, Router] = {}
         self._events: dict[Id, KvEvents] = {}
-        self._polls = Polls(self._sized)
+        self._polls = Polls(self._sized, self._restarted)
+        pool.on_refused = self._refused
         self._owners: dict[int, Router] = {}
         self._closing: list[KvEvents] = []
 
@@ -169,6 +171,19 @@ class Routing:
                 polled.append(Polled(load, router.service.metrics_dialect))
         self._owners = owners
         self._polls.watch(polled)
+
+    def _refused(self, address: Address) -> None:
+        """Nobody listens there: what the engine held died with it."""
+        for router in self.routers.values():
+            for name, load in router.loads.items():
+                if (load.endpoint.address, load.endpoint.port) == address:
+                    router.index.died(name)
+
+    def _restarted(self, load: Load) -> None:
+        """Its metrics say so. One that tells of its cache has told that itself, and perhaps what it holds since."""
+        router, name = self._owners.get(id(load)), load.endpoint.name
+        if router is not None and not router.index.is_precise(name):
+            router.index.died(name)
 
     def _sized(self, load: Load) -> None:
         router = self._owners.get(id(load))

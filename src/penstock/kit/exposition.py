@@ -41,6 +41,7 @@ def series_of(text: str, metric: str) -> tuple[Series, ...]:
 
 MAX_LINE = 8192
 MAX_LINES = 1024
+"""Of one metric that are read, whether they are of exactly its name or not."""
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\.)*"'
 _REST = re.compile(rf"(?:\{{((?:{_LABEL},?\s?)*)\}})?[ \t]+(\S+)")
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\.)*)"')
@@ -49,7 +50,7 @@ _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\.)*)"')
 def lines_of(text: str, metric: str) -> Iterator[Series]:
     """As `series_of`, but it reads the metric's own lines alone: for texts that are read often. Lines that are none are NaN.
 
-    At most 1,024 lines of at most 8 KiB.
+    At most `MAX_LINES` lines of at most 8 KiB.
     """
     at = 0 if text.startswith(metric) else text.find("\n" + metric) + 1
     for _ in range(MAX_LINES):

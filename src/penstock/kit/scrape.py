@@ -11,6 +11,8 @@ from penstock.kit.errors import Unavailable
 
 MAX_BODY_BYTES = 4 << 20
 MAX_HEAD_BYTES = 65536
+MAX_CHUNKS = 16_384
+MAX_SIZE_LINE = 256
 TIMEOUT_S = 2.0
 
 
@@ -37,7 +39,10 @@ async def scrape(host: str, port: int, path: str, *, timeout_s: float = TIMEOUT_
     if len(body) > MAX_BODY_BYTES:
         raise _failed(where, f"more than {MAX_BODY_BYTES} bytes")
     chunked = any(line.lower().replace(" ", "") == "transfer-encoding:chunked" for line in headers)
-    return (_joined(body) if chunked else body).decode("utf-8", "replace")
+    content = _joined(body) if chunked else body
+    if content is None:
+        raise _failed(where, f"more than {MAX_CHUNKS} chunks")
+    return content.decode("utf-8", "replace")
 
 
 async def _get(host: str, port: int, path: str) -> tuple[str, bytes]:
@@ -54,20 +59,20 @@ async def _get(host: str, port: int, path: str) -> tuple[str, bytes]:
         writer.close()
 
 
-def _joined(body: bytes) -> bytes:
-    """The chunks' contents; what is cut off is left out."""
-    whole = bytearray()
-    while body:
-        size, _, rest = body.partition(b"\r\n")
+def _joined(body: bytes) -> bytes | None:
+    """The chunks' contents; what is cut off is left out. None for too many chunks."""
+    whole, at = bytearray(), 0
+    for _ in range(MAX_CHUNKS):
+        end = body.find(b"\r\n", at, at + MAX_SIZE_LINE)
         try:
-            length = int(size.split(b";")[0], 16)
+            length = int(body[at:end].split(b";")[0], 16) if end >= 0 else 0
         except ValueError:
-            break
+            length = 0
         if length <= 0:
-            break
-        whole += rest[:length]
-        body = rest[length + 2 :]
-    return bytes(whole)
+            return bytes(whole)
+        whole += body[end + 2 : end + 2 + length]
+        at = end + length + 4
+    return None
 
 
 def _failed(where: str, why: str) -> Unavailable:

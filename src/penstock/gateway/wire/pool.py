@@ -25,10 +25,11 @@ class Pool:
     """One per worker."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """`tls` verifies engines that speak HTTPS; the system's authorities by default."""
+        """`tls` verifies engines that speak HTTPS; the system's authorities by default. `on_refused` is told where nobody listens."""
         self._idle: dict[Address, deque[Upstream]] = {}
         self._gates: dict[Address, _Gate] = {}
         self._tls = tls
+        self.on_refused: Callable[[Address], None] = lambda _: None
         self.known: Known[Answer] = Known()
         self._connecting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -134,6 +135,8 @@ class Pool:
         except ssl.SSLCertVerificationError as error:
             failed(NotSent(f"the certificate of {where} is not trusted: {error.verify_message}"))
         except OSError as error:
+            if isinstance(error, ConnectionRefusedError):
+                self.on_refused(address)
             failed(NotSent(f"no connection to {where}: {error.strerror or error}"))
         else:
             made(upstream)
