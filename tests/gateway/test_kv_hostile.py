@@ -14,7 +14,7 @@ from kv_engine import KEY, HandEngine, endpoint, free_port, hearing, until
 
 from penstock.decide import kv_sequence
 from penstock.gateway import kv_subscription
-from penstock.gateway.kv_blocks import NAMED
+from penstock.gateway.kv_blocks import NAMED, Cutting
 from penstock.gateway.kv_events import KvEvents
 from penstock.gateway.kv_index import MOST_BLOCKS, KvIndex
 from penstock.kit.hashing import chain_seed, token_blocks
@@ -162,7 +162,9 @@ def test_blocks_of_any_size_are_named_within_bounds(size: int) -> None:
     for name in range(3 * NAMED * CAPACITY * SIZE // size):
         index.stored(KEY, None, [name], [name] * size, size)
     names = index._endpoints[KEY].told
-    ours = sum(map(len, names._cut.values()))
+    ours = sum(
+        len(named.whole) for part in names._parts for named in part.values() if isinstance(named, Cutting)
+    )
     assert len(names) * min(size, SIZE) <= NAMED * CAPACITY * SIZE
     assert ours <= NAMED * CAPACITY
 

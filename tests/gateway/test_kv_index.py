@@ -346,3 +346,18 @@ def test_the_hottest_prefix_is_the_one_that_most_requests_share_and_its_value_is
     assert 0.45 < second.rate < 0.55
     assert 34 < index.value("a", now) < 36
     assert index.value("a", now + 3000) < 0.01
+
+
+def test_what_is_forgotten_at_once_is_freed_bit_by_bit_and_never_piles_up():
+    index = KvIndex(4, "m")
+    index.add("a", 4096)
+    for turn in range(12):
+        index.restarted("a")
+        for block in range(0, 3000, 50):
+            names = [(turn, block, n).__hash__() for n in range(50)]
+            index.stored("a", None, names, [turn * 3000 + block] * 200, 4)
+        assert sum(map(len, index._discarded)) <= 3 * 3000
+    while index.tidy(0.0):
+        pass
+    index.tidy(0.0, 10**6)
+    assert not index._discarded

@@ -29,5 +29,5 @@ def test_it_says_when_a_block_goes_while_one_that_follows_on_it_stays(steps):
                 return
     everything = [*held]
     assert not links.remove(everything)
-    assert not links._after
-    assert not links._before
+    assert not any(links._before)
+    assert not any(links._followers)

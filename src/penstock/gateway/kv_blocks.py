@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from penstock.gateway.kv_held import LOW_BITS, PARTS
 from penstock.kit.hashing import TOKEN_BYTES, chain_seed, text_blocks, token_bytes
 
 EngineHash = int | bytes
@@ -31,6 +32,18 @@ class Cut(NamedTuple):
     forgotten: Sequence[int] = ()
     before: int = 0
     is_beginning: bool = False
+
+
+class Cutting(NamedTuple):
+    """An engine's block that is several of ours (`whole`), or ends within one: so far it has these `tokens`, after ours that `ended`."""
+
+    whole: tuple[int, ...]
+    ended: int
+    tokens: bytes
+
+
+Named = int | Cutting
+"""What an engine's block is: one of ours, or something else."""
 
 
 def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None) -> tuple[str, int]:
@@ -56,18 +69,15 @@ def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None
 class EngineBlocks:
     """Names for as many blocks as `NAMED` caches of `capacity` blocks of ours (`block_tokens` each) hold; of more, the oldest are forgotten."""
 
-    __slots__ = ("_chained", "_cut", "_partial", "block_tokens", "capacity", "model")
+    __slots__ = ("_next", "_parts", "block_tokens", "capacity", "model")
 
     def __init__(self, model: str, block_tokens: int, capacity: int) -> None:
         self.model, self.block_tokens, self.capacity = model, block_tokens, capacity
-        self._chained: dict[EngineHash, int] = {}  # whose end is the end of one of ours: our last hash
-        self._partial: dict[
-            EngineHash, tuple[int, bytes]
-        ] = {}  # whose end is within one of ours: the hash before it, and its tokens so far
-        self._cut: dict[EngineHash, tuple[int, ...]] = {}  # which are several of ours
+        self._parts: list[dict[EngineHash, Named]] = [{} for _ in range(PARTS)]
+        self._next = 0
 
     def __len__(self) -> int:
-        return len(self._chained) + len(self._partial)
+        return sum(map(len, self._parts))
 
     def fits(self, block_size: int) -> bool:
         """Whether blocks of `block_size` tokens can be cut into ours, or joined."""
@@ -104,22 +114,25 @@ class EngineBlocks:
         gone: list[int] = []
         unknown = 0
         for name in engine_hashes:
-            if (cut := self._cut.pop(name, None)) is not None:
-                gone += cut
-                self._chained.pop(name, None)
-            elif (ours := self._chained.pop(name, None)) is not None:
-                gone.append(ours)
-            elif self._partial.pop(name, None) is None:
+            named = self._parts[hash(name) & LOW_BITS].pop(name, None)
+            if named is None:
                 unknown += 1
+            elif isinstance(named, int):
+                gone.append(named)
+            else:
+                gone += named.whole
         return gone, unknown
 
-    def clear(self) -> None:
-        """Nothing the engine told of is known any more."""
-        self._chained, self._partial, self._cut = {}, {}, {}
+    def clear(self) -> list[dict[EngineHash, Named]]:
+        """Nothing the engine told of is known any more. Returns what was, for it takes long to be freed at once."""
+        parts, self._parts = self._parts, [{} for _ in range(PARTS)]
+        return parts
 
     def _end_of(self, name: EngineHash) -> tuple[int, bytes] | None:
-        ours = self._chained.get(name)
-        return self._partial.get(name) if ours is None else (ours, b"")
+        named = self._parts[hash(name) & LOW_BITS].get(name)
+        if named is None or isinstance(named, int):
+            return None if named is None else (named, b"")
+        return named.ended, named.tokens
 
     def _place(
         self,
@@ -129,32 +142,31 @@ class EngineBlocks:
         block_size: int,
         ours: list[int],
     ) -> None:
+        parts = self._parts
         if block_size == self.block_tokens and not start[1]:
-            self._chained.update(zip(names, ours, strict=True))
+            for name, key in zip(names, ours, strict=True):
+                parts[hash(name) & LOW_BITS][name] = key
             return
         size, step, before = self.block_tokens * TOKEN_BYTES, block_size * TOKEN_BYTES, len(start[1])
         for place, name in enumerate(names):
             first, end = (before + place * step) // size, before + (place + 1) * step
             whole, rest = divmod(end, size)
             ended = ours[whole - 1] if whole else start[0]
-            if rest:
-                self._partial[name] = ended, data[whole * size : end]
-            else:
-                self._chained[name] = ended
-            if whole - first > 1:
-                self._cut[name] = tuple(ours[first:whole])
+            cut = ours[first:whole] if whole - first > 1 else ()
+            is_plain = not (rest or cut)
+            named = ended if is_plain else Cutting(tuple(cut), ended, data[whole * size : end])
+            parts[hash(name) & LOW_BITS][name] = named
 
     def _bound(self, block_size: int) -> list[int]:
-        most = self._most(block_size)
-        over = len(self) - most
-        if over <= 0:
-            return []
-        over += most // 16  # the start of a dict is slow to find once much was taken from there
-        forgotten, partial = (
-            [*islice(self._chained, over)],
-            [*islice(self._partial, max(over - len(self._chained), 0))],
-        )
-        return self.remove(forgotten + partial)[0]
+        """Those of ours whose names are forgotten: the oldest of one part after another, so that it is never much at once."""
+        over, forgotten = len(self) - self._most(block_size), list[int]()
+        while over > 0:
+            part = self._parts[self._next]
+            oldest = [*islice(part, len(part) // PARTS + 1)]
+            forgotten += self.remove(oldest)[0]
+            over -= len(oldest)
+            self._next = (self._next + 1) % PARTS
+        return forgotten
 
     def _most(self, block_size: int) -> int:
         """Names of blocks of that size; a large one has many of ours."""

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from msgspec import Struct
+
+PARTS = 128
+"""Blocks are kept in so many dicts, by the lowest bits of their hashes: one of a million would stop the gateway for a tenth of a second when it
+grows."""
+LOW_BITS = PARTS - 1
 
 JOINED_BLOCKS = 256
 """Up to which length runs take in further chains; an engine that answers tells of one block at a time."""
@@ -31,24 +36,27 @@ class Held:
     longest: as engines free them (vLLM frees a finished request's blocks tail first).
     """
 
-    __slots__ = ("_blocks", "_last", "_oldest", "_runs", "capacity")
+    __slots__ = ("_last", "_oldest", "_parts", "_runs", "capacity")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._blocks: dict[int, int] = {}
+        self._parts: list[dict[int, int]] = [{} for _ in range(PARTS)]
         self._runs: dict[int, Run] = {}
         self._oldest = self._last = 0
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return sum(map(len, self._parts))
 
     def __contains__(self, key: int) -> bool:
-        return key in self._blocks
+        return key in self._parts[key & LOW_BITS]
 
     def leading(self, hashes: Sequence[int]) -> int:
         """How many of these are held from the start."""
-        blocks = self._blocks
-        return next((place for place, key in enumerate(hashes) if key not in blocks), len(hashes))
+        parts = self._parts
+        for place, key in enumerate(hashes):
+            if key not in parts[key & LOW_BITS]:
+                return place
+        return len(hashes)
 
     def use(self, hashes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Use a chain, given from head to tail. Returns what is held now and was not, and what was given up for it.
@@ -58,26 +66,29 @@ class Held:
         used = dict.fromkeys(reversed(hashes[: self.capacity]))
         if not used:
             return [], []
-        before = list(map(self._blocks.get, used))
-        counts = Counter(before)
-        serial = self._run_for(len(used), counts)
+        serial = self._run_for(used)
         run = self._runs[serial]
         run.hashes.extend(used)
         run.live += len(used)
-        self._blocks.update(dict.fromkeys(used, serial))
-        fresh = (
-            [key for key, run in zip(used, before, strict=True) if run is None] if counts.pop(None, 0) else []
-        )
-        for old, count in counts.items():
-            if old is not None:
-                self._shrink(old, count)
+        parts, fresh, before = self._parts, list[int](), list[int]()
+        for key in used:
+            part = parts[key & LOW_BITS]
+            old = part.get(key)
+            part[key] = serial
+            if old is None:
+                fresh.append(key)
+            else:
+                before.append(old)
+        for old, count in Counter(before).items():
+            self._shrink(old, count)
         return fresh, self._fit()
 
     def drop(self, hashes: Iterable[int]) -> list[int]:
         """Those of these that were held, and are no more."""
         gone = []
+        parts = self._parts
         for key in hashes:
-            run = self._blocks.pop(key, None)
+            run = parts[key & LOW_BITS].pop(key, None)
             if run is not None:
                 gone.append(key)
                 self._shrink(run, 1)
@@ -92,27 +103,31 @@ class Held:
 
     def drain(self, limit: int) -> list[int]:
         """Give up at most `limit` blocks, in order."""
-        return self._give_up(min(limit, len(self._blocks)))
+        return self._give_up(min(limit, len(self)))
 
     def __iter__(self) -> Iterator[int]:
         """All, in the order in which they are given up."""
         for serial, run in self._runs.items():
-            yield from (key for key in run.hashes if self._blocks.get(key) == serial)
+            yield from self._live(serial, run)
 
-    def _run_for(self, count: int, owners: Counter[int | None]) -> int:
+    def _run_for(self, used: Collection[int]) -> int:
         """Short chains join the run before them, unless it is theirs already: where they stand in it would be twice."""
-        last = self._runs.get(self._last)
-        if last is None or len(last.hashes) + count > JOINED_BLOCKS or self._last in owners:
+        last, parts = self._runs.get(self._last), self._parts
+        if (
+            last is None
+            or len(last.hashes) + len(used) > JOINED_BLOCKS
+            or any(parts[key & LOW_BITS].get(key) == self._last for key in used)
+        ):
             self._last += 1
             self._runs[self._last] = Run(array("Q"), 0)
         return self._last
 
     def _fit(self) -> list[int]:
-        return self._give_up(len(self._blocks) - self.capacity)
+        return self._give_up(len(self) - self.capacity)
 
     def _give_up(self, count: int) -> list[int]:
         gone: list[int] = []
-        blocks, runs = self._blocks, self._runs
+        parts, runs = self._parts, self._runs
         while len(gone) < count:
             while self._oldest not in runs:
                 self._oldest += 1
@@ -121,8 +136,9 @@ class Held:
                 if len(gone) == count:
                     break
                 seen += 1
-                if blocks.get(key) == serial:
-                    del blocks[key]
+                part = parts[key & LOW_BITS]
+                if part.get(key) == serial:
+                    del part[key]
                     run.live -= 1
                     gone.append(key)
             if run.live:
@@ -137,5 +153,8 @@ class Held:
         if not run.live:
             del self._runs[serial]
         elif run.live * 2 < len(run.hashes):
-            blocks = self._blocks
-            run.hashes = array("Q", [key for key in run.hashes if blocks.get(key) == serial])
+            run.hashes = array("Q", self._live(serial, run))
+
+    def _live(self, serial: int, run: Run) -> list[int]:
+        parts = self._parts
+        return [key for key in run.hashes if parts[key & LOW_BITS].get(key) == serial]

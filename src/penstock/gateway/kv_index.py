@@ -16,7 +16,7 @@ the old bit is cleaned up bit by bit, with every later change and by `tidy`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import NamedTuple
 
 from penstock.decide.kv_trust import APPROXIMATE, DISTRUSTED, PRECISE, Trust, answered, believed_anew
@@ -90,6 +90,7 @@ class KvIndex:
         self._endpoints: dict[str, _Endpoint] = {}
         self._guesses: deque[tuple[float, _Endpoint, Sequence[int]]] = deque()
         self._hot = HotPrefixes()
+        self._discarded: deque[Sized] = deque()
 
     def add(self, endpoint: str, capacity_blocks: int = CAPACITY_BLOCKS) -> None:
         """It may be asked of from now on; for one that is known, its cache is of this size now, or of `MOST_BLOCKS`."""
@@ -204,6 +205,7 @@ class KvIndex:
                 capacity = one.held.capacity
                 self._drop_all(one)
                 one.bit, one.held = self._owners.open(endpoint), Held(capacity)
+            self._unlinked(one)
             one.links = Links()
             self._become(one, is_followed=True, is_precise=False, prior=APPROXIMATE)
 
@@ -270,7 +272,7 @@ class KvIndex:
     def tidy(self, now: float, limit: int = CLEANED_BLOCKS) -> int:
         """Forget guesses that did not come true, and clean up at most `limit` blocks; returns how many are left to be cleaned up."""
         self._expire(now)
-        return self._owners.tidy(limit)
+        return self._tidy(limit)
 
     def __len__(self) -> int:
         """How many blocks are held anywhere, with those that are yet to be cleaned up."""
@@ -289,7 +291,7 @@ class KvIndex:
         self._owners.take(gone, one.bit)
         for key in fresh if one.guesses else ():
             one.guesses.pop(key, None)
-        self._owners.tidy(CLEANED_BLOCKS + 2 * len(fresh))
+        self._tidy(CLEANED_BLOCKS + 2 * len(fresh))
 
     def _lose(self, one: _Endpoint, hashes: Sequence[int]) -> None:
         gone = one.held.drop(hashes)
@@ -303,7 +305,7 @@ class KvIndex:
     def _loosen(self, one: _Endpoint) -> None:
         """It has holes from now on, and it is no use to look for more."""
         self._owners.loosen(one.bit)
-        one.links = None
+        self._unlinked(one)
 
     def _guess(self, one: _Endpoint, hashes: Sequence[int], known: int, now: float) -> None:
         """What is held is not guessed as well; `known` of these are, from the start. No more is guessed than the cache has room for."""
@@ -325,10 +327,21 @@ class KvIndex:
             self._owners.take(late, one.bit)
             self._unlink(one, late)
 
+    def _unlinked(self, one: _Endpoint) -> None:
+        if one.links is not None:
+            self._discarded += filter(None, one.links.parts)
+            one.links = None
+
+    def _tidy(self, limit: int) -> int:
+        freed = 0
+        while self._discarded and freed < limit:
+            freed += len(self._discarded.popleft())
+        return self._owners.tidy(limit)
+
     def _drop_all(self, one: _Endpoint) -> None:
         """Move what it holds to the old bit. Its guesses, what is under way, go with it: what is sent again is guessed anew."""
         one.held.resize(one.held.capacity + len(one.guesses))
         one.held.use([*one.guesses])
         self._owners.close(one.bit, one.held)
         one.guesses = {}
-        one.told.clear()
+        self._discarded += filter(None, one.told.clear())

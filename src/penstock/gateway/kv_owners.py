@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from penstock.gateway.kv_held import Held
 
-SHARDS = 256
-"""A power of two: a block's shard is the lowest bits of its hash."""
+PARTS = 512
+"""A power of two: a block's part is told by the lowest bits of its hash."""
+LOW_BITS = PARTS - 1
 
 MOST_SHARED = 1 << 16
 """Of how many different numbers the one object is remembered."""
@@ -27,7 +28,7 @@ class Owners:
     """An endpoint has a bit, `1 << slot`, as long as it does not lose all at once. A block that nobody holds takes no memory."""
 
     def __init__(self) -> None:
-        self._shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
+        self._parts: list[dict[int, int]] = [{} for _ in range(PARTS)]
         self._shared: dict[int, int] = {}
         self._open = self._loose = 0
         self._slots: list[str] = []
@@ -36,7 +37,7 @@ class Owners:
         self._names: dict[int, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._shards))
+        return sum(map(len, self._parts))
 
     def open(self, endpoint: str) -> int:
         """A bit of its own, with which nothing is held."""
@@ -81,8 +82,8 @@ class Owners:
 
     def reach(self, hashes: Sequence[int]) -> int:
         """About how many of these blocks are held by anyone, from the start: a count for statistics, by bisection."""
-        shards = self._shards
-        return bisect_left(hashes, 1, key=lambda key: key not in shards[key & SHARDS - 1])
+        parts = self._parts
+        return bisect_left(hashes, 1, key=lambda key: key not in parts[key & LOW_BITS])
 
     def _name(self, bits: int) -> tuple[str, ...]:
         if len(self._names) >= MOST_NAMED:
@@ -98,7 +99,7 @@ class Owners:
         if not hashes:
             return
         key = hashes[0]
-        first = self._shards[key & SHARDS - 1].get(key, 0) & self._open
+        first = self._parts[key & LOW_BITS].get(key, 0) & self._open
         if tight := first & ~self._loose:
             yield from self._jump(hashes, tight)
         if loose := first & self._loose:
@@ -106,9 +107,9 @@ class Owners:
 
     def _jump(self, hashes: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
         """For bits without holes, all of which hold the first block: halve what lies between two blocks that differ in their holders."""
-        shards, last = self._shards, len(hashes) - 1
+        parts, last = self._parts, len(hashes) - 1
         key = hashes[last]
-        whole = shards[key & SHARDS - 1].get(key, 0) & first
+        whole = parts[key & LOW_BITS].get(key, 0) & first
         between = [(0, first, last, whole)]
         while between:
             low, at_low, high, at_high = between.pop()
@@ -119,7 +120,7 @@ class Owners:
                 continue
             middle = (low + high) >> 1
             key = hashes[middle]
-            at_middle = shards[key & SHARDS - 1].get(key, 0) & at_low
+            at_middle = parts[key & LOW_BITS].get(key, 0) & at_low
             between.append((low, at_low, middle, at_middle))
             between.append((middle, at_middle, high, at_high))
         if whole:
@@ -127,12 +128,12 @@ class Owners:
 
     def _walk(self, hashes: Sequence[int], among: int) -> Iterator[tuple[int, int]]:
         """For bits that may have holes: look at each block, up to the last that is held from the start."""
-        shards, last = self._shards, -1
+        parts, last = self._parts, -1
         for place, key in enumerate(hashes):
-            mask = shards[key & SHARDS - 1].get(key, 0)
-            if mask is last:
+            bits = parts[key & LOW_BITS].get(key, 0)
+            if bits is last:
                 continue
-            last, left = mask, among & mask
+            last, left = bits, among & bits
             if left != among:
                 yield among ^ left, place
                 among = left
@@ -142,29 +143,32 @@ class Owners:
 
     def give(self, hashes: Iterable[int], bit: int) -> None:
         """Endpoint `bit` holds these now."""
-        shards, shared, before, after = self._shards, self._shared, -1, bit
-        if len(shared) > MOST_SHARED:
-            shared.clear()
+        shared, before, after = self._sharing(), -1, bit
+        parts = self._parts
         for key in hashes:
-            shard = shards[key & SHARDS - 1]
-            mask = shard.get(key, 0)
-            if mask is not before:
-                before, after = mask, mask | bit
+            part = parts[key & LOW_BITS]
+            bits = part.get(key, 0)
+            if bits is not before:
+                before, after = bits, bits | bit
                 after = shared.setdefault(after, after)
-            shard[key] = after
+            part[key] = after
 
     def take(self, hashes: Iterable[int], bit: int) -> None:
         """Endpoint `bit` holds these no more; those that it never held are left as they are."""
-        shards, shared, before, after = self._shards, self._shared, -1, 0
-        if len(shared) > MOST_SHARED:
-            shared.clear()
+        shared, before, after = self._sharing(), -1, 0
+        parts = self._parts
         for key in hashes:
-            shard = shards[key & SHARDS - 1]
-            mask = shard.get(key, 0)
-            if mask is not before:
-                before, after = mask, mask & ~bit
+            part = parts[key & LOW_BITS]
+            bits = part.get(key, 0)
+            if bits is not before:
+                before, after = bits, bits & ~bit
                 after = shared.setdefault(after, after)
             if after:
-                shard[key] = after
-            elif mask:
-                del shard[key]
+                part[key] = after
+            elif bits:
+                del part[key]
+
+    def _sharing(self) -> dict[int, int]:
+        if len(self._shared) > MOST_SHARED:
+            self._shared.clear()
+        return self._shared
