@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as stubs
 from tritonclient.utils import InferenceServerException
 
+from penstock.gateway.grpc import handover
 from penstock.kit.errors import Unavailable
 
 
@@ -37,6 +39,37 @@ async def test_a_gateway_that_stops_lets_calls_end_and_tells_the_rest(tmp_path: 
     assert (code, "the gateway is stopping" in message) == ("UNAVAILABLE", True)
 
 
+async def test_no_call_is_cancelled_that_arrived_before_the_gateway_stops(tmp_path: Path) -> None:
+    """grpcio hands calls over one by one, and cancels those that wait when it is stopped."""
+    async with engines(V2Engine()) as there, gateway(tmp_path, service(*there)) as (running, client):
+        await client.infer("iris", tensor(1.0))
+        asked = [asyncio.create_task(client.infer("iris", tensor(1.0))) for _ in range(50)]
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # they arrive while nobody takes them
+        stopping = asyncio.create_task(running.stop())
+        assert {(await each).as_numpy("y")[0] for each in asked} == {2.0}
+        await client.close()
+        await stopping
+
+
+async def test_connections_are_told_to_go_elsewhere_before_calls_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "AGE_S", 0.5)
+    async with engines(V2Engine()) as there, gateway(tmp_path, service(*there)) as (running, client):
+        await client.infer("iris", tensor(1.0))
+        stopping, codes, answers = asyncio.create_task(running.stop()), set(), 0
+        while not stopping.done():
+            try:
+                await client.infer("iris", tensor(1.0))
+                answers += 1
+            except InferenceServerException as error:
+                codes.add(error.status())
+                await asyncio.sleep(0.01)
+    assert answers > 20, "until the connection's time was over"
+    assert codes == {"StatusCode.UNAVAILABLE"}, "nobody listens any more"
+
+
 async def test_two_workers_share_the_port(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "a").mkdir()
@@ -45,7 +78,7 @@ async def test_two_workers_share_the_port(tmp_path: Path) -> None:
         route = service(*there)
         async with (
             Gateway(tmp_path / "a", route, grpc=("127.0.0.1", port)),
-            Gateway(tmp_path / "b", route, grpc=("127.0.0.1", port)) as second,
+            Gateway(tmp_path / "b", route, grpc=("127.0.0.1", port), drain_s=0.1) as second,
             triton.InferenceServerClient(f"127.0.0.1:{port}") as client,
         ):
             await second.stop()

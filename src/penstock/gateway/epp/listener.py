@@ -12,6 +12,7 @@ from penstock.gateway.epp import health, messages
 from penstock.gateway.epp.conversation import Conversation
 from penstock.gateway.epp.picking import Manner
 from penstock.gateway.grpc.credentials import add_port
+from penstock.gateway.grpc.handover import Port, age_option
 from penstock.gateway.grpc.listener import Every
 from penstock.gateway.grpc.metadata import status_of
 from penstock.gateway.grpc.passage import Context, Room
@@ -39,6 +40,7 @@ class Listener:
     ) -> None:
         """`tls` are the files of certificate and key. Nothing listens yet."""
         host, port = address
+        self._port = Port(port)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._state, self._limits, self._tls = state, limits, tls
         self._manner = manner
@@ -53,15 +55,18 @@ class Listener:
                 ("grpc.max_receive_message_length", self._limits.max_body_bytes),
                 ("grpc.max_send_message_length", self._limits.max_body_bytes),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
+                age_option(),
             ],
             maximum_concurrent_rpcs=self._state.max_in_flight + SPARE,
         )
         add_port(self._server, self._address, self._tls, hint="choose another with --listen")
         await self._server.start()
+        self._port.taken()
 
     async def stop(self, drain_s: float) -> None:
-        """Not ready from now on; conversations that run may end."""
+        """Not ready from now on; then no more conversations, and those that run may end within `drain_s`."""
         self._is_stopping = True
+        await self._port.hand_over(drain_s)
         await self._server.stop(drain_s)
 
     async def _take(self, method: str, context: Context) -> None:

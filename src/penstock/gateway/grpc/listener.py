@@ -14,12 +14,12 @@ from grpc import aio
 
 from penstock.gateway.grpc.credentials import add_port
 from penstock.gateway.grpc.engines import Engines
+from penstock.gateway.grpc.handover import Port, age_option
 from penstock.gateway.grpc.passage import Context, Passage, Room
 from penstock.gateway.state import State
 from penstock.gateway.wire.message import Limits
 
 LAST_WORDS_S = 1.0
-IDLE_MS = 300_000
 MAX_STREAMS = 1000
 """Calls at once on one connection."""
 SPARE = 1000
@@ -34,6 +34,7 @@ class GrpcListener:
     ) -> None:
         """`tls` are the files of certificate and key. Nothing listens yet."""
         self._state, self._limits, self._tls = state, limits, tls
+        self._port = Port(port)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._engines = Engines(limits)
         self._room = Room(limits.max_buffered_bytes)
@@ -48,19 +49,21 @@ class GrpcListener:
                 ("grpc.max_send_message_length", self._limits.max_body_bytes),
                 ("grpc.max_metadata_size", self._limits.max_head_bytes),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
-                ("grpc.max_connection_idle_ms", IDLE_MS),
+                age_option(),
             ],
             maximum_concurrent_rpcs=self._state.max_in_flight + SPARE,
         )
         add_port(self._server, self._address, self._tls, hint="choose another with PENSTOCK_GRPC_ADDR")
         await self._server.start()
+        self._port.taken()
 
     async def keep_up(self) -> None:
         """Once in a while: leave the engines that are gone."""
         await self._engines.prune(self._state.names, self._state.endpoints.in_flight)
 
     async def stop(self, drain_s: float) -> None:
-        """Take no more calls, let those that run end, tell the rest that the gateway stops."""
+        """Take no more connections, then no more calls; let those that run end within `drain_s`, tell the rest that the gateway stops."""
+        await self._port.hand_over(drain_s)
         stopping = asyncio.create_task(self._server.stop(drain_s + LAST_WORDS_S))
         await asyncio.wait((stopping,), timeout=drain_s)
         for passage in tuple(self._running):
