@@ -22,6 +22,7 @@ from penstock.contracts.exchange import FlowRoute, RouteTable, RoutingRoute, Ser
 from penstock.gateway.epp.health import CHECK
 from penstock.gateway.epp.messages import CHUNK_BYTES, Mode
 from penstock.gateway.epp.server import EppSettings, serve
+from penstock.gateway.grpc import handover
 from penstock.gateway.wire.message import Limits
 from penstock.kit.errors import Unavailable
 
@@ -395,7 +396,10 @@ async def test_a_port_that_is_taken_is_refused_in_words() -> None:
             await serve(settings, asyncio.Event(), open_profile=open_profile)
 
 
-async def test_a_conversation_that_runs_may_end_while_the_picker_stops() -> None:
+async def test_a_conversation_that_runs_may_end_while_the_picker_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handover, "AGE_S", 0.5)
     stop, ready = asyncio.Event(), asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
@@ -409,4 +413,4 @@ async def test_a_conversation_that_runs_may_end_while_the_picker_stops() -> None
         stop.set()
         await asyncio.sleep(0.05)
         await exchange.answered(b"{}")
-    await asyncio.wait_for(serving, 2)
+        await asyncio.wait_for(serving, 2)
