@@ -108,7 +108,11 @@ def test_only_whole_blocks_are_hashed_and_none_where_they_are_of_no_use() -> Non
     prompts = Prompts()
     assert len(prompts.of(call_of({"model": "m", "prompt": text}), SERVICE).hashes) == 2
     assert len(prompts.of(call_of({"model": "m", "prompt": text + "x"}), SERVICE).hashes) == 3
-    assert not prompts.of(call_of({"model": "m", "prompt": text}), SERVICE, hashes=False).hashes
+    sized, whole = (
+        prompts.sized(call_of({"prompt": text}), SERVICE),
+        prompts.of(call_of({"prompt": text}), SERVICE),
+    )
+    assert (sized.hashes, sized.tokens) == ((), whole.tokens)
 
 
 def test_the_session_is_the_header_s_else_the_cache_key_s() -> None:

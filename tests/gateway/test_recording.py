@@ -96,10 +96,10 @@ def test_a_recording_that_nobody_fetches_ends() -> None:
     clock = Clock()
     recordings = Recordings(clock)
     read(recordings, ONE)
-    assert recordings.is_active
+    assert recordings.active
     clock.at += LEASE_S + 1
     take(recordings, ended())
-    assert not recordings.is_active
+    assert not recordings.active
     assert read(recordings, ONE) == []
 
 

@@ -169,11 +169,11 @@ def held_back(
     `space` is that of its class's pool, `held` are the class's limits and `in_flight` its requests and uncached tokens. `lacks_budget`: nobody
     holds its prompt, and what may be taken in of such is used up.
     """
-    if space.is_none:
+    if space.requests < 1.0 or space.tokens <= 0.0:
         return "saturated"
     if priority < 0 and space.fullness > 1.0 - KEPT_FREE:
         return "kept_free"
-    if lack_of_room(held, *in_flight, tokens):
+    if (held.max_requests or held.max_tokens) and lack_of_room(held, *in_flight, tokens):
         return "class_full"
     return "cold" if lacks_budget else ""
 

@@ -124,19 +124,25 @@ def _only(
     service: ServiceRoute, prompt: Prompt, loads: Mapping[str, Load], cached: Mapping[str, float]
 ) -> Route | None:
     """The endpoint of a service that has no other: no filter but one of the caller's own could leave it out. None if it gets no traffic."""
+    only = only_endpoint(service)
+    if only is None or only[1].name not in loads:
+        return None
+    revision, endpoint = only
+    return Route(
+        endpoint,
+        revision,
+        loads[endpoint.name].in_flight,
+        1,
+        prompt_class=class_of(prompt, cached.values(), (service.routing or BUILT_IN).prompt_token_threshold),
+        cached_tokens=cached.get(endpoint.name, 0.0),
+    )
+
+
+def only_endpoint(service: ServiceRoute) -> tuple[str, Endpoint] | None:
+    """The first endpoint that gets traffic, with its revision's name: of a service that has no other, the only one."""
     for revision in service.revisions:
-        if revision.endpoints and revision.weight_percent > 0 and revision.endpoints[0].name in loads:
-            endpoint = revision.endpoints[0]
-            threshold = (service.routing or BUILT_IN).prompt_token_threshold
-            held = cached.get(endpoint.name, 0.0)
-            return Route(
-                endpoint,
-                revision.name,
-                loads[endpoint.name].in_flight,
-                1,
-                prompt_class=class_of(prompt, cached.values(), threshold),
-                cached_tokens=held,
-            )
+        if revision.endpoints and revision.weight_percent > 0:
+            return revision.name, revision.endpoints[0]
     return None
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from penstock.contracts.exchange import FlowRoute
 from penstock.contracts.scheduling import UNKNOWN, Load
@@ -25,7 +26,7 @@ UNMEASURED_TOKENS_PER_S = 20_480.0
 """What llm-d's limit of stickiness (286,720 tokens for 14 s) takes an endpoint to compute, where its rate is not known."""
 
 
-class Space(NamedTuple):
+class Space(Struct, frozen=True, gc=False):
     """How many more requests and uncached tokens endpoints take, and how full they are on average, from 0 to 1."""
 
     requests: float = inf

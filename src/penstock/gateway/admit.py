@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstock.contracts.exchange import ServiceRoute
-from penstock.contracts.scheduling import Prompt
 from penstock.decide.admission import Admission, admit_request
 from penstock.decide.priority import Rank
 from penstock.decide.prompt_class import BATCH
@@ -11,23 +10,18 @@ from penstock.decide.retry_after import retry_after_s, spread_s
 from penstock.decide.revision_share import has_endpoint
 from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.call import Call
-from penstock.gateway.router import NOTHING_HELD
 from penstock.gateway.state import State
 from penstock.gateway.waiting_line import Ask
 from penstock.gateway.waiting_room import WaitingRoom
-from penstock.gateway.way import Plain
 from penstock.kit.eager import in_a_task
 from penstock.kit.errors import Exhausted, Unavailable
 
-NO_PROMPT = Prompt(draw=0)
 
-
-def turn_at_once(call: Call, service: ServiceRoute, state: State) -> bool:
+def turn_at_once(call: Call, service: ServiceRoute, state: State, now: float) -> bool:
     """Whether a request may go now, as far as its service's endpoints have room; it has its turn then."""
     room = state.rooms.of(service)
     if room is None:
         return True
-    now = state.clock.monotonic()
     ask = _ask(room, call, service, state, now)
     call.turn = room.turn_at_once(ask, now, lambda: _rank(ask, call, service, state))
     return call.turn is not None
@@ -48,7 +42,7 @@ async def admit(
     began = state.clock.monotonic()
     while True:
         service = await _endpoint(service, request_id, state, _left(within_s, began, state))
-        if call is None or turn_at_once(call, service, state):
+        if call is None or turn_at_once(call, service, state, state.clock.monotonic()):
             return service
         await in_a_task()
         service = await _turn(call, service, state, _left(within_s, began, state))
@@ -82,11 +76,10 @@ def _left(within_s: float | None, began: float, state: State) -> float | None:
 
 
 def _ask(room: WaitingRoom, call: Call, service: ServiceRoute, state: State, now: float) -> Ask:
-    """What it asks by its prompt; nothing where it came before its service had a router."""
-    way, size = state.ways.of(call, (service.namespace, service.name)), len(call.request.body)
-    if isinstance(way, Plain):
-        return room.ask(NO_PROMPT, NOTHING_HELD, size)
-    return room.ask(way.prompt, way.expected(now), size)
+    """What it asks by its prompt."""
+    way = state.ways.of(call, service)
+    assert way is not None, "who has a room has a router"
+    return room.ask(way.prompt, way.expected(now), len(call.request.body))
 
 
 async def _endpoint(

@@ -20,6 +20,7 @@ from penstock.gateway.wire.responder import Responder
 
 if TYPE_CHECKING:
     from penstock.gateway.waiting_room import Turn
+    from penstock.gateway.way import Way
 
 
 class Call(Struct):
@@ -27,9 +28,9 @@ class Call(Struct):
 
     `model` is the name that the body says, "" where path or Host name the service. `key` is the caller's, None where none was
     asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told
-    nothing. `asked` is the request in OpenAI's words where `dialect` had to translate it; `asks` are those fields of the body that the
+    nothing, and `prompt_bytes` those in which its prompt is written, as far as they have been measured. `asked` is the request in OpenAI's words where `dialect` had to translate it; `asks` are those fields of the body that the
     gateway reads, None where it has not; `told` is its prompt in tokens, None where it has not been tokenized. `error` is the code of what went wrong.
-    `way` is how it finds its endpoint (`way.py`), `turn` what it counts for in its service's waiting room. `trail` is how a router sent
+    `way` is how its service's router has it find its endpoint (`way.py`), `turn` what it counts for in its service's waiting room. `trail` is how a router sent
     it, `failures` are those of attempts that were followed by another; `route_header` says how it was routed, with its end, b"" where the
     caller did not ask.
     """
@@ -58,13 +59,14 @@ class Call(Struct):
     first_byte_at: float = 0.0
     last_byte_at: float = 0.0
     chunks: int = 0
+    prompt_bytes: int = 0
     prompt_tokens: int = -1
     cached_tokens: int = -1
     completion_tokens: int = -1
     error: str = ""
     reservation: Reservation | None = None
     trail: Trail | None = None
-    way: object | None = None
+    way: Way | None = None
     turn: Turn | None = None
     failures: tuple[str, ...] = ()
     route_header: bytes = b""

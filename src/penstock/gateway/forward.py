@@ -52,7 +52,7 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
-        self._way = state.ways.of(call, self._key)
+        self._way = state.ways.of(call, call.service) if call.service.routing is not None else call.way
         self._deadline = (
             deadline(call.request.head.headers, call.service.timeout_s)
             if call.reading.has_deadline
@@ -85,7 +85,7 @@ class Delivery:
             tell_without_engine(call, self._info())
             self._end(failed=False)
             return
-        chosen = self._way.choose(self._service, self._tried, now)
+        chosen = state.ways.choose(call, self._service, self._tried, now)
         if chosen is None:
             self._give_up(self._unavailable("its last endpoint is gone", "no endpoint is ready"))
         else:
@@ -94,21 +94,23 @@ class Delivery:
     # to the engine
 
     def _attempt(self, chosen: Route, now: float) -> None:
-        call, endpoint, load = self._call, chosen.endpoint, self._load
+        call, endpoint, load, way = self._call, chosen.endpoint, self._load, self._way
         self._chosen = chosen
         share = self._share = load.revisions.get(chosen.revision) or load.revision(chosen.revision, now)
         self._estimate = share.begin(now, len(self._content))
         call.attempts += 1
         call.endpoint, call.revision = endpoint.name, chosen.revision
         self._state.endpoints.begin(endpoint.name)
-        self._way.sent(endpoint.name, now)
+        self._state.ways.sent(call, endpoint.name, now)
         self._body = self._content
-        self._elsewhere = self._way.compute_elsewhere(
-            self._content, self._message, self._computed, self._deadline.remaining_s(now - self._epoch)
-        )
-        if self._elsewhere is None:
-            self._reach(endpoint)
-            self._way.kept(self._content, now)
+        if way is not None and way.goes_apart:
+            left_s = self._deadline.remaining_s(now - self._epoch)
+            self._elsewhere = way.compute_elsewhere(self._content, self._message, self._computed, left_s)
+            if self._elsewhere is not None:
+                return
+        self._reach(endpoint)
+        if way is not None:
+            way.kept(self._content, now)
 
     def _computed(self, body: bytes) -> None:
         """Another endpoint has computed the prompt, or has not: what is to be sent now."""
@@ -116,7 +118,8 @@ class Delivery:
         if not self._is_over and self._chosen is not None:
             self._body = body
             self._reach(self._chosen.endpoint)
-            self._way.kept(self._content, self._state.clock.monotonic())
+            if self._way is not None:
+                self._way.kept(self._content, self._state.clock.monotonic())
 
     def _reach(self, endpoint: Endpoint) -> None:
         address = (endpoint.address, endpoint.port)
@@ -169,7 +172,9 @@ class Delivery:
             usage.read_eval(body)
         else:
             usage.read(body)
-        start = outgoing.answer_start(answer, call) + state.quota.lines(call)
+        start = outgoing.answer_start(answer, call)
+        if call.key is not None:
+            start += state.quota.lines(call)
         if answer.status < 400 and self._share is not None:
             self._share.first_byte(now - call.started)
         self._release()
@@ -210,7 +215,7 @@ class Delivery:
             return
         call.chunks += 1
         share.tokens += 1.0
-        if call.chunks == 1 and call.streams:
+        if call.chunks == 1 and call.streams and self._way is not None:
             self._way.began(self._state.clock.monotonic())
         try:
             passed = relay.feed(data)
@@ -264,7 +269,7 @@ class Delivery:
         before = self._tried
         self._tried = before | {call.endpoint}
         self._service = state.names.present(self._service)
-        other = self._way.choose(self._service, self._tried, now)
+        other = state.ways.choose(call, self._service, self._tried, now)
         decided = retry(
             failure,
             call.attempts,
@@ -284,7 +289,8 @@ class Delivery:
         self._release(broken=True)
         assert self._share is not None, "it is tried again"
         self._share.end(call, now, self._estimate, 0, True)
-        self._way.ended(now)
+        if self._way is not None:
+            self._way.ended(now)
         self._fresh = decided.action == "again"
         if self._fresh:
             self._tried, other = before, chosen
@@ -388,7 +394,8 @@ class Delivery:
         if share is not None:
             tokens = self._estimate if self._relay is None else self._estimate + call.chunks
             share.end(call, now, tokens, len(self._content), failed)
-        self._way.ended(now)
+        if self._way is not None:
+            self._way.ended(now)
 
     def _info(self) -> CallInfo:
         return CallInfo(self._call.id, self._state.clock.now() - self._elapsed_s(), self._elapsed_s)

@@ -59,11 +59,10 @@ class Pipeline:
                 if service is not reading.cleared:
                     state.access.check(call.key, service)
                     reading.cleared, reading.buckets = service, state.quota.buckets_of(call)
-                state.quota.take(call, reading.buckets)
-                if state.prompts.waits(call, service):
-                    self._later(call, self._wait(call, service))
-                elif runs_at_once(service, state.total_in_flight, state.max_in_flight) and turn_at_once(
-                    call, service, state
+                if reading.buckets:
+                    state.quota.take(call, reading.buckets)
+                if runs_at_once(service, state.total_in_flight, state.max_in_flight) and (
+                    service.routing is None or self._may_go(call, service)
                 ):
                     Delivery(call, state, self._finish, self._refuse).start()
                 else:
@@ -73,6 +72,11 @@ class Pipeline:
             except Exception:
                 self._refuse(call, Internal(FAILED))
                 raise
+
+    def _may_go(self, call: Call, service: ServiceRoute) -> bool:
+        """Whether a request that is routed by a profile need not wait."""
+        state = self._state
+        return not state.prompts.waits(call, service) and turn_at_once(call, service, state, call.started)
 
     def _read(self, head: Head) -> Reading:
         state, reading = self._state, head.memo
@@ -172,7 +176,8 @@ class Pipeline:
         """However it ended."""
         if call.turn is not None:
             call.turn.ended()
-        self._state.quota.settle(call)
+        if call.reservation is not None:
+            self._state.quota.settle(call)
         self._state.records.finished(call, self._state.clock.monotonic())
 
 

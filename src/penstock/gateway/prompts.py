@@ -89,23 +89,31 @@ class Prompts:
             MAX_HASHED_TOKENS,
         )
 
-    def of(self, call: Call, service: ServiceRoute, *, hashes: bool = True) -> Prompt:
-        """The prompt of a request whose body has been read; one without a text, or that cannot be read, is empty.
+    def sized(self, call: Call, service: ServiceRoute) -> Prompt:
+        """What counts of a prompt where there is but one endpoint: `of`, without what only a choice rests on."""
+        asks, told = call.asks or _asks(call), call.told
+        size = call.prompt_bytes = sum(map(len, _parts(asks)))
+        if told is not None:
+            tokens = told.tokens
+        else:
+            ratio = self._ratios.get((service.namespace, service.name), UNKNOWN)
+            tokens = round((size or _unread_bytes(call)) * ratio.per_byte)
+        return Prompt(draw=0, tokens=tokens, output_tokens=call.max_tokens, is_batch=_is_batch(call, asks))
 
-        `hashes`: whether they are of any use, as where there is but one endpoint.
-        """
-        asks, told, reading = _asks(call), call.told, call.reading
+    def of(self, call: Call, service: ServiceRoute) -> Prompt:
+        """The prompt of a request whose body has been read; one without a text, or that cannot be read, is empty."""
+        asks, told = call.asks or _asks(call), call.told
         block_tokens = (service.routing or _DEFAULT).block_tokens
         hashed: Sequence[int] = ()
+        parts = _parts(asks)
+        size = call.prompt_bytes = sum(map(len, parts))
         if told is not None:
-            tokens, each = told.tokens, float(block_tokens)
-            hashed = _numbers(told.hashes) if hashes else ()
+            tokens, each, hashed = told.tokens, float(block_tokens), _numbers(told.hashes)
         else:
-            parts = _parts(asks)
-            size, block_bytes = sum(map(len, parts)) or _unread_bytes(call), block_tokens * TEXT_BYTES
+            size, block_bytes = size or _unread_bytes(call), block_tokens * TEXT_BYTES
             per_byte = self._ratios.get((service.namespace, service.name), UNKNOWN).per_byte
             tokens, each = round(size * per_byte), block_bytes * per_byte
-            if hashes and parts and size >= block_bytes and not self.is_precise(service):
+            if parts and size >= block_bytes and not self.is_precise(service):
                 hashed = _hashed(asks, parts, block_bytes, _seed(asks, service))
         return Prompt(
             draw=draw(call.id),
@@ -114,8 +122,8 @@ class Prompts:
             block_tokens=each,
             output_tokens=call.max_tokens,
             adapter=_adapter(asks, service),
-            session=reading.session or _word(asks.prompt_cache_key),
-            is_batch=reading.is_batch or _word(asks.service_tier) in BATCH_TIERS,
+            session=call.reading.session or _word(asks.prompt_cache_key),
+            is_batch=_is_batch(call, asks),
         )
 
     def answered(self, call: Call, expected_tokens: float = 0.0) -> None:
@@ -123,13 +131,13 @@ class Prompts:
 
         Of these its endpoint was expected to hold `expected_tokens`.
         """
-        service, asks = call.service, call.asks
-        if service is None or asks is None or call.prompt_tokens <= 0:
+        service = call.service
+        if service is None or call.prompt_tokens <= 0:
             return
         key = (service.namespace, service.name)
         ratio = self._ratios.pop(key, UNKNOWN)
-        self._ratios[key] = measured(ratio, sum(map(len, _parts(asks))), call.prompt_tokens)
-        if len(self._ratios) > MAX_SERVICES:
+        self._ratios[key] = measured(ratio, call.prompt_bytes, call.prompt_tokens)
+        if ratio is UNKNOWN and len(self._ratios) > MAX_SERVICES:
             del self._ratios[next(iter(self._ratios))]
         if call.told is not None and self._tokenizers is not None:
             whole_s = call.first_byte_at - call.started
@@ -161,15 +169,19 @@ def _is_tokenized(call: Call, asks: ModelRequest) -> bool:
     return (call.asked is not None or call.target.protocol == "openai") and bool(asks.messages or asks.prompt)
 
 
-def _parts(asks: ModelRequest) -> Sequence[memoryview]:
+def _parts(asks: ModelRequest) -> Sequence[msgspec.Raw]:
     """What the prompt consists of, as it was written, in the order in which templates render it."""
-    spans = (asks.tools, asks.system, asks.instructions, asks.messages, asks.prompt, asks.input)
-    return [memoryview(span) for span in spans if span and _is_said(span)]
+    parts = []
+    for span in (asks.tools, asks.system, asks.instructions, asks.messages, asks.prompt, asks.input):
+        if span and _is_said(span):
+            parts.append(span)
+    return parts
 
 
-def _hashed(asks: ModelRequest, parts: Sequence[memoryview], block_bytes: int, seed: int) -> Sequence[int]:
+def _hashed(asks: ModelRequest, said: Sequence[msgspec.Raw], block_bytes: int, seed: int) -> Sequence[int]:
     """Of several parts what is hashed is copied together, so that blocks go on from one to the next."""
-    if asks.tools and _is_said(asks.tools):
+    parts = [memoryview(span) for span in said]
+    if said[0] is asks.tools:
         seed = chained(parts[0], seed)
     room = MAX_HASHED_TOKENS * TEXT_BYTES
     if len(parts) == 1:
@@ -192,8 +204,12 @@ def _adapter(asks: ModelRequest, service: ServiceRoute) -> str:
 
 def _is_said(span: msgspec.Raw) -> bool:
     """Whether it is more than nothing."""
-    view = memoryview(span)
-    return len(view) > 4 or bytes(view) not in _EMPTY
+    return len(span) > 4 or bytes(span) not in _EMPTY
+
+
+def _is_batch(call: Call, asks: ModelRequest) -> bool:
+    """Whether it has time."""
+    return call.reading.is_batch or (bool(asks.service_tier) and _word(asks.service_tier) in BATCH_TIERS)
 
 
 def _numbers(packed: bytes) -> Sequence[int]:

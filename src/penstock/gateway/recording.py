@@ -73,18 +73,13 @@ class _Recording:
 
 
 class Recordings:
-    """One worker's. Not for several threads."""
+    """One worker's. Not for several threads. `active` are those that go on now, by their ids."""
 
     def __init__(self, clock: Clock) -> None:
         """Nothing is recorded before somebody asks."""
         self._clock = clock
-        self._active: dict[str, _Recording] = {}
+        self.active: dict[str, _Recording] = {}
         self._encode = msgspec.json.Encoder().encode
-
-    @property
-    def is_active(self) -> bool:
-        """Whether anything is recorded now."""
-        return bool(self._active)
 
     def fetch(self, about: str) -> Fetched:
         """`about` is a recording's id, 32 hexadecimal digits, and the model (`namespace/name`, none: all) after a space.
@@ -96,15 +91,15 @@ class Recordings:
             raise InvalidInput("id: expected 32 hexadecimal digits")
         now = self._clock.monotonic()
         self._forget(now)
-        recording = self._active.get(key)
+        recording = self.active.get(key)
         if recording is None:
-            if len(self._active) >= MAX_RECORDINGS:
+            if len(self.active) >= MAX_RECORDINGS:
                 raise Exhausted(
                     f"{MAX_RECORDINGS} recordings are under way, and there may be no more at once",
                     code="too_many_recordings",
                     retry_after_s=LEASE_S,
                 )
-            recording = self._active[key] = _Recording(key, model, now)
+            recording = self.active[key] = _Recording(key, model, now)
         fetched = Fetched(list(recording.lines), recording.dropped)
         recording.lines.clear()
         recording.bytes = recording.dropped = 0
@@ -120,9 +115,9 @@ class Recordings:
 
     def ended(self, call: Call, trail: Trail, now: float) -> None:
         """A request that was routed is over."""
-        if self._active:
+        if self.active:
             self._forget(now)
-        for recording in self._active.values():
+        for recording in self.active.values():
             service = call.service
             if service is None or call.started < recording.since:
                 continue
@@ -163,8 +158,8 @@ class Recordings:
         recording.bytes += len(line)
 
     def _forget(self, now: float) -> None:
-        for key in [key for key, one in self._active.items() if now - one.asked_at > LEASE_S]:
-            del self._active[key]
+        for key in [key for key, one in self.active.items() if now - one.asked_at > LEASE_S]:
+            del self.active[key]
 
 
 def fetched(answers: Iterable[bytes]) -> list[Fetched]:

@@ -12,7 +12,7 @@ from penstock.contracts.exchange import Endpoint, RoutingRoute, ServiceRoute
 from penstock.contracts.scheduling import Load, Pipeline, Prompt
 from penstock.decide.choice import Reasons
 from penstock.decide.rates import Rates, between_tokens, first_token
-from penstock.decide.routing import Route, explain_route, route_by_profile
+from penstock.decide.routing import Route, explain_route, only_endpoint, route_by_profile
 from penstock.gateway.follow_ups import FollowUps
 from penstock.gateway.kv_index import KvIndex
 from penstock.gateway.profiles import Profiles
@@ -59,7 +59,8 @@ class Router:
 
     Loads are those of all gateways together; `shares` knows which part is whose. `on_sent(name, hashes)` is told of each prompt that goes
     somewhere, `on_learned` what `learned` takes of each answer.
-    `prefill` are the endpoints of each revision that only compute prompts; they have loads as well.
+    `prefill` are the endpoints of each revision that only compute prompts; they have loads as well. `has_choice`: it matters which endpoint
+    holds what; `warms`: a second endpoint would be warmed with what prompts have in common.
     """
 
     def __init__(self, service: ServiceRoute, open_profile: OpenProfile) -> None:
@@ -77,7 +78,8 @@ class Router:
         self.shares = Shares(self.loads)
         self.on_sent: Callable[[str, Sequence[int]], None] | None = None
         self.on_learned: Callable[[str, float, float, float], None] | None = None
-        self.is_weighed = False
+        self.is_weighed = self.has_choice = self.warms = False
+        self._only: tuple[str, Endpoint] | None = None
         self._rates: dict[str, Rates] = {}
         self.apply(service)
 
@@ -96,8 +98,11 @@ class Router:
             self.index.forget(name)
         for name, (revision, endpoint) in present.items():
             self._keep(name, revision, endpoint)
+        self.has_choice = len(present) > 1
+        self._only = None if self.has_choice else only_endpoint(service)
         routing = service.routing
         assert routing is not None, "a service that loses its profile loses its router"
+        self.warms = routing.prewarm_prefixes > 0
         if routing != self._routing:
             self.profiles = Profiles(self.profiles.service, routing, self._open)
             self._routing = routing
@@ -119,11 +124,6 @@ class Router:
         for name, load in self.loads.items():
             self.index.add(name)
             self.sized(load)
-
-    @property
-    def has_choice(self) -> bool:
-        """Whether it matters which endpoint holds what."""
-        return len(self.loads) > 1
 
     def weigh(self, weights: Mapping[str, float]) -> None:
         """Endpoints that start slowly take part in such a share of choices; all others in each."""
@@ -149,6 +149,13 @@ class Router:
             name, tokens = more
             held[name] = min(held[name] + tokens * confidence(name), float(prompt.tokens))
         return held
+
+    def only(self) -> Route | None:
+        """The only endpoint: no filter could leave it out. None where there is none, or it gets no traffic."""
+        if self._only is None:
+            return None
+        revision, endpoint = self._only
+        return Route(endpoint, revision, self.loads[endpoint.name].in_flight, 1)
 
     def route(
         self,
@@ -184,15 +191,17 @@ class Router:
         load = self.loads.get(name)
         if load is None:
             return None
-        believed = held.get(name, 0.0)
-        confidence = self.index.confidence(name)
-        own = max(0.0, prompt.tokens - believed)
-        indexed = min(believed / confidence, float(prompt.tokens)) if confidence else 0.0
+        own, indexed = float(prompt.tokens), 0.0
+        if held and (believed := held.get(name, 0.0)):
+            confidence = self.index.confidence(name)
+            indexed = min(believed / confidence, own) if confidence else 0.0
+            own = max(0.0, own - believed)
         trip = Trip(load, prompt, indexed, own, now)
         load.in_flight += 1
         load.prefilling += 1
         load.uncached_tokens += own
-        self.shares.changed.add(name)
+        if self.on_sent is not None:
+            self.shares.changed.add(name)
         return trip
 
     def kept(self, trip: Trip, now: float) -> None:
@@ -208,13 +217,13 @@ class Router:
         """Its prompt is computed elsewhere: it has nothing to compute where it goes."""
         self._computed(trip)
         trip.spared = True
-        self.shares.changed.add(trip.load.endpoint.name)
+        self._changed(trip.load)
 
     def computes(self, trip: Trip) -> None:
         """It is not, after all."""
         trip.spared = False
         trip.load.uncached_tokens += trip.own_tokens
-        self.shares.changed.add(trip.load.endpoint.name)
+        self._changed(trip.load)
 
     def began(self, trip: Trip, now: float) -> None:
         """Its answer begins: its prompt has been computed, and is held for what follows."""
@@ -222,39 +231,47 @@ class Router:
             return
         trip.first_at = now
         load = trip.load
-        self.shares.changed.add(load.endpoint.name)
         load.prefilling -= 1
         self._computed(trip)
         load.context_tokens += trip.prompt.tokens
+        self._changed(load)
 
     def ended(
         self, trip: Trip, now: float, prompt_tokens: int, cached_tokens: int, completion_tokens: int
     ) -> None:
-        """It is over. Counts are what the engine told, -1 where it told nothing; those of an answer that failed teach nothing."""
-        load = trip.load
+        """It is over. Counts are what the engine told, -1 where it told nothing: that of one whose answer had not begun teaches nothing."""
+        load, hashes = trip.load, trip.prompt.hashes
+        name, own = load.endpoint.name, trip.own_tokens
         load.in_flight -= 1
-        self.shares.changed.add(load.endpoint.name)
-        if not trip.first_at:
+        if self.on_sent is not None:
+            self.shares.changed.add(name)
+        if trip.first_at:
+            load.context_tokens = max(0.0, load.context_tokens - trip.prompt.tokens)
+        else:
             load.prefilling -= 1
             self._computed(trip)
-            return
-        load.context_tokens = max(0.0, load.context_tokens - trip.prompt.tokens)
-        name = load.endpoint.name
-        own = trip.own_tokens
-        if completion_tokens > 0 and not self.index.is_precise(name):
-            self._follow_ups.answered(name, trip.prompt.hashes, completion_tokens)
+            if prompt_tokens <= 0:
+                return
+        if hashes and completion_tokens > 0 and not self.index.is_precise(name):
+            self._follow_ups.answered(name, hashes, completion_tokens)
         if cached_tokens >= 0 and prompt_tokens > 0 and not trip.spared:
             own = prompt_tokens - min(cached_tokens, prompt_tokens)
             self.index.answered(name, trip.cached_tokens, cached_tokens)
-        load.confidence = self.index.confidence(name)
+        if hashes:
+            load.confidence = self.index.confidence(name)
         if trip.streams:
             self._learn(name, trip, own, now, completion_tokens)
 
     def _computed(self, trip: Trip) -> None:
         """Its prompt waits no more where it goes."""
         if not trip.spared:
-            load = trip.load
-            load.uncached_tokens = max(0.0, load.uncached_tokens - trip.own_tokens)
+            left = trip.load.uncached_tokens - trip.own_tokens
+            trip.load.uncached_tokens = left if left > 0.0 else 0.0
+
+    def _changed(self, load: Load) -> None:
+        """Who else counts what is under way there is to be told."""
+        if self.on_sent is not None:
+            self.shares.changed.add(load.endpoint.name)
 
     def _learn(self, name: str, trip: Trip, own_tokens: float, now: float, completion_tokens: int) -> None:
         first_s = 0.0 if trip.spared else trip.first_at - trip.sent_at

@@ -11,6 +11,8 @@ from penstock.gateway.access import Access
 from penstock.gateway.activator import Activator
 from penstock.gateway.demand import Demand, ServiceLoad
 from penstock.gateway.endpoints import Endpoints
+from penstock.gateway.exchanged import Exchanged
+from penstock.gateway.gossip import Gossip
 from penstock.gateway.joined import Joined
 from penstock.gateway.names import Names, full_name
 from penstock.gateway.pace import Pace
@@ -96,6 +98,7 @@ class State:
         self.rooms = Rooms(clock, self.routing.routers, self.demand, self.pace, telemetry, self.ways.aside)
         self.total_in_flight = 0
         self.server: Server | None = None
+        self.gossip: Gossip | None = None
         self.on_wake: Callable[[], None] = lambda: None
         self._peers = peers
         if peers is not None:
@@ -137,8 +140,7 @@ class State:
         self.quota.apply(table)
         self.endpoints.keep(table)
         self.routing.apply(table)
-        self.rooms.changed(table.tenants)
-        self._tokenize(table)
+        self._rerouted()
         self.pace.keep(table)
         self.demand.keep(table, self.endpoints.in_flight)
         self.pool.keep(
@@ -199,7 +201,7 @@ class State:
 
     def snapshot(self) -> bytes:
         """All that this worker has counted, and what it holds now."""
-        server = self.server
+        server, gossip = self.server, self.gossip
         return self.telemetry.snapshot(
             Readings(
                 in_flight=self.in_flight,
@@ -217,6 +219,7 @@ class State:
                 log_lines_dropped=self.records.lines_dropped,
                 spans_dropped=self.records.spans_dropped,
                 openings=self.endpoints.openings,
+                gossip=gossip.exchanged if gossip is not None else Exchanged(),
                 limit_faults={**self.quota.faults, **(self._peers.faults if self._peers is not None else {})},
             )
         )
@@ -266,9 +269,11 @@ class State:
         self.names = self.names.changed(after)
         self.endpoints.regroup(before, after)
         self.routing.renew(after)
-        self.rooms.changed(self.names.table.tenants)
-        self._tokenize(self.names.table)
+        self._rerouted()
 
-    def _tokenize(self, table: RouteTable) -> None:
+    def _rerouted(self) -> None:
+        """Services have other endpoints, profiles or routers now."""
+        table = self.names.table
+        self.rooms.changed(table.tenants)
         if self._tokenizers is not None:
             self._tokenizers.keep(table.services)

@@ -63,16 +63,16 @@ class _Band:
 
 
 class WaitingLine:
-    """Of one service. Nothing here asks the time or waits."""
+    """Of one service. `count` is how many wait. Nothing here asks the time or waits."""
 
     def __init__(self) -> None:
         """Nobody is there."""
         self._bands: dict[int, _Band] = {}
         self._order: list[int] = []
-        self._count = self._size_bytes = 0
+        self.count = self._size_bytes = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def join(self, waiter: Waiter) -> None:
         """At the end of its account's requests."""
@@ -116,8 +116,8 @@ class WaitingLine:
         """How much waits, of this priority and of all."""
         band = self._bands.get(priority)
         if band is None:
-            return Queued(0, 0, self._count, self._size_bytes)
-        return Queued(len(band.waiters), band.size_bytes, self._count, self._size_bytes)
+            return Queued(0, 0, self.count, self._size_bytes)
+        return Queued(len(band.waiters), band.size_bytes, self.count, self._size_bytes)
 
     def ahead_of(self, priority: int) -> int:
         """Requests that go before one of this priority that comes now, as far as their order is known: those of its band and above."""
@@ -156,4 +156,4 @@ class WaitingLine:
     def _add(self, band: _Band, requests: int, size_bytes: int) -> None:
         band.size_bytes += size_bytes
         self._size_bytes += size_bytes
-        self._count += requests
+        self.count += requests

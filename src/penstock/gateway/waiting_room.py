@@ -103,13 +103,15 @@ class WaitingRoom:
         """What a request asks, of whose prompt endpoints are expected to hold so many tokens, by name."""
         if self._router.service is not self._service:
             self._know()
-        tokens = max(0.0, prompt.tokens - max(held.values(), default=0.0))
-        prompt_class = class_of(prompt, held.values(), self._routing.prompt_token_threshold)
+        tokens = float(prompt.tokens)
+        if held:
+            tokens = max(0.0, tokens - max(held.values()))
+        prompt_class = class_of(prompt, held.values() if held else (), self._routing.prompt_token_threshold)
         return Ask(prompt_class, tokens, body_bytes, is_cold=is_cold(prompt.tokens, tokens))
 
     def turn_at_once(self, ask: Ask, now: float, rank: Callable[[], Rank]) -> Turn | None:
         """A turn for who need not wait; who gets none asks for one in `turn`. `rank` is only asked for when room is short."""
-        if len(self.line):
+        if self.line.count:
             return None
         pool = self._pools[ask.prompt_class]
         if pool.requests < 1.0 or pool.tokens <= 0.0 or now - pool.at > FRESH_S:
@@ -153,12 +155,14 @@ class WaitingRoom:
     def freed(self, prompt_class: PromptClass, requests: int, tokens: float) -> None:
         """What a request that had its turn took of its class, it takes no longer."""
         before, before_tokens = self._in_flight[prompt_class]
-        self._in_flight[prompt_class] = (before - requests, max(0.0, before_tokens - tokens))
-        self.changed()
+        left = before_tokens - tokens
+        self._in_flight[prompt_class] = (before - requests, left if left > 0.0 else 0.0)
+        if self.line.count:
+            self.changed()
 
     def changed(self) -> None:
         """Somebody may have room now: endpoints, what is under way there, or the profile are others."""
-        if len(self.line) and self._soon is None:
+        if self.line.count and self._soon is None:
             self._soon = asyncio.get_running_loop().call_soon(self._give)
 
     def close(self) -> None:
@@ -200,7 +204,7 @@ class WaitingRoom:
             self._going_tokens -= ask.tokens
             if not is_used:
                 self.freed(ask.prompt_class, 1, ask.tokens)
-        if not len(self.line):
+        if not self.line.count:
             self._rest()
 
     def _give(self) -> None:
@@ -220,7 +224,7 @@ class WaitingRoom:
             self._let_go(waiter)
         else:
             self.changed()
-        if not len(self.line):
+        if not self.line.count:
             self._rest()
         elif self._tick is None:
             self._tick = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
@@ -259,8 +263,9 @@ class WaitingRoom:
     def _go(self, ask: Ask) -> None:
         pool, prompt_class = self._pools[ask.prompt_class], ask.prompt_class
         if pool.requests >= 1.0 and pool.tokens > 0.0:
-            taken = max(1.0 / pool.requests, min(ask.tokens / pool.tokens, 1.0))
-            pool.fullness += (1.0 - pool.fullness) * taken
+            of_requests, of_tokens = 1.0 / pool.requests, ask.tokens / pool.tokens
+            taken = of_requests if of_requests > of_tokens else of_tokens
+            pool.fullness += (1.0 - pool.fullness) * (taken if taken < 1.0 else 1.0)
         pool.requests -= 1.0
         pool.tokens -= ask.tokens
         requests, tokens = self._in_flight[prompt_class]

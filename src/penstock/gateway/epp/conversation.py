@@ -9,6 +9,7 @@ where it goes; the answer goes on piece by piece. A request whose body is not sh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.deadline import deadline
@@ -147,9 +148,10 @@ class Conversation:
                 True  # an event of usage that the caller did not ask for could not be taken out again
             )
         told = outgoing.content(call, service) if content else content
-        way = state.ways.of(call, (service.namespace, service.name))
+        way = state.ways.of(call, service)
         subset = picking.subset_of(self._head, self._metadata)
-        routes = picking.pick(service, way, subset, self._manner.fallbacks, now)
+        choose = partial(state.ways.choose, call)
+        routes = picking.pick(service, choose, subset, self._manner.fallbacks, now)
         self._journey = Journey(state, call, service, way, routes, told)
         set_headers, metadata = picking.told(routes)
         path = outgoing.engine_path(call.target.path, service)

@@ -13,7 +13,7 @@ from penstock.gateway.dialects.dialect import CallInfo
 from penstock.gateway.epp.picking import address_of
 from penstock.gateway.relay import EVENTS, Relay, relay_for
 from penstock.gateway.state import State
-from penstock.gateway.way import Plain, Routed
+from penstock.gateway.way import Way
 from penstock.gateway.wire.message import Answer, Headers
 
 
@@ -25,7 +25,7 @@ class Journey:
         state: State,
         call: Call,
         service: ServiceRoute,
-        way: Plain | Routed,
+        way: Way | None,
         routes: Sequence[Route],
         content: bytes,
     ) -> None:
@@ -93,7 +93,7 @@ class Journey:
         now = call.first_byte_at = self._state.clock.monotonic()
         if call.respond.status < 400:
             self._share.first_byte(now - call.started)
-        if self._streams:
+        if self._streams and self._way is not None:
             self._way.began(now)
 
     def _arrive(self, served: str) -> None:
@@ -117,14 +117,16 @@ class Journey:
         self._share: RevisionLoad = self._load.revision(route.revision, now)
         self._estimate = self._share.begin(now, len(self._content))
         self._state.endpoints.begin(call.endpoint)
-        self._way.sent(call.endpoint, now)
-        self._way.kept(self._content, now)
+        self._state.ways.sent(call, call.endpoint, now)
+        if self._way is not None:
+            self._way.kept(self._content, now)
 
     def _leave(self, *, failed: bool) -> None:
         call, now = self._call, self._state.clock.monotonic()
         self._state.endpoints.end(call.endpoint)
         self._share.end(call, now, self._estimate + call.chunks, len(self._content), failed)
-        self._way.ended(now)
+        if self._way is not None:
+            self._way.ended(now)
 
     def _info(self) -> CallInfo:
         call, now = self._call, self._state.clock.monotonic()

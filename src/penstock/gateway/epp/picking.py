@@ -6,12 +6,11 @@ dynamic metadata; a subset that the data plane names is all there is to pick fro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from penstock.contracts.exchange import Endpoint, ServiceRoute
 from penstock.decide.routing import Route
-from penstock.gateway.way import Plain, Routed
 from penstock.gateway.wire.message import Head, Headers
 from penstock.kit.errors import Unavailable
 
@@ -24,6 +23,8 @@ RETRY_S = 1.0
 
 Metadata = Mapping[str, Mapping[str, Any]]
 """By namespace."""
+Choose = Callable[[ServiceRoute, frozenset[str], float], Route | None]
+"""The endpoint for a request now, of those of a service that are not named."""
 
 
 class Manner(NamedTuple):
@@ -67,13 +68,13 @@ def told(routes: Sequence[Route]) -> tuple[Headers, Mapping[str, Mapping[str, st
 
 
 def pick(
-    service: ServiceRoute, way: Plain | Routed, subset: Collection[str] | None, fallbacks: int, now: float
+    service: ServiceRoute, choose: Choose, subset: Collection[str] | None, fallbacks: int, now: float
 ) -> tuple[Route, ...]:
     """Where it goes, and where instead, best first: 1 + `fallbacks` at most. Raises Unavailable where no endpoint is left."""
     outside = _outside(service, subset)
     tried, found = outside, list[Route]()
     while len(found) <= fallbacks:
-        route = way.choose(service, tried, now)
+        route = choose(service, tried, now)
         if route is None:
             break
         found.append(route)
@@ -88,9 +89,7 @@ def pick(
             retry_after_s=RETRY_S,
         )
     if len(found) > 1:
-        way.choose(
-            service, outside, now
-        )  # what is explained of a request is its last choice: again the first
+        choose(service, outside, now)  # what is explained of a request is its last choice: again the first
     return tuple(found)
 
 

@@ -10,8 +10,8 @@ from grpc import StatusCode, aio
 
 from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.retry import Failure, is_free, retry
-from penstock.decide.routing import Route, route
-from penstock.gateway.call import Call, session_of
+from penstock.decide.routing import Route
+from penstock.gateway.call import Call
 from penstock.gateway.grpc import messages, metadata
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.state import State
@@ -90,14 +90,14 @@ class Attempt:
 
     async def run(self) -> End:
         """How the engine ended it. Raises Unavailable, DeadlineExceeded, and NotFound where no gRPC is spoken."""
-        tried: set[str] = set()
+        tried: frozenset[str] = frozenset()
         while True:
             chosen = self._choose(tried)
             if chosen is None:
                 raise self._unavailable("its last endpoint is gone", "no endpoint is ready")
             failure, end = await self._attempt(chosen)
             if failure is not None:
-                tried.add(chosen.endpoint.name)
+                tried |= {chosen.endpoint.name}
                 reason = self._may_retry(failure, tried)
                 if not reason:
                     continue
@@ -105,12 +105,10 @@ class Attempt:
                     raise self._unavailable(failure.replace("_", " "), reason)
             return end
 
-    def _choose(self, tried: set[str]) -> Route | None:
-        ends = self._state.endpoints
-        self._service = self._state.names.present(self._service)
-        avoid, weights = ends.set_aside(), ends.weights()
-        session = session_of(self._call, self._service) if self._service.split_by else ""
-        return route(self._service, self._call.id, ends.in_flight, avoid, tried, weights, session)
+    def _choose(self, tried: frozenset[str]) -> Route | None:
+        state = self._state
+        self._service = state.names.present(self._service)
+        return state.ways.choose(self._call, self._service, tried, state.clock.monotonic())
 
     async def _attempt(self, chosen: Route) -> tuple[Failure | None, End]:
         state, call, endpoint = self._state, self._call, chosen.endpoint
@@ -228,7 +226,7 @@ class Attempt:
         quota = metadata.own(state.quota.headers(call))
         await self._context.send_initial_metadata((*metadata.onward(metadata.headers(given)), *own, *quota))
 
-    def _may_retry(self, failure: Failure, tried: set[str]) -> str:
+    def _may_retry(self, failure: Failure, tried: frozenset[str]) -> str:
         """Why not; "" if another attempt may be made."""
         state, call = self._state, self._call
         key = (self._service.namespace, self._service.name)
