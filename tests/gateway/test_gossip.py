@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from gossip_world import BLOCK, KEY, PODS, Gateway, Hand, Wire, chain, exchange, gateways
 from hypothesis import given, settings
@@ -232,3 +233,19 @@ def test_each_knows_how_fast_endpoints_are_by_the_answers_of_all(clock: Hand) ->
         assert load.is_measured
         assert load.prefill_token_s == pytest.approx(0.0002, rel=0.1)
         assert load.decode_s == pytest.approx(0.01, rel=0.01)
+
+
+def test_what_is_exchanged_is_counted_on_both_sides(clock: Hand) -> None:
+    a, b = among = gateways(2, clock)
+    a.send("pod-0", chain(10))
+    exchange(among)
+    before, sent = b.gossip.exchanged, a.gossip.exchanged
+    assert before.messages["heard"] == sent.messages["sent"] > 0
+    assert before.bytes["heard"] == sent.bytes["sent"] > 0
+    assert (before.gateways, before.heard_at, before.dropped["malformed"]) == (1, clock.at, 0)
+    clock.at += 1
+    with pytest.raises(msgspec.DecodeError):
+        b.wire.hear("wire", b"\xc1")
+    after = b.gossip.exchanged
+    assert (after.dropped["malformed"], after.heard_at) == (1, before.heard_at)
+    assert after.messages["heard"] == before.messages["heard"] + 1

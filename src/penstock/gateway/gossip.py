@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from penstock.gateway.endpoints import Endpoints
+from penstock.gateway.exchanged import Exchanged
 from penstock.gateway.gossip_chains import Chains
 from penstock.gateway.gossip_circuits import CircuitGossip
 from penstock.gateway.gossip_codec import KIND, MAX_PLACE_BYTES, Message, encode
@@ -62,6 +65,8 @@ class Gossip:
         self._told_at = self._introduced_at = self._ticked_at - max(REFRESH_S, INTRODUCE_S)
         self._newcomer = False
         self.told_bytes = self.told_messages = 0
+        self.heard_bytes = self.heard_messages = self.malformed = 0
+        self.heard_at = 0.0
         if near is not None:
             near.subscribe(KIND, self._hear)
         if far is not None:
@@ -128,10 +133,22 @@ class Gossip:
     def faults(self) -> dict[str, int]:
         """What was not told, or not taken, by cause."""
         return {
+            "gossip_malformed": self.malformed,
             "gossip_pushed_out": self._outbox.pushed_out,
             "gossip_stale": self._inbox.stale,
             "gossip_unknown": self._inbox.unknown,
         }
+
+    @property
+    def exchanged(self) -> Exchanged:
+        """All of it."""
+        return Exchanged(
+            {"sent": self.told_messages, "heard": self.heard_messages},
+            {"sent": self.told_bytes, "heard": self.heard_bytes},
+            {cause.removeprefix("gossip_"): count for cause, count in self.faults.items()},
+            self.gateways,
+            self.heard_at,
+        )
 
     @property
     def gateways(self) -> int:
@@ -172,9 +189,16 @@ class Gossip:
     def _hear(self, sender: str, payload: bytes) -> bool:
         """Whether it was new. Raises msgspec.DecodeError for what is no message."""
         now = self._clock.monotonic()
-        admitted = self._inbox.admit(payload, now)
+        self.heard_bytes += len(payload)
+        self.heard_messages += 1
+        try:
+            admitted = self._inbox.admit(payload, now)
+        except msgspec.DecodeError:
+            self.malformed += 1
+            raise
         if admitted is None:
             return False
+        self.heard_at = self._clock.now()
         message, is_first = admitted
         if is_first:
             self._newcomer = True

@@ -157,7 +157,9 @@ class Worker:
             near=self._peers,
             far=self._far,
         )
-        self.state.routing.on_change = lambda: self._gossip.keep(self.state.routing.routers)
+        self.state.gossip = self._gossip
+        if self._peers is not None or self._far is not None:
+            self.state.routing.on_change = lambda: self._gossip.keep(self.state.routing.routers)
         self._server = self.state.server = Server(Pipeline(self.state), settings.limits)
         self._grpc = _grpc(settings, self.state)
         self._feed = Feed(

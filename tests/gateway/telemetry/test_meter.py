@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from penstock.contracts.exchange import KeyRoute
 from penstock.gateway.call import Call
+from penstock.gateway.exchanged import Exchanged
 from penstock.gateway.telemetry import meter
 from penstock.gateway.telemetry.meter import Meter
 from penstock.gateway.telemetry.metrics import MAX_KEYS, Readings, Telemetry, total
@@ -151,6 +152,7 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
         openings={"qwen-1-0": 1},
         limit_faults={"judged_alone": 5},
         untokenized={"disagrees": 1},
+        gossip=Exchanged({"sent": 3}, {"sent": 300, "heard": 50}, {"stale": 1}, 2, 1_000.0),
     )
     others = [two.snapshot(readings), newer.snapshot(readings), b"\x01broken"]
     found = {
@@ -165,9 +167,20 @@ def test_workers_are_added_up_and_those_that_cannot_be_are_told() -> None:
     assert found["penstock_gateway_circuit_openings_total", "qwen-1-0"] == 2
     assert found["penstock_gateway_limit_faults_total", "judged_alone"] == 10
     assert found["penstock_gateway_untokenized_total", "disagrees"] == 2
+    assert found["penstock_gateway_gossip_messages_total", "sent"] == 6
+    assert found["penstock_gateway_gossip_bytes_total", "heard"] == 100
+    assert found["penstock_gateway_gossip_dropped_total", "stale"] == 2
+    assert found["penstock_gateway_gossip_gateways",] == 2
+    assert found["penstock_gateway_gossip_last_heard_timestamp_seconds",] == 1_000.0
     assert found["penstock_gateway_route_table_version",] == 4
     assert found["penstock_gateway_workers",] == 2
     assert found["penstock_gateway_workers_unread",] == 2
+
+
+def test_a_gateway_that_never_heard_another_tells_no_time_of_it() -> None:
+    text = total(Telemetry().snapshot(Readings()))
+    assert "\npenstock_gateway_gossip_gateways 0" in text
+    assert "\npenstock_gateway_gossip_last_heard_timestamp_seconds " not in text
 
 
 def test_a_traced_request_stands_beside_its_times() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from penstock.gateway.exchanged import Exchanged
 from penstock.gateway.kv_index import Knowledge
 from penstock.gateway.telemetry import names
 from penstock.gateway.telemetry.series import Counter, Family, Histogram, Kind, Labels, gauge, merge, text
@@ -34,6 +35,8 @@ GAUGES: dict[str, tuple[str, Labels]] = {
     "penstock_gateway_kv_index_accuracy": ("Of the tokens that the index or the engine said were cached, the share on which they agreed of late, 0 to 1; the least of all workers", _INDEXED),
     "penstock_gateway_kv_index_precise": ("1 where an endpoint's index is what its engine tells, without a gap, in every worker", _INDEXED),
     "penstock_gateway_kv_index_blocks": ("Blocks that an endpoint is taken to hold, summed over workers", _INDEXED),
+    "penstock_gateway_gossip_gateways": ("Other gateways and workers that this one hears; the least of all workers", ()),
+    "penstock_gateway_gossip_last_heard_timestamp_seconds": ("When the last new message of another gateway came, Unix time; the oldest of all workers, absent until one came", ()),
     "penstock_gateway_route_table_version": ("The oldest table that a worker serves from", ()),
     "penstock_gateway_workers": ("Workers that these numbers are the sum of", ()),
     "penstock_gateway_workers_unread": ("Workers that answered, but whose numbers have another layout, as there may be while a new release takes over", ()),
@@ -60,6 +63,7 @@ class Readings(Struct, frozen=True, kw_only=True):
     endpoint_states: Mapping[tuple[str, str, str, str], int] = {}
     openings: Mapping[str, int] = {}
     limit_faults: Mapping[str, int] = {}
+    gossip: Exchanged = Exchanged()
     indexed: Mapping[tuple[str, str, str], Knowledge] = {}
     kv_events: Mapping[str, int] = {}
     warmings: Mapping[str, int] = {}
@@ -106,6 +110,7 @@ class Telemetry:
         self._count_faults()
         self._count_routing()
         self._count_turns()
+        self._count_gossip()
         generation = "latest" if latest_names else "stable"
         metrics = {p: m for p, m in names.METRICS.items() if m.generation in ("both", generation)}
         self.histograms = {p: _histogram(m) for p, m in metrics.items() if m.kind == "histogram"}
@@ -203,6 +208,24 @@ class Telemetry:
             TURN_S,
         )
 
+    def _count_gossip(self) -> None:
+        self.gossip_messages = Counter(
+            "penstock_gateway_gossip_messages_total",
+            "Messages by which gateways and workers tell each other what they sent where, by direction: sent or heard",
+            ("direction",),
+        )
+        self.gossip_bytes = Counter(
+            "penstock_gateway_gossip_bytes_total",
+            "Bytes of these messages, by direction: sent (once, however many hear it) or heard",
+            ("direction",),
+        )
+        self.gossip_dropped = Counter(
+            "penstock_gateway_gossip_dropped_total",
+            "What was not told or not taken, by cause: pushed_out (chains that made room for newer ones before they were told), stale (messages "
+            "that came late or twice), unknown (counts and chains of endpoints that are not known here), malformed (messages)",
+            ("cause",),
+        )
+
     @property
     def series(self) -> list[Counter | Histogram]:
         """Every counter and histogram."""
@@ -217,6 +240,9 @@ class Telemetry:
             self.spans_dropped.name: readings.spans_dropped,
             self.openings.name: readings.openings,
             self.limit_faults.name: readings.limit_faults,
+            self.gossip_messages.name: readings.gossip.messages,
+            self.gossip_bytes.name: readings.gossip.bytes,
+            self.gossip_dropped.name: readings.gossip.dropped,
             self.kv_events.name: readings.kv_events,
             self.warmings.name: readings.warmings,
             self.remote_prompts.name: readings.remote_prompts,
@@ -272,6 +298,13 @@ def _gauges(readings: Readings) -> list[Family]:
         name = f"penstock_gateway_{short}"
         families.append(gauge(name, *GAUGES[name], found))
     families += _indexed(readings.indexed)
+    heard: dict[str, list[tuple[Labels, float]]] = {
+        "gateways": [((), readings.gossip.gateways)],
+        "last_heard_timestamp_seconds": [((), readings.gossip.heard_at)] if readings.gossip.heard_at else [],
+    }
+    for short, found in heard.items():
+        name = f"penstock_gateway_gossip_{short}"
+        families.append(gauge(name, *GAUGES[name], found, kind="gauge_min"))
     name = "penstock_gateway_route_table_version"
     return [*families, gauge(name, *GAUGES[name], [((), readings.table_version)], kind="gauge_min")]
 
