@@ -36,6 +36,8 @@ REPLAY_TRIES = 32
 REPLAYS_AT_ONCE = 8
 REPLAY_TIMEOUT_S = 2.0
 """For the next batch of a replay."""
+RECONNECT_MS = 1_000
+"""Until an engine that came back is heard again at the latest: for so long it draws requests by what it held before."""
 SLICE_BLOCKS = 256
 TURN_S = 0.002
 """How long the loop is held before others have their turn."""
@@ -199,7 +201,7 @@ class Subscription:
         socket = self._shared.context.socket(kind)
         socket.setsockopt(zmq.RCVHWM, waiting)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH_BYTES)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS)
         socket.setsockopt(zmq.IPV6, 1)
         return socket
 
