@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from penstock.gateway.gossip_chains import MARK_BLOCKS, Chains
 
 
-def test_what_two_chains_have_in_common_is_found_to_within_the_marks() -> None:
+def test_what_two_chains_have_in_common_is_found_to_the_block_if_a_mark_is_in_it() -> None:
     chains, head = Chains(), chain(21)
     one = array("Q", head + chain(10))
     chains.add(one)
-    assert chains.common(head + chain(10)) == (one[-1], 16)
+    assert chains.common(head + chain(10)) == (one[-1], 21)
+    assert chains.common(head[:18]) == (one[-1], 18)
+    assert chains.common(list(one) + chain(3)) == (one[-1], 31)
     assert chains.common(chain(40)) == (0, 0)
     assert chains.common(head[: MARK_BLOCKS - 1]) == (0, 0)
 

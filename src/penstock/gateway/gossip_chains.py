@@ -1,7 +1,7 @@
 """Which chains of blocks all gateways know of already, so that of one that begins alike only the rest is told.
 
-A chain is known by the hash of its last block, which stands for all before it. Every MARK_BLOCKS of it are marked, so that what another
-chain has in common with it is found to within as many blocks. Gateways that heard the same know the same; where one did not, it says what
+A chain is known by the hash of its last block, which stands for all before it. Every MARK_BLOCKS of it are marked, by which
+another chain finds it that has as many in common with it. Gateways that heard the same know the same; where one did not, it says what
 it misses, and whatever begins alike is told anew when it is next used.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import islice
 
 MARK_BLOCKS = 8
 MAX_BLOCKS = 1 << 19
@@ -35,8 +36,17 @@ class Chains:
         for position in range(len(hashes) - len(hashes) % MARK_BLOCKS, 0, -MARK_BLOCKS):
             anchor = marks.get(hashes[position - 1])
             if anchor is not None:
-                return anchor, position
+                return anchor, self._extended(anchor, hashes, position)
         return 0, 0
+
+    def _extended(self, anchor: int, hashes: Sequence[int], position: int) -> int:
+        """How many blocks are alike, of which the first `position` are."""
+        chain = self._chains[anchor][position : position + MARK_BLOCKS]
+        for known, asked in zip(chain, islice(hashes, position, None), strict=False):
+            if known != asked:
+                break
+            position += 1
+        return position
 
     def add(self, chain: array[int]) -> None:
         """It was told. One without a mark would never be found again, and one that is too long is left out."""

@@ -20,7 +20,7 @@ SILENT_S = 3.0
 FORGOTTEN_S = 60.0
 """Until then, nothing older of a silent gateway is taken."""
 MAX_GATEWAYS = 256
-FRESH_S = 5.0
+FRESH_S = 10.0
 """An engine's cache is not overwritten within so short a time: at 5,000 tokens a second, 150,000 take half a minute."""
 MAX_FRESH = 8192
 WINDOW = 256

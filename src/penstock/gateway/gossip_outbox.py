@@ -76,6 +76,11 @@ class Outbox:
         else:
             self._due[endpoint] = counts
 
+    def untold_tokens(self, endpoint: int, uncached_tokens: int) -> int:
+        """How many more wait to be computed there, of these, than others know of."""
+        told = self._told.get(endpoint)
+        return uncached_tokens - (told[0].uncached_tokens if told is not None else 0)
+
     def sent(self, endpoint: int, hashes: Sequence[int]) -> None:
         """A prompt with this chain went there; it is not changed afterwards."""
         self._pending.append((endpoint, hashes))

@@ -47,14 +47,22 @@ class Shares:
             del parts[gateway]
         else:
             parts[gateway] = counts
-        more = Counts(*(after - old for after, old in zip(counts, before, strict=True)))
-        load.in_flight += more.in_flight
-        load.prefilling += more.prefilling
-        load.uncached_tokens = max(0.0, load.uncached_tokens + more.uncached_tokens)
-        load.context_tokens = max(0.0, load.context_tokens + more.context_tokens)
+        in_flight = counts.in_flight - before.in_flight
+        prefilling = counts.prefilling - before.prefilling
+        uncached = counts.uncached_tokens - before.uncached_tokens
+        context = counts.context_tokens - before.context_tokens
+        load.in_flight += in_flight
+        load.prefilling += prefilling
+        load.uncached_tokens = max(0.0, load.uncached_tokens + uncached)
+        load.context_tokens = max(0.0, load.context_tokens + context)
         if parts:
             total = self._sums.get(name, NONE)
-            self._sums[name] = Counts(*(old + plus for old, plus in zip(total, more, strict=True)))
+            self._sums[name] = Counts(
+                total.in_flight + in_flight,
+                total.prefilling + prefilling,
+                total.uncached_tokens + uncached,
+                total.context_tokens + context,
+            )
         else:
             del self._told[name]
             self._sums.pop(name, None)
