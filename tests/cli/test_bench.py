@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -113,6 +115,7 @@ def test_the_knee_is_searched(engine: str) -> None:
         (("sim", "--find-knee"), 5, "expected --slo-ttft or --slo-itl"),
         (("sim", "--duration", "x"), 5, "--duration"),
         (("sim", "--plot", "x.jpg"), 5, "--plot"),
+        (("sim", "--json", "no-such-folder/x.json"), 5, "--json"),
         (("sim", "-w", "trace:none.jsonl"), 3, "found no file"),
         (("sim", "--api-key-file", "none"), 3, "--api-key-file"),
     ],
@@ -130,3 +133,67 @@ def test_a_server_that_is_down_is_said_with_how_to_start_it() -> None:
     done = bench("sim", "--url", "http://127.0.0.1:9")
     assert done.returncode == 4
     assert "penstock up" in done.stderr
+
+
+def interrupted(engine: str, answers: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Ctrl-C once the engine has answered so many requests more."""
+    command = [sys.executable, "-m", "penstock.cli.main", "bench", "sim", "--url", engine, *map(str, words)]
+    wanted = answered(engine) + answers
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and answered(engine) < wanted:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def answered(engine: str) -> float:
+    text = httpx.get(f"{engine}/metrics", trust_env=False).text
+    return sum(
+        float(value) for value in re.findall(r"^vllm:request_success_total\S* (\S+)$", text, re.MULTILINE)
+    )
+
+
+def test_ctrl_c_shows_what_was_measured_by_then(engine: str, tmp_path: Path) -> None:
+    kept, plot = tmp_path / "run.json", tmp_path / "run.svg"
+    done = interrupted(
+        *(engine, 40, "-w", "random:prompt=64,output=4", "--rate", "20"),
+        *("--duration", "60s", "--json", kept, "--plot", plot),
+    )
+    assert done.returncode == 130
+    assert "stopped early" in done.stderr
+    assert "Traceback" not in done.stderr
+    report = json.loads(kept.read_text())
+    assert report["is_partial"]
+    [result] = report["results"]
+    assert result["whole"]["requests"] == result["whole"]["answered"] > 10
+    assert result["whole"]["requests_per_s"] == pytest.approx(20, rel=0.5)
+    assert "ttft ms" in done.stdout
+    assert "polyline" in plot.read_text()
+
+
+def test_ratios_of_a_bench_that_was_stopped_are_of_whole_pairs(engine: str, tmp_path: Path) -> None:
+    kept = tmp_path / "run.json"
+    done = interrupted(
+        *(engine, 100, "--against", engine, "--json", kept, "-w", "random:prompt=64,output=4"),
+        *("--concurrency", "2", "--requests", "10", "--repeats", "50"),
+    )
+    assert done.returncode == 130
+    report = json.loads(kept.read_text())
+    assert len(report["results"]) == 2
+    runs = [len(one["repeats"]) for one in report["results"]]
+    assert abs(runs[0] - runs[1]) <= 1
+    assert 1 <= min(runs) < 50
+    assert report["ratios"]
+
+
+def test_a_second_bench_does_not_find_the_first_ones_prompts_in_caches(engine: str, tmp_path: Path) -> None:
+    words = ("sim", "--url", engine, "-w", "random:prompt=512,output=2", "--requests", "10")
+    shares = []
+    for number, seed in enumerate(((), (), ("--seed", "7"), ("--seed", "7"))):
+        kept = tmp_path / f"{number}.json"
+        assert bench(*words, *seed, "--concurrency", "2", "--json", kept).returncode == 0
+        [result] = json.loads(kept.read_text())["results"]
+        shares.append(result["whole"]["cached_share"])
+    assert shares[1] < 0.1
+    assert shares[3] > 0.9

@@ -24,12 +24,13 @@ TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 
 
 class Report(Struct, frozen=True):
-    """All there is to show; what --json writes."""
+    """All there is to show; what --json writes. `is_partial`: it was ended before its time."""
 
     seed: int
     results: tuple[Result, ...]
     ratios: tuple[Ratio, ...]
     knees: tuple[Knee, ...]
+    is_partial: bool = False
 
 
 class Bars(Told):
@@ -80,10 +81,12 @@ def watched(pace: Pace) -> Iterator[Told]:
 
 def print_report(report: Report) -> None:
     """Tables on standard output, doubts about them on standard error."""
+    if report.is_partial:
+        warn("stopped early: what follows is of the requests that had ended by then")
     for number, result in enumerate(report.results):
         if number:
             sys.stdout.write("\n")
-        _print_result(result)
+        _print_result(result, report.seed)
         _print_doubts(result)
     if report.ratios:
         sys.stdout.write("\n")
@@ -100,12 +103,12 @@ def print_report(report: Report) -> None:
         if len(report.results[0].repeats) < ENOUGH_PAIRS:
             warn(f"intervals of fewer than {ENOUGH_PAIRS} repeats are too narrow")
     for knee in report.knees:
-        _print_knee(knee)
+        _print_knee(knee, is_partial=report.is_partial)
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: Result, seed: int) -> None:
     whole = result.whole
-    sys.stdout.write(f"{result.model} at {result.target}: {result.workload}, {result.pace}\n\n")
+    sys.stdout.write(f"{result.model} at {result.target}: {result.workload}, {result.pace}, seed {seed}\n\n")
     rows = [
         (name, *(_milliseconds(getattr(times, share)) for share in TIMES), _over(result, field))
         for name, field, times in (
@@ -167,13 +170,17 @@ def _print_doubts(result: Result) -> None:
         warn(f"99th percentiles of {whole.answered} answers mean little")
 
 
-def _print_knee(knee: Knee) -> None:
+def _print_knee(knee: Knee, *, is_partial: bool) -> None:
     rows = [
         (f"{step.rate_per_s:.3f}", f"{step.attainment:.2%}", f"{step.errors}", _milliseconds(step.ttft_p99_s))
         for step in knee.steps
     ]
     print_table(("requests/s", "within objective", "errors", "ttft p99 ms"), rows)
-    if not knee.rate_per_s:
+    if is_partial and not knee.is_found:
+        sys.stdout.write(
+            f"\n{knee.target}: {knee.rate_per_s:.3f} a second held before the search was stopped\n"
+        )
+    elif not knee.rate_per_s:
         sys.stdout.write(f"\n{knee.target}: no rate was held\n")
     elif knee.is_found:
         sys.stdout.write(f"\n{knee.target}: the knee is at {knee.rate_per_s:.3f} a second\n")

@@ -143,7 +143,8 @@ def _anonymous(
 
 def _report(path: Path, recorded: Recorded) -> None:
     count = len(recorded.lines)
-    _say(f"{count} requests of {recorded.workers} gateway workers in {path}")
+    workers = "1 gateway worker" if recorded.workers == 1 else f"{recorded.workers} gateway workers"
+    _say(f"{count} requests of {workers} in {path}")
     if recorded.dropped:
         warn(f"{recorded.dropped} requests came faster than they could be kept, and are missing")
     if recorded.is_full:

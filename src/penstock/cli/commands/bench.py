@@ -3,15 +3,18 @@
 Workloads are shared-prefix, multi-turn, random, the presets kthena-4096, kthena-256, llm-d-73 and llm-d-37, and trace, for an Azure CSV,
 a Mooncake JSONL, ServeGen arrivals or a recording; settings follow a colon. With --rate or a trace requests are sent by the clock, however slow answers are; with --concurrency so many are
 under way at a time. Times count from when a request was due. Any server with OpenAI's API will do; where it asks for a key, that is taken
-from PENSTOCK_API_KEY or a file. Texts follow from the seed: use another one to find no prompt of the last bench in a cache.
+from PENSTOCK_API_KEY or a file. Ctrl-C ends it early and shows what was measured by then.
 
 Example: penstock bench qwen -w shared-prefix:groups=32,prefix=2048 --rate 8 --duration 60s --slo-ttft 1s --against http://127.0.0.1:9000
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
+import secrets
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +42,7 @@ FILES = 65_536
 """Open files that a load may need, if the system allows as many."""
 DURATION_S = 30.0
 CONCURRENCY = 8
+MAX_SEED = 1_000_000
 
 
 Model = Annotated[
@@ -105,7 +109,14 @@ Tokenizer = Annotated[
     Path | None,
     typer.Option(help="tokenizer.json to count with; default: 4 bytes a token.", show_default=False),
 ]
-Seed = Annotated[int, typer.Option(help="The same seed sends the same requests.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The same seed sends the same requests, which are then in caches; default: a new one each time.",
+        show_default=False,
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="FILE: everything as JSON.", show_default=False)]
 Plot = Annotated[
     Path | None, typer.Option(help="FILE.svg or FILE.png: the times' distributions.", show_default=False)
@@ -135,7 +146,7 @@ def run(
     ignore_eos: IgnoreEos = True,
     timeout: Timeout = "10m",
     tokenizer: Tokenizer = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     json: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -156,18 +167,22 @@ def run(
         api=api,
         ignores_eos=ignore_eos,
         repeats=repeats or (ENOUGH_PAIRS if against else 1),
-        seed=seed,
+        seed=secrets.randbelow(MAX_SEED) if seed is None else seed,
         timeout_s=_above_zero("--timeout", timeout),
         tokenizer=tokenizer,
     )
+    _check_place("--json", json)
+    _check_place("--plot", plot)
     if plot is not None:
         canvas_for(plot, WIDTH, HEIGHT)
     targets = _targets(url, api_key_file, against, against_key_file, ca_file)
     _allow_files()
     report = uvloop.run(_bench(setup, targets, max_steps if find_knee else 0, plot))
+    print_report(report)
     if json is not None:
         _write(json, report)
-    print_report(report)
+    if report.is_partial:
+        raise KeyboardInterrupt
 
 
 async def _bench(setup: Setup, targets: list[Target], knee_steps: int, plot: Path | None) -> Report:
@@ -175,19 +190,29 @@ async def _bench(setup: Setup, targets: list[Target], knee_steps: int, plot: Pat
         bench = Bench(setup, targets, told)
         try:
             await bench.check()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, bench.stop)
             if knee_steps:
-                return Report(setup.seed, (), (), await bench.find_knee(knee_steps))
+                knees = await bench.find_knee(knee_steps)
+                return Report(setup.seed, (), (), knees, bench.is_stopped)
             results, ratios = await bench.measure()
         finally:
             bench.close()
-    if plot is not None:
+    if plot is not None and results:
         canvas = canvas_for(plot, WIDTH, HEIGHT)
         draw(canvas, results, bench.recordings)
         try:
             canvas.save(plot)
         except OSError as error:
             raise InvalidInput(f"--plot: cannot write {plot}: {error.strerror}") from None
-    return Report(setup.seed, results, ratios, ())
+    return Report(setup.seed, results, ratios, (), bench.is_stopped)
+
+
+def _check_place(option: str, path: Path | None) -> None:
+    """Before a long run, not after it."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise InvalidInput(
+            f"{option}: cannot write {path}", hint="name a file in a folder that exists and may be written to"
+        )
 
 
 def _write(path: Path, report: Report) -> None:

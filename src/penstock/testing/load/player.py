@@ -76,12 +76,14 @@ class Player:
         self._clock = clock or SteadyClock()
         self._outcomes: list[Outcome] = []
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._begun = self._counted_from = 0.0
         self._until = float("inf")
         self._left = 0
 
     async def play(self, workload: Workload, pace: Pace, seed: int) -> Recording:
-        """Until the last answer is there, or timed out."""
-        begun = self._clock.monotonic()
+        """Until the last answer is there, or timed out. Of a run that is cancelled, `recorded` has what ended before."""
+        begun = self._begun = self._clock.monotonic()
+        self._counted_from = begun + pace.warmup_s
         self._until = begun + pace.duration_s if pace.duration_s is not None else float("inf")
         self._left = pace.requests if pace.requests is not None else -1
         conversations = workload.conversations(seed)
@@ -93,8 +95,12 @@ class Player:
         finally:
             for task in self._tasks:
                 task.cancel()
-        last = max((outcome.end for outcome in self._outcomes), default=begun)
-        return Recording(self._outcomes, begun + pace.warmup_s, min(self._until, last))
+        return self.recorded()
+
+    def recorded(self) -> Recording:
+        """What has ended so far."""
+        last = max((outcome.end for outcome in self._outcomes), default=self._begun)
+        return Recording(self._outcomes, self._counted_from, min(self._until, last))
 
     async def _open(self, starts: Iterator[tuple[float, Conversation]], begun: float) -> None:
         for at_s, conversation in starts:
