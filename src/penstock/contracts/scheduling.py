@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -50,6 +51,7 @@ class Load(Struct, kw_only=True):
     `prefill_s` (per request) and `prefill_token_s` (per uncached token) say how fast prompts are computed there, `decode_s` the time between
     tokens of an answer, `is_measured` whether they were learned from it; they hold in seconds only then. `confidence` in [0, 1] is how much
     of what it was taken to hold it did hold of late. `adapters` are those that it has loaded, `adapter_slots` how many it can, 0 where unknown.
+    `cold_at` is when a prompt of which nobody held anything was last sent there, monotonic; -inf for never.
     """
 
     endpoint: Endpoint
@@ -75,6 +77,7 @@ class Load(Struct, kw_only=True):
     adapter_slots: int = 0
     labels: Mapping[str, str] = {}
     token_price: float = 0.0
+    cold_at: float = -inf
 
 
 class View(Struct, frozen=True, gc=False):

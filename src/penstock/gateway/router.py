@@ -200,6 +200,8 @@ class Router:
         load.in_flight += 1
         load.prefilling += 1
         load.uncached_tokens += own
+        if not held:
+            load.cold_at = now
         if self.on_sent is not None:
             self.shares.changed.add(name)
         return trip

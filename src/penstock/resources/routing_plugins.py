@@ -56,6 +56,7 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
             )),
             "kv-use": Part("the freer the KV cache, the higher"),
             "lora": Part("1 where the adapter is loaded, 0.8 where it can be, else 0"),
+            "no-hit-lru": Part("of a prompt that nobody holds: the longer ago that the last such one came, the higher; else 0.5"),
             "predicted-latency": Part("the sooner the answer is expected, the higher", (
                 Parameter("outputTokens", 64, 0, _TOKENS, "tokens of an answer that are counted at most"),
                 Parameter("interference", 0.5, 0, 100, "what a second of this prompt's computation costs each request under way there"),
