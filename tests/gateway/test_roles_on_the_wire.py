@@ -51,6 +51,33 @@ async def ask(gateway: Gateway, body: dict[str, object]) -> httpx.Response:
         return await client.post("/v1/chat/completions", json=body)
 
 
+async def explained(gateway: Gateway, body: dict[str, object]) -> dict[str, Any]:
+    """What the gateway remembers of a request that asks for it."""
+    wish = {"x-penstock-explain": "true", "x-request-id": "which"}
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10) as client:
+        assert (await client.post("/v1/chat/completions", json=body, headers=wish)).status_code == 200
+        [record] = (await client.get("/penstock/requests/which")).json()["requests"]
+    return dict(record)
+
+
+async def test_the_explanation_says_who_computed_the_prompt(tmp_path: Path) -> None:
+    answering = await engine("d")
+    computing = await engine("p", orjson.dumps({"kv_transfer_params": PARAMS, "usage": {}}))
+    [route] = routed(answering, prefill=(computing,)).services
+    async with Gateway(tmp_path, route) as gateway:
+        told = await explained(gateway, question(LONG))
+        assert (told["endpoint"], told["prefill_endpoint"], told["prefill_outcome"]) == ("d", "p", "computed")
+
+
+async def test_the_explanation_says_why_the_prompt_was_not_computed_elsewhere(tmp_path: Path) -> None:
+    answering, computing = await engine("d"), await engine("p")
+    [route] = routed(answering, prefill=(computing,)).services
+    await computing.stop()
+    async with Gateway(tmp_path, route) as gateway:
+        told = await explained(gateway, question(LONG))
+        assert (told["endpoint"], told["prefill_endpoint"], told["prefill_outcome"]) == ("d", "p", "broken")
+
+
 async def test_the_engine_that_answers_is_told_where_the_prompts_kv_lies(tmp_path: Path) -> None:
     answering = await engine("d")
     computing = await engine("p", orjson.dumps({"kv_transfer_params": PARAMS, "usage": {}}))

@@ -21,6 +21,13 @@ REASONS = {
     "cache": "no endpoint was taken to hold more of the prompt",
     "balance": "another endpoint was taken to hold more of the prompt, but had too much to do",
 }
+PREFILLS = {
+    "failed": "which refused",
+    "broken": "which could not be reached, or broke off",
+    "late": "which took too long",
+    "no_transfer": "which did not say where its KV lies",
+    "given_up": "but the request was over before",
+}
 UNKNOWN = "-"
 
 
@@ -44,6 +51,8 @@ def print_record(record: RouteRecord) -> None:
     _say(f"Request {record.id} of {record.namespace}/{record.service}, {when}: {outcome}")
     _say(f"Sent to: {record.endpoint} (revision {record.revision})")
     _say(f"Because: {_why(record)}")
+    if record.prefill_endpoint:
+        _say(f"Prompt: {_prefilled(record)}")
     if record.prompt_class:
         _print_prediction(record)
     _print_times(record)
@@ -73,6 +82,13 @@ def _why(record: RouteRecord) -> str:
         f"{REASONS.get(record.reason, record.reason)} ({profile}{score}, best of {record.considered}, "
         f"{record.in_flight} in flight there{other})"
     )
+
+
+def _prefilled(record: RouteRecord) -> str:
+    if record.prefill_outcome == "computed":
+        return f"computed by {record.prefill_endpoint}, which handed its KV on"
+    why = PREFILLS.get(record.prefill_outcome, record.prefill_outcome)
+    return f"was to be computed by {record.prefill_endpoint}, {why}"
 
 
 def _print_prediction(record: RouteRecord) -> None:

@@ -113,7 +113,7 @@ class Disaggregated:
 
 
 class Elsewhere:
-    """One prompt, while it is computed `there` for `trip`."""
+    """One prompt, while it is computed `there` for `trip`. `outcome` is what became of that, "" until something has."""
 
     def __init__(
         self,
@@ -128,6 +128,7 @@ class Elsewhere:
         self._owner, self._trip, self._there = owner, trip, there
         self._content, self._done = content, done
         self._is_over = False
+        self.endpoint, self.outcome = there.load.endpoint.name, ""
         self._errand = Errand(owner.pool, there.load.endpoint, data, self._answered, timeout_s=timeout_s)
 
     def give_up(self) -> None:
@@ -148,7 +149,7 @@ class Elsewhere:
         self._done(self._content)
 
     def _finish(self, outcome: str, told: Mapping[str, Any]) -> None:
-        self._is_over = True
+        self._is_over, self.outcome = True, outcome
         owner, there = self._owner, self._there
         now = owner.clock.monotonic()
         usage = told.get("usage")

@@ -87,7 +87,7 @@ class Explained:
         prompt, service = trail.prompt, call.service
         if service is None:
             return
-        began, trip, told = call.started, trail.trip, trail.explanation
+        began, trip, told, prefill = call.started, trail.trip, trail.explanation, trail.elsewhere
         data = self._encode(
             (
                 call.id,
@@ -119,6 +119,8 @@ class Explained:
                 call.error,
                 _steps(call, trail) if len(trail.steps) > 1 else (),
                 told,
+                prefill.endpoint if prefill is not None else "",
+                prefill.outcome if prefill is not None else "",
             )
         )
         self._kept.append(data)

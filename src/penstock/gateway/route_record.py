@@ -72,6 +72,7 @@ class RouteRecord(Struct, frozen=True):
     was estimated at `estimated_tokens`; `indexed_tokens` of them were in the index for this endpoint, `expected_tokens` is as far as that was
     believed, `most_expected_tokens` the most of any endpoint. `waited_s` passed before there was an endpoint to choose from;
     `predicted_s` after it was sent its first token was to come, 0 while too little was known. `steps` are the attempts, where there were several.
+    `prefill_endpoint` was to compute the prompt for `endpoint`; `prefill_outcome` is `computed`, or why `endpoint` computed it itself.
     """
 
     id: str
@@ -103,6 +104,8 @@ class RouteRecord(Struct, frozen=True):
     error: str
     steps: tuple[Step, ...] = ()
     explanation: Explanation | None = None
+    prefill_endpoint: str = ""
+    prefill_outcome: str = ""
 
 
 class Kept(RouteRecord, frozen=True, array_like=True):

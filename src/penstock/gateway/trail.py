@@ -7,6 +7,7 @@ from msgspec import Struct
 from penstock.contracts.scheduling import Prompt
 from penstock.decide.route_reason import route_reason
 from penstock.decide.routing import Route
+from penstock.gateway.disaggregated import Elsewhere
 from penstock.gateway.profiles import Profiles
 from penstock.gateway.route_record import Explanation
 from penstock.gateway.router import Trip
@@ -19,7 +20,8 @@ class Trail(Struct):
     `next` is the last choice, which may not be followed, `next_held` the most tokens that some endpoint was expected to hold then, and
     `next_told` why, where somebody asked. `route`, `most_held`, `explanation` and `trip` are the same of the attempt that was sent last, and
     `reason` is why, in a word. `predicted_s` is when its first token was to come, by what was learned of that endpoint; 0 while too
-    little was. `steps` are all attempts: endpoint, revision, monotonic time.
+    little was. `steps` are all attempts: endpoint, revision, monotonic time. `elsewhere` is the prompt's own way, where another endpoint was
+    to compute it.
     """
 
     prompt: Prompt | None = None
@@ -36,6 +38,7 @@ class Trail(Struct):
     reason: str = ""
     predicted_s: float = 0.0
     steps: tuple[tuple[str, str, float], ...] = ()
+    elsewhere: Elsewhere | None = None
 
     def follow(self, name: str, trip: Trip | None, now: float) -> None:
         """It is sent to this endpoint: by the last choice, or, on a fresh connection, once more where it was."""

@@ -149,9 +149,12 @@ class Way:
         found = self._ways.routing.disaggregated.get(self._key)
         if found is None:
             return None
-        return found.compute(
+        elsewhere = found.compute(
             trip, self._held, self._path(), content, message=message, done=done, timeout_s=left_s
         )
+        if call.trail is not None:
+            call.trail.elsewhere = elsewhere
+        return elsewhere
 
     def _path(self) -> str:
         call = self._call
