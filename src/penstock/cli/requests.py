@@ -22,9 +22,11 @@ REASONS = {
     "balance": "another endpoint was taken to hold more of the prompt, but had too much to do",
 }
 PREFILLS = {
-    "failed": "which refused",
+    "refused": "which refused it",
+    "failed": "which failed",
     "broken": "which could not be reached, or broke off",
     "late": "which took too long",
+    "too_long": "whose answer was too long",
     "no_transfer": "which did not say where its KV lies",
     "given_up": "but the request was over before",
 }
