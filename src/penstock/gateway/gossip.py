@@ -22,6 +22,7 @@ from penstock.gateway.gossip_inbox import Inbox, Place
 from penstock.gateway.gossip_outbox import REFRESH_S, Outbox
 from penstock.gateway.peers import Channel
 from penstock.gateway.router import Router
+from penstock.gateway.shares import Shares
 from penstock.kit.clock import Clock
 from penstock.kit.hashing import draw
 
@@ -65,6 +66,7 @@ class Gossip:
         self._inbox = Inbox(place, self._chains)
         self._routers: dict[Id, Router] = {}
         self._ids: dict[Id, dict[str, int]] = {}
+        self._shares: list[tuple[Shares, Mapping[str, int]]] = []
         self._circuits = CircuitGossip(endpoints)
         self._ticked_at = clock.monotonic()
         self._told_at = self._introduced_at = self._ticked_at - max(REFRESH_S, INTRODUCE_S)
@@ -94,6 +96,7 @@ class Gossip:
         }
         self._inbox.places = places
         self._outbox.keep(places)
+        self._shares = [(self._routers[key].shares, names) for key, names in self._ids.items() if names]
         self._circuits.keep()
         for key, router in routers.items():
             router.on_sent = partial(self._sent, router, self._ids[key])
@@ -161,8 +164,7 @@ class Gossip:
         return self._inbox.heard(self._clock.monotonic())
 
     def _collect(self, now: float) -> None:
-        for key, router in self._routers.items():
-            shares, ids = router.shares, self._ids[key]
+        for shares, ids in self._shares:
             for name in shares.changed:
                 if name in ids:
                     self._outbox.counted(ids[name], shares.own(name))
