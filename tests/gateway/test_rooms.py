@@ -70,6 +70,7 @@ async def test_a_room_is_the_same_until_its_router_is_another_and_then_nobody_is
     assert waits.done()
     assert known.room is not before
     del known.routers[KEY]
+    known.rooms.changed(())
     assert known.rooms.of(ROUTE) is None
 
 

@@ -21,15 +21,11 @@ FADED_BYTES = 1 << 19
 
 
 class TokenRatio(Struct, frozen=True, gc=False):
-    """Sums of what answers said, on top of the prior."""
+    """Sums of what answers said, on top of the prior; how many tokens that is `per_byte`."""
 
     size_bytes: float = PRIOR_BYTES
     tokens: float = PRIOR_BYTES * TYPICAL
-
-    @property
-    def per_byte(self) -> float:
-        """Tokens."""
-        return self.tokens / self.size_bytes
+    per_byte: float = TYPICAL
 
 
 UNKNOWN = TokenRatio()
@@ -40,4 +36,5 @@ def measured(ratio: TokenRatio, size_bytes: int, tokens: int) -> TokenRatio:
     if size_bytes <= 0 or not LEAST <= tokens / size_bytes <= MOST:
         return ratio
     kept = FADED_BYTES / (FADED_BYTES + size_bytes)
-    return TokenRatio(ratio.size_bytes * kept + size_bytes, ratio.tokens * kept + tokens)
+    all_bytes, all_tokens = ratio.size_bytes * kept + size_bytes, ratio.tokens * kept + tokens
+    return TokenRatio(all_bytes, all_tokens, all_tokens / all_bytes)

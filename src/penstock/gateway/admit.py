@@ -12,7 +12,6 @@ from penstock.gateway.activator import MAX_WAITING
 from penstock.gateway.call import Call
 from penstock.gateway.state import State
 from penstock.gateway.waiting_line import Ask
-from penstock.gateway.waiting_room import WaitingRoom
 from penstock.kit.eager import in_a_task
 from penstock.kit.errors import Exhausted, Unavailable
 
@@ -22,7 +21,9 @@ def turn_at_once(call: Call, service: ServiceRoute, state: State, now: float) ->
     room = state.rooms.of(service)
     if room is None:
         return True
-    ask = _ask(room, call, service, state, now)
+    way = call.way or state.ways.of(call, service)
+    assert way is not None, "who has a room has a router"
+    ask = way.ask(room, now)
     call.turn = room.turn_at_once(ask, now, lambda: _rank(ask, call, service, state))
     return call.turn is not None
 
@@ -55,7 +56,9 @@ async def _turn(call: Call, service: ServiceRoute, state: State, within_s: float
     """The service as it is when it is the request's turn."""
     room = state.rooms.of(service)
     if room is not None:
-        ask = _ask(room, call, service, state, state.clock.monotonic())
+        way = state.ways.of(call, service)
+        assert way is not None, "who has a room has a router"
+        ask = way.ask(room, state.clock.monotonic())
         rank = _rank(ask, call, service, state)
         call.turn = await state.rooms.turn(room, service, ask, rank, call.id, within_s)
     return state.names.present(service)
@@ -73,13 +76,6 @@ def _rank(ask: Ask, call: Call, service: ServiceRoute, state: State) -> Rank:
 
 def _left(within_s: float | None, began: float, state: State) -> float | None:
     return None if within_s is None else max(0.0, within_s - (state.clock.monotonic() - began))
-
-
-def _ask(room: WaitingRoom, call: Call, service: ServiceRoute, state: State, now: float) -> Ask:
-    """What it asks by its prompt."""
-    way = state.ways.of(call, service)
-    assert way is not None, "who has a room has a router"
-    return room.ask(way.prompt, way.expected(now), len(call.request.body))
 
 
 async def _endpoint(

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import orjson
 
+from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.admission import DROPPED
 from penstock.decide.retry_after import MOST_S, should_retry
 from penstock.gateway.wire.message import Headers
-from penstock.kit.errors import PlatformError, Unavailable
+from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
 
 Protocol = Literal["openai", "anthropic", "ollama", "v1", "v2"]
 JSON = (b"content-type", b"application/json")
@@ -47,6 +48,22 @@ def error_event(error: PlatformError) -> bytes:
 def draining() -> Unavailable:
     """The gateway is about to end, and what is under way with it."""
     return Unavailable("the gateway is stopping", code="gateway_draining", hint="send the request again")
+
+
+def cut_off(endpoint: str, error: Exception) -> Unavailable:
+    """An answer that was passed on will not be whole."""
+    return Unavailable(
+        f"{endpoint} ended in the middle of the answer: {error}",
+        code="upstream_cut_off",
+        hint="send the request again",
+    )
+
+
+def late(service: ServiceRoute, timeout_s: float) -> DeadlineExceeded:
+    """Nobody waits any longer."""
+    return DeadlineExceeded(
+        f"{service.namespace}/{service.name} did not answer within {timeout_s:g} s", code="upstream_timeout"
+    )
 
 
 def error_headers(error: PlatformError) -> Headers:

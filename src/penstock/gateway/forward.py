@@ -18,7 +18,7 @@ from penstock.gateway.call import Call
 from penstock.gateway.demand import RevisionLoad
 from penstock.gateway.dialects.dialect import CallInfo
 from penstock.gateway.disaggregated import Elsewhere
-from penstock.gateway.errors import draining
+from penstock.gateway.errors import cut_off, draining, late
 from penstock.gateway.relay import EVENTS, Collected, Relay, Told, relay_for
 from penstock.gateway.state import State
 from penstock.gateway.telling import begin_telling, begin_tunnel, tell_collected, tell_without_engine
@@ -26,7 +26,7 @@ from penstock.gateway.usage import Usage
 from penstock.gateway.wire.client import CutOff, NoAnswer, Upstream, UpstreamError
 from penstock.gateway.wire.message import Answer
 from penstock.gateway.wire.tunnel import Tunnel
-from penstock.kit.errors import DeadlineExceeded, PlatformError, Unavailable
+from penstock.kit.errors import PlatformError, Unavailable
 
 LEAST_S = 0.001
 """Of a caller's deadline that has all but passed: 0 would be none."""
@@ -52,7 +52,9 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
-        self._way = state.ways.of(call, call.service) if call.service.routing is not None else call.way
+        self._way = call.way
+        if self._way is None and call.service.routing is not None:
+            self._way = state.ways.of(call, call.service)
         self._deadline = (
             deadline(call.request.head.headers, call.service.timeout_s)
             if call.reading.has_deadline
@@ -101,27 +103,26 @@ class Delivery:
         call.attempts += 1
         call.endpoint, call.revision = endpoint.name, chosen.revision
         self._state.endpoints.begin(endpoint.name)
-        self._state.ways.sent(call, endpoint.name, now)
+        if way is not None:
+            way.sent(endpoint.name, now)
+        elif call.trail is not None:
+            self._state.records.explained.sent(call, endpoint.name, None, now)
         self._body = self._content
         if way is not None and way.goes_apart:
             left_s = self._deadline.remaining_s(now - self._epoch)
             self._elsewhere = way.compute_elsewhere(self._content, self._message, self._computed, left_s)
             if self._elsewhere is not None:
                 return
-        self._reach(endpoint)
-        if way is not None:
-            way.kept(self._content, now)
+        self._reach(endpoint, now)
 
     def _computed(self, body: bytes) -> None:
         """Another endpoint has computed the prompt, or has not: what is to be sent now."""
         self._elsewhere = None
         if not self._is_over and self._chosen is not None:
             self._body = body
-            self._reach(self._chosen.endpoint)
-            if self._way is not None:
-                self._way.kept(self._content, self._state.clock.monotonic())
+            self._reach(self._chosen.endpoint, self._state.clock.monotonic())
 
-    def _reach(self, endpoint: Endpoint) -> None:
+    def _reach(self, endpoint: Endpoint, now: float) -> None:
         address = (endpoint.address, endpoint.port)
         upstream = None if self._fresh else self._state.pool.take(address)
         if upstream is not None:
@@ -130,6 +131,9 @@ class Delivery:
             self._state.pool.connect(
                 address, self._connected, self.on_broken, is_tls=endpoint.tls, is_fresh=self._fresh
             )
+        way = self._way
+        if way is not None and way.prompt.hashes:
+            way.kept(self._content, now)
 
     def _connected(self, upstream: Upstream) -> None:
         if self._is_over:
@@ -244,13 +248,7 @@ class Delivery:
             return
         if isinstance(error, CutOff):
             self._state.endpoints.failed(name, "cut_off")
-            self._break(
-                Unavailable(
-                    f"{name} ended in the middle of the answer: {error}",
-                    code="upstream_cut_off",
-                    hint="send the request again",
-                )
-            )
+            self._break(cut_off(name, error))
             return
         failure: Failure = "not_sent"
         if isinstance(error, NoAnswer):
@@ -307,15 +305,10 @@ class Delivery:
         self._end(failed=False)
 
     def on_late(self) -> None:
-        service, call = self._service, self._call
+        call = self._call
         if call.endpoint and not call.respond.started and not self._deadline.is_callers:
             self._state.endpoints.failed(call.endpoint, "late")
-        self._break(
-            DeadlineExceeded(
-                f"{service.namespace}/{service.name} did not answer within {self._deadline.timeout_s:g} s",
-                code="upstream_timeout",
-            )
-        )
+        self._break(late(self._service, self._deadline.timeout_s))
 
     def on_cut(self) -> None:
         self._break(draining())

@@ -23,21 +23,18 @@ _TOLD_ANEW = frozenset((b"content-type", b"content-length", b"content-encoding")
 
 def content(call: Call, service: ServiceRoute) -> bytes:
     """The body: renamed, translated, and asking for usage where the caller's stream would not tell it."""
+    model = call.model if call.asked is None else call.asked.model
+    is_known = model == service.engine_model or model in service.adapters
     if call.asked is not None:
         data = call.asked.body
-        return data if _knows(service, call.asked.model) else body.with_model(data, service.engine_model)
+        return data if is_known else body.with_model(data, service.engine_model)
     data = call.request.body
-    if data and call.model and not _knows(service, call.model):
+    if data and model and not is_known:
         renamed = multipart.with_model if call.reading.is_form else body.with_model
         data = renamed(data, service.engine_model)
     if call.streams and not call.wants_usage and call.target.tells_usage:
         data = usage.ask_for_usage(data) or data
     return data
-
-
-def _knows(service: ServiceRoute, model: str) -> bool:
-    """Whether the engine goes by that name."""
-    return model == service.engine_model or model in service.adapters
 
 
 def message(

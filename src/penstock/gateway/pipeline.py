@@ -61,9 +61,12 @@ class Pipeline:
                     reading.cleared, reading.buckets = service, state.quota.buckets_of(call)
                 if reading.buckets:
                     state.quota.take(call, reading.buckets)
-                if runs_at_once(service, state.total_in_flight, state.max_in_flight) and (
-                    service.routing is None or self._may_go(call, service)
-                ):
+                goes = runs_at_once(service, state.total_in_flight, state.max_in_flight)
+                if goes and service.routing is not None:
+                    goes = not state.prompts.waits(call, service) and turn_at_once(
+                        call, service, state, call.started
+                    )
+                if goes:
                     Delivery(call, state, self._finish, self._refuse).start()
                 else:
                     self._later(call, self._wait(call, service))
@@ -72,11 +75,6 @@ class Pipeline:
             except Exception:
                 self._refuse(call, Internal(FAILED))
                 raise
-
-    def _may_go(self, call: Call, service: ServiceRoute) -> bool:
-        """Whether a request that is routed by a profile need not wait."""
-        state = self._state
-        return not state.prompts.waits(call, service) and turn_at_once(call, service, state, call.started)
 
     def _read(self, head: Head) -> Reading:
         state, reading = self._state, head.memo
@@ -179,6 +177,7 @@ class Pipeline:
         if call.reservation is not None:
             self._state.quota.settle(call)
         self._state.records.finished(call, self._state.clock.monotonic())
+        call.way = None  # they know each other: nobody has to look for that later
 
 
 class _Waiting:

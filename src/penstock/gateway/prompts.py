@@ -91,14 +91,18 @@ class Prompts:
 
     def sized(self, call: Call, service: ServiceRoute) -> Prompt:
         """What counts of a prompt where there is but one endpoint: `of`, without what only a choice rests on."""
-        asks, told = call.asks or _asks(call), call.told
-        size = call.prompt_bytes = sum(map(len, _parts(asks)))
+        asks, told, size = call.asks or _asks(call), call.told, 0
+        for span in (asks.tools, asks.system, asks.instructions, asks.messages, asks.prompt, asks.input):
+            if span and ((length := len(span)) > 4 or bytes(span) not in _EMPTY):
+                size += length
+        call.prompt_bytes = size
         if told is not None:
             tokens = told.tokens
         else:
             ratio = self._ratios.get((service.namespace, service.name), UNKNOWN)
-            tokens = round((size or _unread_bytes(call)) * ratio.per_byte)
-        return Prompt(draw=0, tokens=tokens, output_tokens=call.max_tokens, is_batch=_is_batch(call, asks))
+            tokens = int((size or _unread_bytes(call)) * ratio.per_byte + 0.5)
+        is_batch = call.reading.is_batch or (bool(asks.service_tier) and _has_time(asks.service_tier))
+        return Prompt(draw=0, tokens=tokens, output_tokens=call.max_tokens, is_batch=is_batch)
 
     def of(self, call: Call, service: ServiceRoute) -> Prompt:
         """The prompt of a request whose body has been read; one without a text, or that cannot be read, is empty."""
@@ -112,7 +116,7 @@ class Prompts:
         else:
             size, block_bytes = size or _unread_bytes(call), block_tokens * TEXT_BYTES
             per_byte = self._ratios.get((service.namespace, service.name), UNKNOWN).per_byte
-            tokens, each = round(size * per_byte), block_bytes * per_byte
+            tokens, each = int(size * per_byte + 0.5), block_bytes * per_byte
             if parts and size >= block_bytes and not self.is_precise(service):
                 hashed = _hashed(asks, parts, block_bytes, _seed(asks, service))
         return Prompt(
@@ -123,7 +127,7 @@ class Prompts:
             output_tokens=call.max_tokens,
             adapter=_adapter(asks, service),
             session=call.reading.session or _word(asks.prompt_cache_key),
-            is_batch=_is_batch(call, asks),
+            is_batch=call.reading.is_batch or (bool(asks.service_tier) and _has_time(asks.service_tier)),
         )
 
     def answered(self, call: Call, expected_tokens: float = 0.0) -> None:
@@ -173,7 +177,7 @@ def _parts(asks: ModelRequest) -> Sequence[msgspec.Raw]:
     """What the prompt consists of, as it was written, in the order in which templates render it."""
     parts = []
     for span in (asks.tools, asks.system, asks.instructions, asks.messages, asks.prompt, asks.input):
-        if span and _is_said(span):
+        if span and (len(span) > 4 or bytes(span) not in _EMPTY):
             parts.append(span)
     return parts
 
@@ -202,14 +206,9 @@ def _adapter(asks: ModelRequest, service: ServiceRoute) -> str:
     return name if type(name) is str and name in service.adapters else ""
 
 
-def _is_said(span: msgspec.Raw) -> bool:
-    """Whether it is more than nothing."""
-    return len(span) > 4 or bytes(span) not in _EMPTY
-
-
-def _is_batch(call: Call, asks: ModelRequest) -> bool:
-    """Whether it has time."""
-    return call.reading.is_batch or (bool(asks.service_tier) and _word(asks.service_tier) in BATCH_TIERS)
+def _has_time(tier: msgspec.Raw) -> bool:
+    """Whether the caller's `service_tier` says so."""
+    return _word(tier) in BATCH_TIERS
 
 
 def _numbers(packed: bytes) -> Sequence[int]:

@@ -42,12 +42,11 @@ class Rooms:
         if service.routing is None or service.tag:
             return None
         key = (service.namespace, service.name)
-        known, router = self._rooms.get(key), self._routers.get(key)
-        if known is not None:
-            if known[0] is router:
-                return known[1]
-            known[1].close()
-            del self._rooms[key]
+        known = self._rooms.get(key)
+        return known[1] if known is not None else self._opened(key)
+
+    def _opened(self, key: Id) -> WaitingRoom | None:
+        router = self._routers.get(key)
         if router is None:
             return None
         aside, told = partial(self._aside, key), partial(self._count, *key)

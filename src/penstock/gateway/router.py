@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec import Struct
+
 from penstock.contracts.exchange import Endpoint, RoutingRoute, ServiceRoute
 from penstock.contracts.scheduling import Load, Pipeline, Prompt
 from penstock.decide.choice import Reasons
@@ -22,36 +24,24 @@ OpenProfile = Callable[[RoutingRoute], Pipeline]
 NOTHING_HELD: Mapping[str, float] = {}
 
 
-class Trip:
+class Trip(Struct, eq=False):
     """One request's way to one endpoint, as it counts there. Times are monotonic, 0 where that has not happened.
 
     Only an answer that `streams` says when its prompt was computed. `cached_tokens` of the prompt were expected to be held there, whatever the index is believed; `ahead_tokens` had to be computed before it.
     `shared_blocks` of its first had been somewhere before. One that is `spared` has its prompt computed elsewhere.
     """
 
-    __slots__ = (
-        "ahead_tokens",
-        "cached_tokens",
-        "first_at",
-        "is_kept",
-        "load",
-        "own_tokens",
-        "prompt",
-        "sent_at",
-        "shared_blocks",
-        "spared",
-        "streams",
-    )
-
-    def __init__(
-        self, load: Load, prompt: Prompt, cached_tokens: float, own_tokens: float, sent_at: float
-    ) -> None:
-        self.load, self.prompt = load, prompt
-        self.cached_tokens, self.own_tokens = cached_tokens, own_tokens
-        self.ahead_tokens = load.uncached_tokens
-        self.sent_at, self.first_at = sent_at, 0.0
-        self.streams = self.is_kept = False
-        self.shared_blocks, self.spared = 0, False
+    load: Load
+    prompt: Prompt
+    cached_tokens: float
+    own_tokens: float
+    ahead_tokens: float
+    sent_at: float
+    first_at: float = 0.0
+    streams: bool = False
+    is_kept: bool = False
+    shared_blocks: int = 0
+    spared: bool = False
 
 
 class Router:
@@ -59,8 +49,8 @@ class Router:
 
     Loads are those of all gateways together; `shares` knows which part is whose. `on_sent(name, hashes)` is told of each prompt that goes
     somewhere, `on_learned` what `learned` takes of each answer.
-    `prefill` are the endpoints of each revision that only compute prompts; they have loads as well. `has_choice`: it matters which endpoint
-    holds what; `warms`: a second endpoint would be warmed with what prompts have in common.
+    `prefill` are the endpoints of each revision that only compute prompts; they have loads as well. `has_choice`: there are several
+    endpoints; else `only` is the one that gets traffic, with its revision. `warms`: a second one would be warmed with what prompts share.
     """
 
     def __init__(self, service: ServiceRoute, open_profile: OpenProfile) -> None:
@@ -79,7 +69,7 @@ class Router:
         self.on_sent: Callable[[str, Sequence[int]], None] | None = None
         self.on_learned: Callable[[str, float, float, float], None] | None = None
         self.is_weighed = self.has_choice = self.warms = False
-        self._only: tuple[str, Endpoint] | None = None
+        self.only: tuple[str, Endpoint] | None = None
         self._rates: dict[str, Rates] = {}
         self.apply(service)
 
@@ -99,7 +89,7 @@ class Router:
         for name, (revision, endpoint) in present.items():
             self._keep(name, revision, endpoint)
         self.has_choice = len(present) > 1
-        self._only = None if self.has_choice else only_endpoint(service)
+        self.only = None if self.has_choice else only_endpoint(service)
         routing = service.routing
         assert routing is not None, "a service that loses its profile loses its router"
         self.warms = routing.prewarm_prefixes > 0
@@ -150,13 +140,6 @@ class Router:
             held[name] = min(held[name] + tokens * confidence(name), float(prompt.tokens))
         return held
 
-    def only(self) -> Route | None:
-        """The only endpoint: no filter could leave it out. None where there is none, or it gets no traffic."""
-        if self._only is None:
-            return None
-        revision, endpoint = self._only
-        return Route(endpoint, revision, self.loads[endpoint.name].in_flight, 1)
-
     def route(
         self,
         service: ServiceRoute,
@@ -196,7 +179,7 @@ class Router:
             confidence = self.index.confidence(name)
             indexed = min(believed / confidence, own) if confidence else 0.0
             own = max(0.0, own - believed)
-        trip = Trip(load, prompt, indexed, own, now)
+        trip = Trip(load, prompt, indexed, own, load.uncached_tokens, now)
         load.in_flight += 1
         load.prefilling += 1
         load.uncached_tokens += own
@@ -251,7 +234,9 @@ class Router:
             load.context_tokens = max(0.0, load.context_tokens - trip.prompt.tokens)
         else:
             load.prefilling -= 1
-            self._computed(trip)
+            if not trip.spared:
+                left = load.uncached_tokens - own
+                load.uncached_tokens = left if left > 0.0 else 0.0
             if prompt_tokens <= 0:
                 return
         if hashes and completion_tokens > 0 and not self.index.is_precise(name):
@@ -267,8 +252,7 @@ class Router:
     def _computed(self, trip: Trip) -> None:
         """Its prompt waits no more where it goes."""
         if not trip.spared:
-            left = trip.load.uncached_tokens - trip.own_tokens
-            trip.load.uncached_tokens = left if left > 0.0 else 0.0
+            trip.load.uncached_tokens = max(0.0, trip.load.uncached_tokens - trip.own_tokens)
 
     def _changed(self, load: Load) -> None:
         """Who else counts what is under way there is to be told."""

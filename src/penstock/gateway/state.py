@@ -156,7 +156,7 @@ class State:
 
     def begin(self, key: Id, now: float) -> ServiceLoad:
         """A request of this service is under way."""
-        load = self.demand.of(key)
+        load = self.demand.loads.get(key) or self.demand.of(key)
         load.area_s -= now
         load.in_flight += 1
         load.requests += 1

@@ -12,24 +12,21 @@ from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
+from msgspec import Struct
+
 from penstock.decide.admission import Hold, Queued
 from penstock.decide.fairness import Turns
 from penstock.decide.priority import Rank
 from penstock.decide.prompt_class import PromptClass
 
 
-class Ask:
+class Ask(Struct, frozen=True, gc=False):
     """What one request asks of its service's endpoints. `tokens` are those that the best of them would have to compute."""
 
-    __slots__ = ("body_bytes", "is_cold", "prompt_class", "tokens")
-
-    def __init__(self, prompt_class: PromptClass, tokens: float, body_bytes: int, *, is_cold: bool) -> None:
-        self.prompt_class, self.tokens, self.body_bytes, self.is_cold = (
-            prompt_class,
-            tokens,
-            body_bytes,
-            is_cold,
-        )
+    prompt_class: PromptClass
+    tokens: float
+    body_bytes: int
+    is_cold: bool
 
 
 class Waiter:

@@ -15,10 +15,12 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from math import inf
 
+from msgspec import Struct
+
 from penstock.contracts.exchange import PromptClassRoute, RoutingRoute
 from penstock.contracts.scheduling import Load, Prompt
 from penstock.decide.admission import KEPT_FREE, Hold, gave_up, held_back, takes_place
-from penstock.decide.footprint import is_cold
+from penstock.decide.footprint import LEAST_TOKENS, is_cold
 from penstock.decide.priority import Rank
 from penstock.decide.prompt_class import BATCH, LONG, SHORT, PromptClass, class_of, class_route, pool_of
 from penstock.decide.saturation import Space, space_of
@@ -51,24 +53,24 @@ class _Pool:
         self.at = -inf
 
 
-class Turn:
-    """A request that may go. It counts for its class until its answer begins (its tokens) and it has ended."""
+class Turn(Struct, eq=False):
+    """A request that may go. It counts for its class until its answer begins (its `tokens`) and it has ended."""
 
-    __slots__ = ("_ask", "_is_over", "_room", "_tokens")
-
-    def __init__(self, room: WaitingRoom, ask: Ask) -> None:
-        self._room, self._ask, self._tokens, self._is_over = room, ask, ask.tokens, False
+    room: WaitingRoom
+    prompt_class: PromptClass
+    tokens: float
+    is_over: bool = False
 
     def began(self) -> None:
         """Its first token is there: its prompt has been computed."""
-        tokens, self._tokens = self._tokens, 0.0
-        self._room.freed(self._ask.prompt_class, 0, tokens)
+        tokens, self.tokens = self.tokens, 0.0
+        self.room.freed(self.prompt_class, 0, tokens)
 
     def ended(self) -> None:
         """However it did, also without having been sent. Once is enough."""
-        if not self._is_over:
-            self._is_over = True
-            self._room.freed(self._ask.prompt_class, 1, self._tokens)
+        if not self.is_over:
+            self.is_over = True
+            self.room.freed(self.prompt_class, 1, self.tokens)
 
 
 class WaitingRoom:
@@ -107,7 +109,8 @@ class WaitingRoom:
         if held:
             tokens = max(0.0, tokens - max(held.values()))
         prompt_class = class_of(prompt, held.values() if held else (), self._routing.prompt_token_threshold)
-        return Ask(prompt_class, tokens, body_bytes, is_cold=is_cold(prompt.tokens, tokens))
+        cold = tokens >= LEAST_TOKENS and is_cold(prompt.tokens, tokens)
+        return Ask(prompt_class, tokens, body_bytes, cold)
 
     def turn_at_once(self, ask: Ask, now: float, rank: Callable[[], Rank]) -> Turn | None:
         """A turn for who need not wait; who gets none asks for one in `turn`. `rank` is only asked for when room is short."""
@@ -121,7 +124,7 @@ class WaitingRoom:
         if ask.is_cold:
             self._cold.came(ask.tokens, now)
         self._go(ask)
-        return Turn(self, ask)
+        return Turn(self, ask.prompt_class, ask.tokens)
 
     async def turn(self, ask: Ask, rank: Rank, within_s: float | None = None) -> Turn:
         """Wait for a turn, for as long as the profile says, and no longer than `within_s`, the caller's own deadline.
@@ -141,7 +144,7 @@ class WaitingRoom:
             async with asyncio.timeout(limit_s):
                 await waiter.turn
             outcome = "let_through"
-            return Turn(self, ask)
+            return Turn(self, ask.prompt_class, ask.tokens)
         except TimeoutError:
             outcome = "deadline_passed" if limit_s < ttl_s else "waited_too_long"
             raise self._late(waiter, is_callers=limit_s < ttl_s) from None

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from math import inf
+
+from msgspec import Struct
 
 from penstock.contracts.exchange import ServiceRoute
+from penstock.contracts.scheduling import Prompt
 from penstock.decide.routing import Route, route
 from penstock.gateway.call import Call, session_of
 from penstock.gateway.disaggregated import Elsewhere, Message
@@ -13,7 +17,8 @@ from penstock.gateway.prompts import Prompts
 from penstock.gateway.router import NOTHING_HELD, Router, Trip
 from penstock.gateway.routing import Routing
 from penstock.gateway.telemetry.records import Records
-from penstock.kit.hashing import draw
+from penstock.gateway.waiting_line import Ask
+from penstock.gateway.waiting_room import WaitingRoom
 
 Id = tuple[str, str]
 SAMPLED = 8
@@ -22,11 +27,12 @@ FRESH_S = 0.002
 
 
 class Ways:
-    """What all requests of a worker are routed by."""
+    """What all requests of a worker are routed by. `seen` is how many of them routers have met."""
 
     def __init__(self, endpoints: Endpoints, routing: Routing, prompts: Prompts, records: Records) -> None:
         self.endpoints, self.routing, self.prompts = endpoints, routing, prompts
         self.explained, self.recordings = records.explained, records.recordings
+        self.seen = 0
 
     def aside(self, key: Id) -> Collection[str]:
         """Endpoints that get no requests now: those that fail, and those that are being warmed."""
@@ -36,11 +42,17 @@ class Ways:
     def of(self, call: Call, service: ServiceRoute) -> Way | None:
         """The way of a request whose prompt has been prepared; it keeps the one that it has. None where its service has no router."""
         way = call.way
-        if way is None:
-            key = (service.namespace, service.name)
-            router = self.routing.routers.get(key)
-            if router is not None:
-                way = call.way = Way(self, key, router, call, service)
+        if way is not None:
+            return way
+        key = (service.namespace, service.name)
+        router = self.routing.routers.get(key)
+        if router is None:
+            return None
+        self.seen += 1
+        is_told = bool(router.has_choice or call.reading.explains or self.recordings.active)
+        looks = is_told or (router.warms and self.seen % SAMPLED == 0)
+        prompt = self.prompts.of(call, service) if looks else self.prompts.sized(call, service)
+        way = call.way = Way(self, key, router, call, prompt, is_told, bool(router.prefill))
         return way
 
     def choose(self, call: Call, service: ServiceRoute, tried: frozenset[str], now: float) -> Route | None:
@@ -57,61 +69,57 @@ class Ways:
             self.explained.chosen_plainly(call, chosen)
         return chosen
 
-    def sent(self, call: Call, name: str, now: float) -> None:
-        """It goes there."""
-        if call.way is not None:
-            call.way.sent(name, now)
-        elif call.trail is not None:
-            self.explained.sent(call, name, None, now)
 
-
-class Way:
+class Way(Struct, eq=False):
     """By a router. Of several attempts the last one counts; each is ended before the next is sent.
 
-    Where one endpoint is all there is, a prompt is only measured, unless somebody wants to know of it, or it is one of those that a second
-    endpoint would be warmed with.
+    Where one endpoint is all there is, a prompt is only measured, unless somebody wants to know of it (`is_told`), or it is one of those that
+    a second endpoint would be warmed with. `goes_apart`: some of the service's endpoints only compute prompts. `held` is how many tokens of
+    the prompt endpoints were expected to hold at `held_at`, and `trip` is the attempt under way.
     """
 
-    __slots__ = ("_call", "_held", "_held_at", "_is_told", "_key", "_router", "_trip", "_ways", "prompt")
-
-    def __init__(self, ways: Ways, key: Id, router: Router, call: Call, service: ServiceRoute) -> None:
-        self._ways, self._key, self._router, self._call = ways, key, router, call
-        self._is_told = bool(router.has_choice or call.reading.explains or ways.recordings.active)
-        looks = self._is_told or (router.warms and draw(call.id) % SAMPLED == 0)
-        self.prompt = ways.prompts.of(call, service) if looks else ways.prompts.sized(call, service)
-        self._held, self._held_at = NOTHING_HELD, float("-inf")
-        self._trip: Trip | None = None
-
-    @property
-    def goes_apart(self) -> bool:
-        """Whether some of its service's endpoints only compute prompts."""
-        return bool(self._router.prefill)
+    ways: Ways
+    key: Id
+    router: Router
+    call: Call
+    prompt: Prompt
+    is_told: bool
+    goes_apart: bool
+    held: Mapping[str, float] = NOTHING_HELD
+    held_at: float = -inf
+    trip: Trip | None = None
 
     def expected(self, now: float) -> Mapping[str, float]:
         """How many tokens of the prompt endpoints are expected to hold, by name; as last seen, if that was just now."""
-        if self.prompt.hashes and now - self._held_at > FRESH_S:
-            self._held, self._held_at = self._router.held(self.prompt, now), now
-        return self._held
+        if self.prompt.hashes and now - self.held_at > FRESH_S:
+            self.held, self.held_at = self.router.held(self.prompt, now), now
+        return self.held
+
+    def ask(self, room: WaitingRoom, now: float) -> Ask:
+        """What it asks of its service's endpoints."""
+        held = self.expected(now) if self.prompt.hashes else NOTHING_HELD
+        return room.ask(self.prompt, held, len(self.call.request.body))
 
     def choose(self, service: ServiceRoute, tried: frozenset[str], now: float) -> Route | None:
         """As `Ways.choose`."""
-        router, ends = self._router, self._ways.endpoints
+        router, ends = self.router, self.ways.endpoints
         if router.has_choice:
-            if not self._is_told:
+            if not self.is_told:
                 self._look(service)
-        elif not (self._is_told or tried or ends.circuits) and service is router.service:
-            only = router.only()
+        elif not (self.is_told or tried or ends.circuits) and service is router.service:
+            only = router.only
             if only is not None:
-                return only
+                revision, endpoint = only
+                return Route(endpoint, revision, router.loads[endpoint.name].in_flight, 1)
         return self._weigh(service, tried, now)
 
     def _look(self, service: ServiceRoute) -> None:
         """There were no two endpoints when it came, and now there are."""
-        self.prompt, self._is_told = self._ways.prompts.of(self._call, service), True
+        self.prompt, self.is_told = self.ways.prompts.of(self.call, service), True
 
     def _weigh(self, service: ServiceRoute, tried: frozenset[str], now: float) -> Route | None:
-        router, ways = self._router, self._ways
-        held, prewarm = self.expected(now), ways.routing.prewarms.get(self._key)
+        router, ways = self.router, self.ways
+        held, prewarm = self.expected(now), ways.routing.prewarms.get(self.key)
         avoid: Collection[str] = ()
         session = ""
         if (
@@ -121,20 +129,20 @@ class Way:
             or (prewarm is not None and prewarm.warming)
         ):
             router.weigh(ways.endpoints.weights())
-            avoid = ways.aside(self._key)
-            session = session_of(self._call, service) if service.split_by else ""
+            avoid = ways.aside(self.key)
+            session = session_of(self.call, service) if service.split_by else ""
         chosen = router.route(service, self.prompt, held, avoid, tried, session)
-        if chosen is not None and self._is_told:
+        if chosen is not None and self.is_told:
             ways.explained.chosen(
-                self._call, service, router, self.prompt, held, chosen, now, avoid, tried, session
+                self.call, service, router, self.prompt, held, chosen, now, avoid, tried, session
             )
         return chosen
 
     def sent(self, name: str, now: float) -> None:
         """It goes there."""
-        self._trip = self._router.sent(name, self.prompt, self._held, now)
-        if self._is_told:
-            self._ways.explained.sent(self._call, name, self._trip, now)
+        self.trip = self.router.sent(name, self.prompt, self.held, now)
+        if self.is_told:
+            self.ways.explained.sent(self.call, name, self.trip, now)
 
     def compute_elsewhere(
         self, content: bytes, message: Message, done: Callable[[bytes], None], left_s: float
@@ -143,49 +151,49 @@ class Way:
 
         `content` goes to the engine; `message` makes a request of a body; `done` is told later, once, what is to be sent instead of it.
         """
-        trip, call = self._trip, self._call
+        trip, call = self.trip, self.call
         if trip is None or call.attempts != 1:
             return None
-        found = self._ways.routing.disaggregated.get(self._key)
+        found = self.ways.routing.disaggregated.get(self.key)
         if found is None:
             return None
         elsewhere = found.compute(
-            trip, self._held, self._path(), content, message=message, done=done, timeout_s=left_s
+            trip, self.held, self._path(), content, message=message, done=done, timeout_s=left_s
         )
         if call.trail is not None:
             call.trail.elsewhere = elsewhere
         return elsewhere
 
     def _path(self) -> str:
-        call = self._call
+        call = self.call
         return call.target.path if call.asked is None else call.asked.path
 
     def kept(self, content: bytes, now: float) -> None:
         """It is on the wire, with this content: what its prompt leaves there may be noted now."""
-        trip = self._trip
+        trip = self.trip
         if trip is None:
             return
-        self._router.kept(trip, now)
+        self.router.kept(trip, now)
         if trip.shared_blocks:
-            prewarm = self._ways.routing.prewarms.get(self._key)
+            prewarm = self.ways.routing.prewarms.get(self.key)
             if prewarm is not None:
-                prewarm.saw(self.prompt, trip.shared_blocks, self._path(), content, self._router.index)
+                prewarm.saw(self.prompt, trip.shared_blocks, self._path(), content, self.router.index)
 
     def began(self, now: float) -> None:
         """The first of a stream's tokens came."""
-        trip = self._trip
+        trip = self.trip
         if trip is not None:
             trip.streams = True
-            self._router.began(trip, now)
-        if self._call.turn is not None:
-            self._call.turn.began()
+            self.router.began(trip, now)
+        if self.call.turn is not None:
+            self.call.turn.began()
 
     def ended(self, now: float) -> None:
         """This attempt is over; of one without an answer the engine told nothing."""
-        trip, self._trip = self._trip, None
+        trip, self.trip = self.trip, None
         if trip is None:
             return
-        call = self._call
+        call = self.call
         if call.prompt_tokens > 0:
-            self._ways.prompts.answered(call, trip.cached_tokens)
-        self._router.ended(trip, now, call.prompt_tokens, call.cached_tokens, call.completion_tokens)
+            self.ways.prompts.answered(call, trip.cached_tokens)
+        self.router.ended(trip, now, call.prompt_tokens, call.cached_tokens, call.completion_tokens)

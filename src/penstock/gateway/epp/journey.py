@@ -117,9 +117,11 @@ class Journey:
         self._share: RevisionLoad = self._load.revision(route.revision, now)
         self._estimate = self._share.begin(now, len(self._content))
         self._state.endpoints.begin(call.endpoint)
-        self._state.ways.sent(call, call.endpoint, now)
         if self._way is not None:
+            self._way.sent(call.endpoint, now)
             self._way.kept(self._content, now)
+        elif call.trail is not None:
+            self._state.records.explained.sent(call, call.endpoint, None, now)
 
     def _leave(self, *, failed: bool) -> None:
         call, now = self._call, self._state.clock.monotonic()

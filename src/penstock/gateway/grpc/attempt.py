@@ -12,6 +12,7 @@ from penstock.contracts.exchange import ServiceRoute
 from penstock.decide.retry import Failure, is_free, retry
 from penstock.decide.routing import Route
 from penstock.gateway.call import Call
+from penstock.gateway.errors import late
 from penstock.gateway.grpc import messages, metadata
 from penstock.gateway.grpc.engines import Engines
 from penstock.gateway.state import State
@@ -209,13 +210,10 @@ class Attempt:
         return None, end
 
     def _late(self) -> DeadlineExceeded:
-        service, call = self._service, self._call
+        call = self._call
         if not call.first_byte_at and not self._is_callers:
             self._state.endpoints.failed(call.endpoint, "late")
-        return DeadlineExceeded(
-            f"{service.namespace}/{service.name} did not answer within {self._timeout_s:g} s",
-            code="upstream_timeout",
-        )
+        return late(self._service, self._timeout_s)
 
     async def _begin(self, given: aio.Metadata) -> None:
         """The answer's head."""
