@@ -36,7 +36,9 @@ class Figures(NamedTuple):
 def figures(times: list[float]) -> Figures:
     """Of times in us."""
     ranked = sorted(times)
-    return Figures(ranked[len(ranked) // 2], ranked[min(int(len(ranked) * 0.99), len(ranked) - 1)], ranked[-1])
+    return Figures(
+        ranked[len(ranked) // 2], ranked[min(int(len(ranked) * 0.99), len(ranked) - 1)], ranked[-1]
+    )
 
 
 def measure(world: World, length: int, asked: int, draws: random.Random) -> dict[str, Figures]:

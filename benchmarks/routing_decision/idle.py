@@ -48,7 +48,9 @@ def idle(seconds: float) -> Idle:
         assert engines.stdout is not None, "it is a pipe"
         assert engines.stdout.readline() == "ready\n", "engines are there"
         port = free_port()
-        gateway = subprocess.Popen([sys.executable, "-m", f"{module}_gateway", str(port), str(ENDPOINTS), folder])
+        gateway = subprocess.Popen(
+            [sys.executable, "-m", f"{module}_gateway", str(port), str(ENDPOINTS), folder]
+        )
         try:
             began = _until_heard(port)
             time.sleep(SETTLE_S)

@@ -40,8 +40,13 @@ def page() -> bytes:
     """What vLLM 0.10 says of itself, in its names and about its length."""
     labels, lines = 'engine="0",model_name="meta-llama/Llama-3.1-8B-Instruct"', list[str]()
     for name in HISTOGRAMS:
-        lines += [f"# HELP vllm:{name} Histogram of {name.replace('_', ' ')}.", f"# TYPE vllm:{name} histogram"]
-        lines += [f'vllm:{name}_bucket{{{labels},le="{0.001 * 2**n:g}"}} {n * 1000}.0' for n in range(BUCKETS)]
+        lines += [
+            f"# HELP vllm:{name} Histogram of {name.replace('_', ' ')}.",
+            f"# TYPE vllm:{name} histogram",
+        ]
+        lines += [
+            f'vllm:{name}_bucket{{{labels},le="{0.001 * 2**n:g}"}} {n * 1000}.0' for n in range(BUCKETS)
+        ]
         lines += [f'vllm:{name}_bucket{{{labels},le="+Inf"}} 22000.0', f"vllm:{name}_sum{{{labels}}} 1.5e+06"]
         lines += [f"vllm:{name}_count{{{labels}}} 22000.0"]
     for name in COUNTERS:
@@ -61,9 +66,12 @@ async def main(count: int) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     body, asked, told = page(), 0, 0
-    answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
+    answer = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+        % (
+            len(body),
+            body,
+        )
     )
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

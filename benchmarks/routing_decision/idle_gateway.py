@@ -13,7 +13,13 @@ from pathlib import Path
 
 import msgspec
 import uvloop
-from benchmarks.routing_decision.idle_engines import BLOCK_TOKENS, EVENTS_PORT, HTTP_PORT, REPLAY_PORT, address
+from benchmarks.routing_decision.idle_engines import (
+    BLOCK_TOKENS,
+    EVENTS_PORT,
+    HTTP_PORT,
+    REPLAY_PORT,
+    address,
+)
 
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, RoutingRoute, ServiceRoute

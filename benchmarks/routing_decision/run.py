@@ -87,7 +87,9 @@ def run_case(case: Case, asked: int, pipe: Connection) -> None:
 
 def play(case: Case, asked: int, progress: Progress, task: TaskID) -> dict[str, Any]:
     """One case's figures, as its process tells them."""
-    progress.update(task, description=f"{case.blocks // 1_000_000} M blocks {case.source}, {case.endpoints} endpoints")
+    progress.update(
+        task, description=f"{case.blocks // 1_000_000} M blocks {case.source}, {case.endpoints} endpoints"
+    )
     done = progress.tasks[task].completed
     context = get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -129,12 +131,18 @@ def targets(found: list[dict[str, Any]], idled: Idle | None) -> list[Target]:
         where = f"{case.endpoints:,} endpoints, {case.blocks // 1_000_000} M blocks {case.source}"
         for row in one["rows"]:
             if (row["tokens"], row["endpoints"], row["step"]) == (8_192, 128, "decision"):
-                promised.append(Target(f"p99 of a decision in us, 8k tokens, {where}", row["p99_us"], DECISION_US))
+                promised.append(
+                    Target(f"p99 of a decision in us, 8k tokens, {where}", row["p99_us"], DECISION_US)
+                )
         slowest: list[Figures] = [times for blocks, times in one["inserts"].items() if blocks <= 512]
         most_ms = max(times.most_us for times in slowest) / 1e3
-        promised.append(Target(f"slowest insert of 512 blocks at most in ms, {where}", round(most_ms, 3), INSERT_MS))
+        promised.append(
+            Target(f"slowest insert of 512 blocks at most in ms, {where}", round(most_ms, 3), INSERT_MS)
+        )
     if idled is not None:
-        promised.append(Target(f"cores of an idle gateway, {IDLE_ENDPOINTS} endpoints", idled.cores, IDLE_CORES))
+        promised.append(
+            Target(f"cores of an idle gateway, {IDLE_ENDPOINTS} endpoints", idled.cores, IDLE_CORES)
+        )
     return promised
 
 
@@ -144,7 +152,9 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs="*", default=[*INDEX_BLOCKS], help="sizes of the index")
     parser.add_argument("--endpoints", type=int, nargs="*", default=[*ENDPOINTS], help="how many endpoints")
     parser.add_argument("--questions", type=int, default=800, help="decisions in each case and length")
-    parser.add_argument("--idle-s", type=float, default=IDLE_S, help="how long the idle gateway is watched; 0: not")
+    parser.add_argument(
+        "--idle-s", type=float, default=IDLE_S, help="how long the idle gateway is watched; 0: not"
+    )
     chosen = parser.parse_args()
     wanted, console = cases(chosen.endpoints, chosen.blocks), Console(highlight=False, soft_wrap=True)
     found: list[dict[str, Any]] = []
@@ -166,7 +176,10 @@ def main() -> None:
                 found.append(play(case, chosen.questions, progress, task))
                 show(found[-1], console)
             progress.update(task, completed=before + case.blocks)
-    is_whole = (tuple(chosen.blocks), tuple(chosen.endpoints)) == (INDEX_BLOCKS, ENDPOINTS) and idled is not None
+    is_whole = (tuple(chosen.blocks), tuple(chosen.endpoints)) == (
+        INDEX_BLOCKS,
+        ENDPOINTS,
+    ) and idled is not None
     conclude(
         "routing_decision",
         targets(found, idled),

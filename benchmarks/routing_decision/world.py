@@ -76,7 +76,11 @@ def build(case: Case, draws: random.Random, advance: Callable[[float], None]) ->
             if case.source == "told":
                 _tell(world, name, tokens[: depth * BLOCK_TOKENS], chain)
             else:
-                _time(world, len(chain), lambda held=chain[:depth], name=name: router.index.sent(name, held, 0.0))
+                _time(
+                    world,
+                    len(chain),
+                    lambda held=chain[:depth], name=name: router.index.sent(name, held, 0.0),
+                )
         kept = world.prompts[len(tokens)]
         if len(kept) < KEPT_PROMPTS:
             kept.append(tokens)
@@ -102,9 +106,7 @@ def _service(names: Sequence[str]) -> ServiceRoute:
 def _prompts(draws: random.Random) -> Iterator[tuple[array[int], int]]:
     """Without end: token ids, and how many blocks of them are this prompt's alone. Of each length as many blocks."""
     systems = {length: random_tokens(draws, int(length * SYSTEM_SHARE)) for length in PROMPT_TOKENS}
-    turns = [
-        length for length in PROMPT_TOKENS for _ in range(max(PROMPT_TOKENS) // length)
-    ]
+    turns = [length for length in PROMPT_TOKENS for _ in range(max(PROMPT_TOKENS) // length)]
     while True:
         for length in turns:
             own = length - len(systems[length])

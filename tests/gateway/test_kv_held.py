@@ -5,7 +5,7 @@ from collections import OrderedDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.kv_held import Held
+from penstock.gateway.kv_held import GIVEN_UP_BLOCKS, Held
 
 CHAINS = st.lists(st.integers(0, 30), unique=True, max_size=12)
 STEPS = st.lists(
@@ -73,3 +73,18 @@ def test_using_the_same_again_and_again_takes_no_more_memory():
         held.use([*range(100), 1000 + turn])
     kept = sum(len(run.hashes) for run in held._runs.values())
     assert kept <= 2 * len(held)
+
+
+def test_a_cache_that_turns_out_to_be_much_smaller_is_fitted_step_by_step():
+    held = Held(100_000)
+    for start in range(0, 100_000, 500):
+        held.use(range(start, start + 500))
+    gone = held.resize(10)
+    assert len(gone) == GIVEN_UP_BLOCKS
+    key, steps = 100_000, 0
+    while len(held) > 10:
+        key, steps = key + 1, steps + 1
+        gone = held.use([key])[1]
+        assert len(gone) <= GIVEN_UP_BLOCKS + 1
+    assert steps <= 100_000 // GIVEN_UP_BLOCKS + 1
+    assert key in held

@@ -107,7 +107,8 @@ class EngineBlocks:
             return Cut([], len(engine_hashes))
         ours = text_blocks(data, self.block_tokens * TOKEN_BYTES, start[0])
         self._place(start, engine_hashes[:count], data, block_size, ours)
-        return Cut(ours, len(engine_hashes) - count, self._bound(block_size), start[0], parent is None)
+        forgotten = self._bound(block_size, 2 * count)
+        return Cut(ours, len(engine_hashes) - count, forgotten, start[0], parent is None)
 
     def remove(self, engine_hashes: Sequence[EngineHash]) -> tuple[list[int], int]:
         """Those of ours that went with these, and how many of these are unknown."""
@@ -157,9 +158,9 @@ class EngineBlocks:
             named = ended if is_plain else Cutting(tuple(cut), ended, data[whole * size : end])
             parts[hash(name) & LOW_BITS][name] = named
 
-    def _bound(self, block_size: int) -> list[int]:
-        """Those of ours whose names are forgotten: the oldest of one part after another, so that it is never much at once."""
-        over, forgotten = len(self) - self._most(block_size), list[int]()
+    def _bound(self, block_size: int, limit: int) -> list[int]:
+        """Those of ours whose names are forgotten: the oldest of one part after another, and not many more than `limit` names."""
+        over, forgotten = min(len(self) - self._most(block_size), limit), list[int]()
         while over > 0:
             part = self._parts[self._next]
             oldest = [*islice(part, len(part) // PARTS + 1)]

@@ -18,6 +18,9 @@ PARTS = 128
 grows."""
 LOW_BITS = PARTS - 1
 
+GIVEN_UP_BLOCKS = 2048
+"""At once, of those for which there is no room any more: about a millisecond. A cache may say that it is much smaller than it was."""
+
 JOINED_BLOCKS = 256
 """Up to which length runs take in further chains; an engine that answers tells of one block at a time."""
 
@@ -30,7 +33,7 @@ class Run(Struct, gc=False):
 
 
 class Held:
-    """At most `capacity` blocks.
+    """At most `capacity` blocks; for as long as it takes to give them up, those that a greater one had.
 
     A prompt's blocks are used from tail to head, so that of any chain the tail is given up first and heads, which prompts share, live
     longest: as engines free them (vLLM frees a finished request's blocks tail first).
@@ -81,7 +84,7 @@ class Held:
                 before.append(old)
         for old, count in Counter(before).items():
             self._shrink(old, count)
-        return fresh, self._fit()
+        return fresh, self._fit(len(used))
 
     def drop(self, hashes: Iterable[int]) -> list[int]:
         """Those of these that were held, and are no more."""
@@ -99,7 +102,7 @@ class Held:
     def resize(self, capacity: int) -> list[int]:
         """What was given up for it."""
         self.capacity = capacity
-        return self._fit()
+        return self._fit(0)
 
     def drain(self, limit: int) -> list[int]:
         """Give up at most `limit` blocks, in order."""
@@ -122,8 +125,8 @@ class Held:
             self._runs[self._last] = Run(array("Q"), 0)
         return self._last
 
-    def _fit(self) -> list[int]:
-        return self._give_up(len(self) - self.capacity)
+    def _fit(self, more: int) -> list[int]:
+        return self._give_up(min(len(self) - self.capacity, GIVEN_UP_BLOCKS + more))
 
     def _give_up(self, count: int) -> list[int]:
         gone: list[int] = []

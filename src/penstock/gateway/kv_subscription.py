@@ -248,7 +248,9 @@ class Subscription:
             index.cleared(self._key)
         elif event is not None and self._is_first_tier(event.medium):
             if isinstance(event, Removed):
-                index.removed(self._key, event.hashes)
+                for start in range(0, len(event.hashes), SLICE_BLOCKS):
+                    index.removed(self._key, event.hashes[start : start + SLICE_BLOCKS])
+                    await self._shared.breathe()
             else:
                 await self._store(event)
 
