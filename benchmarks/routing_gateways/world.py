@@ -169,7 +169,7 @@ class World:
             block_tokens=BLOCK_TOKENS,
         )
         held = router.held(prompt, now)
-        route = router.route(self.service, prompt, held)
+        route = router.route(self.service, prompt, held, now)
         assert route is not None
         trip = router.sent(route.endpoint.name, prompt, held, now)
         assert trip is not None

@@ -60,7 +60,7 @@ class Bench:
         for endpoint in pool[:8]:
             self.router.index.sent(endpoint.name, hashes, 0.0)
         self.held = self.router.held(self.prompt, 1.0)
-        route = self.router.route(service, self.prompt, self.held)
+        route = self.router.route(service, self.prompt, self.held, 1.0)
         assert route is not None
         self.route, self.service = route, service
         self._traces = Traces()
@@ -84,7 +84,7 @@ class Bench:
         return call
 
     def trip(self) -> Trip:
-        return Trip(self.router.loads[self.route.endpoint.name], self.prompt, float(TOKENS), 0.0, 1.0)
+        return Trip(self.router.loads[self.route.endpoint.name], self.prompt, float(TOKENS), 0.0, 0.0, 1.0)
 
     def run(self, count: int, *, explains: bool) -> dict[str, float]:
         """Microseconds per request, by step."""

@@ -63,7 +63,7 @@ def call(request_id: str = "r1", *, explains: bool = False, sampled: bool = Fals
 def send(explained: Explained, by: Router, one: Call, asked: Prompt, now: float = 10.0, **more: Any) -> str:
     """As the gateway does it: choose, tell, send; returns the endpoint's name."""
     held = by.held(asked, now)
-    route = by.route(by.service, asked, held, **more)
+    route = by.route(by.service, asked, held, now, **more)
     assert route is not None
     one.service = by.service
     explained.chosen(one, by.service, by, asked, held, route, now, **more)

@@ -103,7 +103,7 @@ def test_a_choice_that_was_not_followed_is_not_told(explained: Explained) -> Non
     one = call()
     first = send(explained, by, one, prompt())
     held = by.held(prompt(), 11.0)
-    other = by.route(by.service, prompt(), held, exclude=(first,))
+    other = by.route(by.service, prompt(), held, 10.0, exclude=(first,))
     assert other is not None
     explained.chosen(one, by.service, by, prompt(), held, other, 11.0, (), (first,))
     explained.sent(one, first, by.sent(first, prompt(), held, 11.0), 11.0)
@@ -158,7 +158,7 @@ def test_a_record_is_the_same_after_any_journey(explained: Explained) -> None:
 
 def test_the_caller_that_asks_is_told_also_where_no_router_is(explained: Explained) -> None:
     by = router()
-    route = by.route(by.service, prompt(), {})
+    route = by.route(by.service, prompt(), {}, 10.0)
     assert route is not None
     one = call(explains=True)
     explained.chosen_plainly(one, route)

@@ -77,7 +77,7 @@ def test_a_conversation_returns_to_its_replica_without_naming_a_session():
     following = Prompt(draw=2, tokens=1000, hashes=range(1, 16), block_tokens=64)
     held = router.held(following, 5.0)
     assert held == {"b": pytest.approx((128 + 640) * router.index.confidence("b"))}
-    chosen = router.route(route, following, held)
+    chosen = router.route(route, following, held, 5.0)
     assert chosen is not None
     assert chosen.endpoint.name == "b"
 

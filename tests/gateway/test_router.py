@@ -60,7 +60,7 @@ def test_a_profile_that_cannot_be_opened_leaves_the_one_before_and_takes_the_end
     with pytest.raises(InvalidInput, match="crystal-ball"):
         router.apply(after)
     assert set(router.loads) == {"b", "c"}
-    found = router.route(after, prompt(1), NOTHING_HELD)
+    found = router.route(after, prompt(1), NOTHING_HELD, 0.0)
     assert found is not None
     assert found.endpoint.name in {"b", "c"}
 

@@ -42,7 +42,8 @@ class Prompt(Struct, frozen=True, kw_only=True, gc=False):
 class Load(Struct, kw_only=True):
     """One endpoint as routing sees it. It belongs to the gateway, which changes it as requests come and go; plugins only read.
 
-    `in_flight` are requests under way, `prefilling` those of them without a first token yet. `uncached_tokens` are the tokens of
+    `in_flight` are requests under way, `prefilling` those of them without a first token yet; `own_in_flight` are this gateway's, and
+    `own_sent_s` is the sum of the moments at which they were sent. `uncached_tokens` are the tokens of
     prompts that the engine has yet to compute; `context_tokens` those that it holds for answers under way. Both are this platform's own
     count, without asking the engine. What engines say of themselves is UNKNOWN until they have: `waiting` and `running` requests,
     `kv_use` in [0, 1]; `told_in_flight` were in flight when they did, and `capacity` is how many it answers at once, as
@@ -59,6 +60,8 @@ class Load(Struct, kw_only=True):
     weight: float = 1.0
     is_open: bool = True
     in_flight: int = 0
+    own_in_flight: int = 0
+    own_sent_s: float = 0.0
     prefilling: int = 0
     uncached_tokens: float = 0.0
     context_tokens: float = 0.0
@@ -81,10 +84,11 @@ class Load(Struct, kw_only=True):
 
 
 class View(Struct, frozen=True, gc=False):
-    """The endpoints that may be chosen, and how many tokens of this prompt's beginning each is expected to hold."""
+    """The endpoints that may be chosen, and how many tokens of this prompt's beginning each is expected to hold; `now` is monotonic, in s."""
 
     loads: Sequence[Load]
     cached_tokens: Sequence[float]
+    now: float = 0.0
 
 
 class Filter(Protocol):

@@ -113,7 +113,7 @@ def explain(prompt: Prompt, view: View, pipeline: Pipeline) -> Reasons:
 
 def _narrowed(view: View, kept: Sequence[int]) -> View:
     loads, cached = view.loads, view.cached_tokens
-    return View([loads[i] for i in kept], [cached[i] for i in kept])
+    return View([loads[i] for i in kept], [cached[i] for i in kept], view.now)
 
 
 def _sums(prompt: Prompt, view: View, scorers: Sequence[tuple[str, float, Scorer]]) -> Sequence[float]:

@@ -90,11 +90,12 @@ def route_by_profile(
     loads: Mapping[str, Load],
     cached: Mapping[str, float],
     pipeline: Pipeline,
+    now: float,
     avoid: Collection[str] = (),
     exclude: Collection[str] = (),
     session: str = "",
 ) -> Route | None:
-    """By `service.routing`, whose parts are open in `pipeline`; `loads` has every endpoint by name, `cached` those that hold any token."""
+    """By `service.routing`, whose parts are open in `pipeline`; `loads` has every endpoint by name, `cached` those that hold any token; `now` is monotonic, in s."""
     if len(loads) == 1 and not exclude and not avoid and prompt.only is None:
         only = _only(service, prompt, loads, cached)
         if only is not None:
@@ -102,7 +103,7 @@ def route_by_profile(
     share = drawn_revision(service, prompt.draw, avoid, exclude, session)
     if share is None:
         return None
-    prompt_class, view = _view(service, prompt, share, loads, cached)
+    prompt_class, view = _view(service, prompt, share, loads, cached, now)
     choice = choose(prompt, view, pipeline)
     if choice is None:
         return None
@@ -152,6 +153,7 @@ def explain_route(
     loads: Mapping[str, Load],
     cached: Mapping[str, float],
     pipeline: Pipeline,
+    now: float,
     avoid: Collection[str] = (),
     exclude: Collection[str] = (),
     session: str = "",
@@ -160,7 +162,7 @@ def explain_route(
     share = drawn_revision(service, prompt.draw, avoid, exclude, session)
     if share is None:
         return None
-    return explain(prompt, _view(service, prompt, share, loads, cached)[1], pipeline)
+    return explain(prompt, _view(service, prompt, share, loads, cached, now)[1], pipeline)
 
 
 def _view(
@@ -169,6 +171,7 @@ def _view(
     share: Drawn,
     loads: Mapping[str, Load],
     cached: Mapping[str, float],
+    now: float,
 ) -> tuple[str, View]:
     """The prompt's class, and the endpoints of its pool in the drawn revision."""
     routing = service.routing or BUILT_IN
@@ -180,7 +183,7 @@ def _view(
         pool = [one for one in pool if one.name in loads]
         known = [loads[one.name] for one in pool]
     held = [cached.get(one.name, 0.0) for one in pool] if cached else [0.0] * len(pool)
-    return prompt_class, View(known, held)
+    return prompt_class, View(known, held, now)
 
 
 def _least(

@@ -65,7 +65,7 @@ class Explained:
             trail = call.trail = trail_of(prompt, router.profiles)
         trail.next, trail.next_held = route, max(held.values()) if held else 0.0
         if call.reading.explains or (call.trace.sampled and self._samples(now)):
-            reasons = router.explain(service, prompt, held, avoid, exclude, session)
+            reasons = router.explain(service, prompt, held, now, avoid, exclude, session)
             trail.next_told = explanation(router, held, reasons) if reasons is not None else None
 
     def chosen_plainly(self, call: Call, route: Route) -> None:

@@ -145,6 +145,7 @@ class Router:
         service: ServiceRoute,
         prompt: Prompt,
         held: Mapping[str, float],
+        now: float,
         avoid: Collection[str] = (),
         exclude: Collection[str] = (),
         session: str = "",
@@ -154,20 +155,21 @@ class Router:
         None where there is none left, or a filter that insists leaves none.
         """
         by, pipeline = self.profiles.of(service, prompt)
-        return route_by_profile(by, prompt, self.loads, held, pipeline, avoid, exclude, session)
+        return route_by_profile(by, prompt, self.loads, held, pipeline, now, avoid, exclude, session)
 
     def explain(
         self,
         service: ServiceRoute,
         prompt: Prompt,
         held: Mapping[str, float],
+        now: float,
         avoid: Collection[str] = (),
         exclude: Collection[str] = (),
         session: str = "",
     ) -> Reasons | None:
         """All that `route` weighs for the same arguments, at the same moment."""
         by, pipeline = self.profiles.of(service, prompt)
-        return explain_route(by, prompt, self.loads, held, pipeline, avoid, exclude, session)
+        return explain_route(by, prompt, self.loads, held, pipeline, now, avoid, exclude, session)
 
     def sent(self, name: str, prompt: Prompt, held: Mapping[str, float], now: float) -> Trip | None:
         """A request goes there. None for an endpoint that is gone meanwhile, where nothing is counted."""
@@ -181,6 +183,8 @@ class Router:
             own = max(0.0, own - believed)
         trip = Trip(load, prompt, indexed, own, load.uncached_tokens, now)
         load.in_flight += 1
+        load.own_in_flight += 1
+        load.own_sent_s += now
         load.prefilling += 1
         load.uncached_tokens += own
         if not held:
@@ -228,6 +232,8 @@ class Router:
         load, hashes = trip.load, trip.prompt.hashes
         name, own = load.endpoint.name, trip.own_tokens
         load.in_flight -= 1
+        load.own_in_flight -= 1
+        load.own_sent_s = load.own_sent_s - trip.sent_at if load.own_in_flight else 0.0
         if self.on_sent is not None:
             self.shares.changed.add(name)
         if trip.first_at:

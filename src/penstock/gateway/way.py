@@ -131,7 +131,7 @@ class Way(Struct, eq=False):
             router.weigh(ways.endpoints.weights())
             avoid = ways.aside(self.key)
             session = session_of(self.call, service) if service.split_by else ""
-        chosen = router.route(service, self.prompt, held, avoid, tried, session)
+        chosen = router.route(service, self.prompt, held, now, avoid, tried, session)
         if chosen is not None and self.is_told:
             ways.explained.chosen(
                 self.call, service, router, self.prompt, held, chosen, now, avoid, tried, session

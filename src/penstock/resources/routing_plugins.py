@@ -60,6 +60,8 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
             "predicted-latency": Part("the sooner the answer is expected, the higher", (
                 Parameter("outputTokens", 64, 0, _TOKENS, "tokens of an answer that are counted at most"),
                 Parameter("interference", 0.5, 0, 100, "what a second of this prompt's computation costs each request under way there"),
+                Parameter("seniority", 0.8, 0, 1, "how much more that is for requests that have been under way for longer"),
+                Parameter("missing", 3, 0, 1000, "how many times dearer still an endpoint is that holds nothing of the prompt"),
                 Parameter("contextTokens", 131_072, 1, _TOKENS, "tokens of context that double the time between tokens, where the cache's size is unknown"),
                 Parameter("requests", 256, 1, 1e6, "requests under way that double the time between tokens"),
                 Parameter("requestTokens", 16, 0, _TOKENS, "what a request under way counts as while rates are unknown"),

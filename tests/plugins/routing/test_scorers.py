@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from views import load, view
 
 from penstock.app.registry import open_filter, open_scorer
 from penstock.contracts.exchange import PluginRoute
-from penstock.contracts.scheduling import Load, Prompt
+from penstock.contracts.scheduling import Load, Prompt, View
 
 RATES: dict[str, Any] = {"is_measured": True, "prefill_token_s": 1e-4, "decode_s": 0.01}
 
@@ -78,7 +79,7 @@ def test_latency_counts_what_waits_and_what_the_prompt_itself_needs() -> None:
     answer = 64 * 0.01 * (1 + 1000 / 131_072)
     own, ahead = 0.1, 0.2
     assert scores("predicted-latency", idle, busy, tokens=1000) == pytest.approx(
-        [1, (own + answer + 0.001) / (own + ahead + answer + 0.001)], abs=1e-4
+        [1, (4 * (own + answer) + 0.001) / (4 * (own + ahead + answer) + 0.001)], abs=1e-4
     )
 
 
@@ -93,9 +94,30 @@ def test_a_cache_hit_is_worth_the_queue_that_it_saves() -> None:
     cold, held = load(**RATES), load(uncached_tokens=3000, **RATES)
     cold_score, held_score = scores("predicted-latency", cold, held, cached=(0, 4000), tokens=4000)
     assert held_score > cold_score
-    longer = load(uncached_tokens=5000, **RATES)
+    longer = load(uncached_tokens=40_000, **RATES)
     cold_score, longer_score = scores("predicted-latency", cold, longer, cached=(0, 4000), tokens=4000)
     assert longer_score < cold_score
+
+
+def test_a_prompt_is_computed_once_more_only_where_the_holder_is_four_times_as_slow() -> None:
+    for ahead, stays in ((14_000, True), (18_000, False)):
+        cold, holder = load(**RATES), load(uncached_tokens=ahead, **RATES)
+        cold_score, holder_score = scores(
+            "predicted-latency", cold, holder, cached=(0, 4000), tokens=4000, output_tokens=1
+        )
+        assert (holder_score > cold_score) is stays
+
+
+def test_a_prompt_goes_where_answers_have_just_begun_rather_than_where_they_are_long() -> None:
+    old = load(in_flight=4, own_in_flight=4, own_sent_s=4 * 10.0, **RATES)
+    new = load(in_flight=4, own_in_flight=4, own_sent_s=4 * 90.0, **RATES)
+    others = load(in_flight=4, **RATES)
+    at_100 = View([old, new, others], [0.0, 0.0, 0.0], 100.0)
+    scorer = open_scorer(PluginRoute(name="predicted-latency"))
+    old_score, new_score, other_score = scorer.score(Prompt(draw=1, tokens=4000), at_100)
+    assert old_score < other_score < new_score == 1.0
+    even = open_scorer(PluginRoute(name="predicted-latency", parameters=(("seniority", 0.0),)))
+    assert even.score(Prompt(draw=1, tokens=4000), at_100) == [1.0, 1.0, 1.0]
 
 
 def test_a_long_prompt_avoids_where_it_would_hold_up_answers() -> None:
@@ -114,10 +136,19 @@ def test_an_endpoint_whose_rates_are_unknown_is_taken_to_be_like_the_others() ->
 def test_while_no_rate_is_known_the_cost_is_in_tokens() -> None:
     cold, held = load(in_flight=1, context_tokens=84), load(uncached_tokens=100)
     assert scores("predicted-latency", cold, held, cached=(0, 900), tokens=1000) == [
-        round((100 + 100 + 0.032 * 1000 + 1) / (1000 + 500 + 16 + 0.032 * 1084 + 1), 4),
+        round((1.3 * (100 + 100 + 0.032 * 1000) + 1) / (4 * (1000 + 500 + 16 + 0.032 * 1084) + 1), 4),
         1,
     ]
 
 
 def test_short_prompts_go_where_the_least_requests_are_while_rates_are_unknown() -> None:
     assert scores("predicted-latency", load(in_flight=2), load(in_flight=1))[0] < 1
+
+
+def test_who_starts_slowly_takes_a_share_of_what_is_new_and_all_that_it_holds() -> None:
+    warm, slow = load("a"), load("b", weight=0.2)
+    one = open_filter(PluginRoute(name="healthy"))
+    prompts = [Prompt(draw=random.Random(i).getrandbits(64), tokens=1000) for i in range(500)]
+    new = sum(one.keep(prompt, view(warm, slow)) == [0, 1] for prompt in prompts)
+    assert 60 < new < 140
+    assert all(one.keep(prompt, view(warm, slow, cached=(0.0, 500.0))) == [0, 1] for prompt in prompts)

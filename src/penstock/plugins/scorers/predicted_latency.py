@@ -5,17 +5,24 @@ not known yet, or do not hold, is taken to be like the mean of the others):
 
     wait    = (prefilling + 1) * prefill_s + (uncached_tokens + own) * prefill_token_s
     step    = decode_s * (1 + (context_tokens + tokens) / room + in_flight / requests)
-    harm    = interference * in_flight * own * prefill_token_s
-    cost    = wait + answer * step + harm
+    harm    = interference * in_flight * (1 - seniority + seniority * age) * own * prefill_token_s
+    cost    = (wait + answer * step + harm) * (1 + missing * own / tokens)
 
 `room` is kv_tokens, contextTokens where that is unknown; answer = min(output_tokens, outputTokens), outputTokens where the caller does not
 say. An endpoint that is twice as fast has half the cost, so mixed hardware needs no weights. `harm` is what others lose: each answer under way
 is held up while this prompt is computed, and as many requests as wait before it will have come to wait behind it. Without that, a busy fleet
 computes the same prefix everywhere, each time to spare one request a wait that all then share.
 
+`age` is how long the endpoint's requests have been under way, on the mean, in that of all endpoints' requests. Long answers are those that
+every prompt beside them holds up, so they make the slowest percent: new prompts go where answers have just begun.
+
+`missing` is what the sums above leave out: a prompt that is computed once more displaces what others would have found, and is there from now
+on, so that the next of its kind may stray as well.
+
 In tokens, where no rates are known yet (e = 1), the same with what is alike everywhere left out:
 
-    cost    = uncached_tokens + own + interference * in_flight * own + requestTokens * in_flight + answer * (context_tokens + tokens) / READS
+    cost    = (uncached_tokens + own + interference * in_flight * own + requestTokens * in_flight + answer * (context_tokens + tokens) / READS)
+              * (1 + missing * own / tokens)
 
 NVIDIA Dynamo's router (`lib/kv-router`, default.rs) counts a token of context as much as one that has to be computed, and so leaves what is
 cached for what is idle.
@@ -50,6 +57,8 @@ class PredictedLatency:
         """All of them are given."""
         self._answer_tokens = parameters["outputTokens"]
         self._interference = parameters["interference"]
+        self._seniority = parameters["seniority"]
+        self._missing = parameters["missing"]
         self._context_tokens = parameters["contextTokens"]
         self._per_request = 1.0 / parameters["requests"]
         self._request_tokens = parameters["requestTokens"]
@@ -66,42 +75,63 @@ class PredictedLatency:
 
     def _seconds(self, prompt: Prompt, view: View, usual: Pace) -> list[float]:
         """Costs in s; `usual` are the rates of endpoints whose own are not known."""
-        tokens, default_room = prompt.tokens, self._context_tokens
+        tokens, default_room, now = prompt.tokens, self._context_tokens, view.now
         interference, per_request = self._interference, self._per_request
+        missing = self._missing / tokens if tokens else 0.0
         answer = self._answer(prompt)
+        mean_age = usual_age(view)
+        older = self._seniority / mean_age if mean_age else 0.0
         costs = []
         for load, cached in zip(view.loads, view.cached_tokens, strict=True):
             own = tokens - cached if cached < tokens else 0.0
-            in_flight, prefilling = load.in_flight, load.prefilling
+            in_flight, prefilling, watched = load.in_flight, load.prefilling, load.own_in_flight
+            held_up = interference * in_flight
+            if older and watched:
+                held_up *= 1.0 + older * (now - load.own_sent_s / watched - mean_age)
             room = load.kv_tokens or default_room
             pace = load if load.is_measured else usual
             costs.append(
-                (prefilling + 1) * pace.prefill_s
-                + (load.uncached_tokens + own + interference * in_flight * own) * pace.prefill_token_s
-                + answer
-                * pace.decode_s
-                * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
+                (
+                    (prefilling + 1) * pace.prefill_s
+                    + (load.uncached_tokens + own + held_up * own) * pace.prefill_token_s
+                    + answer
+                    * pace.decode_s
+                    * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
+                )
+                * (1.0 + missing * own)
             )
         return costs
 
     def _tokens(self, prompt: Prompt, view: View) -> list[float]:
         """Costs in tokens."""
         tokens, each, interference = prompt.tokens, self._request_tokens, self._interference
+        missing = self._missing / tokens if tokens else 0.0
         read = self._answer(prompt) / READS
         costs = []
         for load, cached in zip(view.loads, view.cached_tokens, strict=True):
             own = tokens - cached if cached < tokens else 0.0
             costs.append(
-                load.uncached_tokens
-                + own
-                + (interference * own + each) * load.in_flight
-                + read * (load.context_tokens + tokens)
+                (
+                    load.uncached_tokens
+                    + own
+                    + (interference * own + each) * load.in_flight
+                    + read * (load.context_tokens + tokens)
+                )
+                * (1.0 + missing * own)
             )
         return costs
 
     def _answer(self, prompt: Prompt) -> float:
         """Tokens of its answer, as far as they count."""
         return min(prompt.output_tokens or self._answer_tokens, self._answer_tokens)
+
+
+def usual_age(view: View) -> float:
+    """How long this gateway's requests have been under way, on the mean, in s; 0 where there are none, or the moment is not known."""
+    watched = sum([load.own_in_flight for load in view.loads])
+    if not watched:
+        return 0.0
+    return max(0.0, view.now - sum([load.own_sent_s for load in view.loads]) / watched)
 
 
 def usual_pace(loads: Sequence[Load]) -> Pace | None:
@@ -121,5 +151,5 @@ def usual_pace(loads: Sequence[Load]) -> Pace | None:
 
 
 def open_scorer(parameters: Mapping[str, Any]) -> Scorer:
-    """Parameters: outputTokens, interference, contextTokens, requests, requestTokens."""
+    """Parameters: outputTokens, interference, seniority, missing, contextTokens, requests, requestTokens."""
     return PredictedLatency(settled("scorers", "predicted-latency", parameters))

@@ -60,7 +60,7 @@ class Penstock(Policy):
             session=ask.session,
         )
         self._held = self.router.held(self._prompt, now)
-        route = self.router.route(self.router.service, self._prompt, self._held)
+        route = self.router.route(self.router.service, self._prompt, self._held, now)
         assert route is not None, "there are endpoints, and no filter insists"
         return self._places[route.endpoint.name]
 
