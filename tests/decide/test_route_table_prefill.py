@@ -60,3 +60,16 @@ def test_a_helper_that_is_being_deleted_helps_no_more():
     [route] = service_routes([iris(), gone], [pod("a"), pod("p", HELPING)])
     assert not route.revisions[0].prefill
     assert route.revisions[0].name == FIRST
+
+
+def test_a_helper_says_whose_it_is_and_a_pod_of_the_service_itself_does_not():
+    mine, other = labelled(pod("b"), role="prefill"), pod("p", HELPING)
+    meta = msgspec.structs.replace(
+        other.metadata, labels={**other.metadata.labels, "serving.kserve.io/inferenceservice": "helper"}
+    )
+    [route] = service_routes(
+        [iris(), helper()], [pod("a"), mine, msgspec.structs.replace(other, metadata=meta)]
+    )
+    [revision] = route.revisions
+    assert {one.name: one.home for one in revision.prefill} == {"b": "", "p": f"helper/{HELPING}"}
+    assert not revision.endpoints[0].home

@@ -12,10 +12,12 @@ import httpx
 import orjson
 import pytest
 from gateway_world import Engine, service, until
+from msgspec.structs import replace
 
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute
 from penstock.contracts.scheduling import Prompt
+from penstock.gateway.demand import Demand
 from penstock.gateway.disaggregated import Disaggregated, Elsewhere, prefill_body, with_transfer
 from penstock.gateway.router import Router, Trip
 from penstock.gateway.wire.pool import Pool
@@ -63,7 +65,8 @@ class World:
         route = service(revisions=(revision,), routing=RoutingRoute(**routing))
         self.pool, self.clock = Pool(), SystemClock()
         self.router = Router(route, open_profile)
-        self.disaggregated = Disaggregated(self.router, self.pool, self.clock)
+        self.demand = Demand()
+        self.disaggregated = Disaggregated(self.router, self.pool, self.clock, self.demand)
         self.bodies: list[bytes] = []
 
     def send(self, tokens: int = TOKENS, hashes: tuple[int, ...] = ()) -> Trip:
@@ -213,3 +216,37 @@ async def test_two_simulated_engines_hand_a_prompt_on(tmp_path: Path) -> None:
 
 async def _posted(client: httpx.Client, body: bytes) -> httpx.Response:
     return await asyncio.to_thread(client.post, PATH, content=body)
+
+
+@pytest.mark.parametrize(("answer", "failures"), [(http(GOOD), 0), (http({}, b"500 Oops"), 1)])
+async def test_computing_prompts_is_demand_of_the_service_that_does_it(answer: bytes, failures: int) -> None:
+    engine = await prefilling(answer)
+    world = World(replace(engine.endpoint, home="helper/helper-1"))
+    assert world.compute(world.send()) is not None
+    [under_way] = world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {})
+    assert (under_way.namespace, under_way.name, under_way.requests) == ("default", "helper", 1)
+    [revision] = under_way.revisions
+    assert (revision.name, revision.requests, revision.ended) == ("helper-1", 1, 0)
+    assert revision.prompt_tokens > 0
+    await until(lambda: world.bodies)
+    [over] = world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {})
+    assert (over.failures, over.revisions[0].ended, over.revisions[0].failures) == (failures, 1, failures)
+    assert world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {}) == ()
+
+
+async def test_a_prompt_that_is_given_up_is_under_way_no_more() -> None:
+    engine = await prefilling(None)
+    world = World(replace(engine.endpoint, home="helper/helper-1"))
+    elsewhere = world.compute(world.send())
+    assert elsewhere is not None
+    elsewhere.give_up()
+    [told] = world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {})
+    assert (told.failures, told.revisions[0].ended) == (0, 1)
+    assert world.demand.loads["default", "helper"].is_idle
+
+
+async def test_a_pod_of_the_service_itself_is_not_counted_twice() -> None:
+    engine = await prefilling(http(GOOD))
+    world = World(engine.endpoint)
+    assert world.compute(world.send()) is not None
+    assert world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {}) == ()

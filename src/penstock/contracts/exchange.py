@@ -32,7 +32,8 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS. `probe_path` is
     where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so. `labels` are those of the pod's that
     routing asks for. `kv_events_port` is where its engine publishes KV events, `kv_replay_port` where it tells them again, `metrics_port`
-    (with `metrics_path`) where its metrics are read; 0: nowhere.
+    (with `metrics_path`) where its metrics are read; 0: nowhere. One that computes prompts for another service says by `home`
+    (SERVICE/REVISION, of the same namespace) whose it is itself.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics_port: int = 0
     metrics_path: str = ""
     labels: Pairs = ()
+    home: str = ""
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):

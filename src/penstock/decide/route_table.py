@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from penstock.contracts.exchange import (
     Endpoint,
     KeyHash,
@@ -31,7 +33,7 @@ from penstock.decide.routing_profile import Profiles, needed_labels, profiles_of
 from penstock.decide.scale_in import DRAINING
 from penstock.decide.standing import Awaited, standing_of
 from penstock.decide.tokenizer_folder import tokenizer_folder
-from penstock.decide.workload import grpc_port, served_name, serving_port, speaks_https
+from penstock.decide.workload import SERVICE_LABEL, grpc_port, served_name, serving_port, speaks_https
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.access import AccessLimit, ApiKey, Tenant
 from penstock.resources.meta import Labels
@@ -209,14 +211,14 @@ def _revision(
     """Pods that drain get no more requests, ready or not. `helpers` are another service's, for this one."""
     ready, starting, prefill = [], [], []
     groups = {pod.metadata.labels.get(TRANSFER_GROUP) for pod in pods}
-    parts = [(pod, role_of(pod.metadata.labels) == PREFILL) for pod in pods]
-    parts += [(pod, True) for pod in helpers if pod.metadata.labels.get(TRANSFER_GROUP) in groups]
-    for pod, helps in parts:
+    parts = [(pod, role_of(pod.metadata.labels) == PREFILL, "") for pod in pods]
+    parts += [(pod, True, _home(pod)) for pod in helpers if pod.metadata.labels.get(TRANSFER_GROUP) in groups]
+    for pod, helps, home in parts:
         if DRAINING in pod.metadata.annotations or not pod.status.pod_ip:
             continue
         if helps:
             if ready_since(pod) is not None:
-                prefill.append(_endpoint(pod, slots, labels))
+                prefill.append(replace(_endpoint(pod, slots, labels), home=home))
         elif ready_since(pod) is not None:
             ready.append(_endpoint(pod, slots, labels))
         elif (path := probe_path(pod)) is not None:
@@ -266,6 +268,11 @@ def _endpoint(pod: Pod, slots: int, labels: frozenset[str], path: str = "") -> E
         metrics_port=metrics.port if metrics else 0,
         metrics_path=metrics.path if metrics else "",
     )
+
+
+def _home(pod: Pod) -> str:
+    """The service and the revision that a pod is of."""
+    return "/".join(pod.metadata.labels.get(label, "") for label in (SERVICE_LABEL, REVISION_LABEL))
 
 
 def _port(annotation: str) -> int:

@@ -83,14 +83,8 @@ class RevisionLoad:
 
     def end(self, call: Call, now: float, tokens: float, prompt_bytes: int, failed: bool) -> None:
         """It is over, and so are its `tokens`: those that its prompt was taken for, and those generated. `call` has what the engine told."""
-        present, told = self.tokens, call.prompt_tokens
-        self.in_flight -= 1
-        self._area_s += now
-        if failed:
-            self.failures += 1
-        self._token_area_s += (self._mark + present) * (now - self._at)
-        self._at = now
-        self.tokens = self._mark = present - tokens if self.in_flight else 0.0
+        self.over(now, tokens, failed=failed)
+        told = call.prompt_tokens
         if told > 0:
             self._learned_bytes += prompt_bytes
             self._learned_tokens += told
@@ -101,6 +95,17 @@ class RevisionLoad:
             if self._itl is None:
                 self._itl = [0] * _BUCKETS
             self._itl[bisect_left(LATENCY_BOUNDS_S, between_s)] += 1
+
+    def over(self, now: float, tokens: float, *, failed: bool) -> None:
+        """As `end`, of what is nobody's call."""
+        present = self.tokens
+        self.in_flight -= 1
+        self._area_s += now
+        if failed:
+            self.failures += 1
+        self._token_area_s += (self._mark + present) * (now - self._at)
+        self._at = now
+        self.tokens = self._mark = present - tokens if self.in_flight else 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -191,6 +196,27 @@ class ServiceLoad:
         return told
 
 
+class Help:
+    """What an endpoint does for another service's request: to its own service a request like any other. From its making to `end`."""
+
+    __slots__ = ("_estimate", "_load", "_share")
+
+    def __init__(self, load: ServiceLoad, revision: str, now: float, prompt_bytes: int) -> None:
+        """`load` is its own service's."""
+        load.area_s -= now
+        load.in_flight += 1
+        load.requests += 1
+        self._load, self._share = load, load.revision(revision, now)
+        self._estimate = self._share.begin(now, prompt_bytes)
+
+    def end(self, now: float, *, failed: bool) -> None:
+        """It is done, or given up."""
+        self._load.area_s += now
+        self._load.in_flight -= 1
+        self._load.failures += failed
+        self._share.over(now, self._estimate, failed=failed)
+
+
 class Demand:
     """By service. One writer: the event loop of this worker."""
 
@@ -204,6 +230,11 @@ class Demand:
         if load is None:
             load = self.loads[key] = ServiceLoad()
         return load
+
+    def help(self, namespace: str, home: str, now: float, prompt_bytes: int) -> Help:
+        """One of `home` (SERVICE/REVISION) begins to do something for another service's request."""
+        name, _, revision = home.partition("/")
+        return Help(self.of((namespace, name)), revision, now, prompt_bytes)
 
     def keep(self, table: RouteTable, streams: Mapping[str, int]) -> None:
         """Forget services that are gone, and revisions too, once nothing of them is left to tell.

@@ -17,6 +17,7 @@ from penstock.contracts.exchange import Endpoint
 from penstock.contracts.scheduling import Load
 from penstock.decide.disaggregation import choose_remote
 from penstock.gateway.body import LARGE_BYTES
+from penstock.gateway.demand import Demand
 from penstock.gateway.errand import Answered, Errand
 from penstock.gateway.hot_texts import GENERATES
 from penstock.gateway.router import Router, Trip
@@ -45,9 +46,9 @@ Message = Callable[[Endpoint, bytes], bytes]
 class Disaggregated:
     """One for a service with a router. `outcomes` counts what became of prompts that were to be computed elsewhere."""
 
-    def __init__(self, router: Router, pool: Pool, clock: Clock) -> None:
-        """Endpoints of the role prefill are the router's."""
-        self.router, self.pool, self.clock = router, pool, clock
+    def __init__(self, router: Router, pool: Pool, clock: Clock, demand: Demand) -> None:
+        """Endpoints of the role prefill are the router's; what they do is told as `demand` of the services that they are of."""
+        self.router, self.pool, self.clock, self.demand = router, pool, clock, demand
         self.outcomes: Counter[str] = Counter()
         self._rests_until: dict[str, float] = {}
 
@@ -129,6 +130,10 @@ class Elsewhere:
         self._content, self._done = content, done
         self._is_over = False
         self.endpoint, self.outcome = there.load.endpoint.name, ""
+        home, namespace = there.load.endpoint.home, owner.router.service.namespace
+        self._help = (
+            owner.demand.help(namespace, home, owner.clock.monotonic(), len(content)) if home else None
+        )
         self._errand = Errand(owner.pool, there.load.endpoint, data, self._answered, timeout_s=timeout_s)
 
     def give_up(self) -> None:
@@ -158,6 +163,8 @@ class Elsewhere:
             there.streams = True  # its one token came with the whole answer
             owner.router.began(there, now)
         owner.router.ended(there, now, prompt_tokens, cached_tokens, 0)
+        if self._help is not None:
+            self._help.end(now, failed=outcome not in ("computed", "given_up"))
         owner.came(there.load.endpoint.name, outcome)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from penstock.contracts.exchange import Endpoint, RouteTable, ServiceRoute
 from penstock.contracts.scheduling import Load
+from penstock.gateway.demand import Demand
 from penstock.gateway.disaggregated import Disaggregated
 from penstock.gateway.kv_events import KvEvents
 from penstock.gateway.kv_index import Knowledge
@@ -35,16 +36,17 @@ class Routing:
         pool: Pool,
         clock: Clock,
         open_profile: OpenProfile,
+        demand: Demand,
         *,
         is_precise: Callable[[ServiceRoute], bool],
         waiting: Callable[[Id], int],
     ) -> None:
         """`open_profile` finds the plugins of a profile; it raises InvalidInput for one that is not there.
 
-        Only where a service's prompts are hashed as its engines do it (`is_precise`) are their events heard. `waiting` says how many
+        What endpoints do for other services is counted in `demand`. Only where a service's prompts are hashed as its engines do it (`is_precise`) are their events heard. `waiting` says how many
         requests wait for a first endpoint.
         """
-        self._pool, self._clock = pool, clock
+        self._pool, self._clock, self._demand = pool, clock, demand
         self._open_profile, self._is_precise, self._waiting = open_profile, is_precise, waiting
         self.prewarms: dict[Id, Prewarm] = {}
         self.disaggregated: dict[Id, Disaggregated] = {}
@@ -133,7 +135,7 @@ class Routing:
             if router is None:
                 router = self.routers[key] = Router(service, self._open_profile)
                 self.prewarms[key] = Prewarm(self._pool, self._clock)
-                self.disaggregated[key] = Disaggregated(router, self._pool, self._clock)
+                self.disaggregated[key] = Disaggregated(router, self._pool, self._clock, self._demand)
             else:
                 before = router.index
                 router.apply(service)

@@ -88,6 +88,7 @@ class State:
             pool,
             clock,
             open_profile,
+            self.demand,
             is_precise=self.prompts.is_precise,
             waiting=self.activator.waiting_for,
         )

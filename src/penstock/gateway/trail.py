@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from msgspec import Struct
 
 from penstock.contracts.scheduling import Prompt
 from penstock.decide.route_reason import route_reason
 from penstock.decide.routing import Route
-from penstock.gateway.disaggregated import Elsewhere
 from penstock.gateway.profiles import Profiles
 from penstock.gateway.route_record import Explanation
 from penstock.gateway.router import Trip
 from penstock.gateway.trial import Trial
+
+
+class Elsewhere(Protocol):
+    """A prompt that `endpoint` was to compute for another; `outcome` is what became of that, "" until something has."""
+
+    endpoint: str
+    outcome: str
 
 
 class Trail(Struct):
