@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.decide.kv_trust import DISTRUSTED
-from penstock.gateway.kv_blocks import NAMED
+from penstock.gateway.kv_blocks import NAMED, EngineBlocks
 from penstock.gateway.kv_index import GUESS_S, KvIndex
 from penstock.kit.hashing import chain_seed, token_blocks
 
@@ -361,3 +361,16 @@ def test_what_is_forgotten_at_once_is_freed_bit_by_bit_and_never_piles_up():
         pass
     index.tidy(0.0, 10**6)
     assert not index._discarded
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 30), max_size=8)), max_size=30))
+def test_names_are_counted_as_they_come_and_go(steps):
+    names = EngineBlocks("m", SIZE, 8)
+    for is_stored, hashes in steps:
+        if is_stored:
+            names.store(None, hashes, [1] * (SIZE * len(hashes)), SIZE)
+        else:
+            names.remove(hashes)
+        assert len(names) == sum(map(len, names._parts)) <= NAMED * 8
+    names.clear()
+    assert not names

@@ -69,15 +69,15 @@ def extra_salt(adapter: str, extras: Sequence[object], parent: EngineHash | None
 class EngineBlocks:
     """Names for as many blocks as `NAMED` caches of `capacity` blocks of ours (`block_tokens` each) hold; of more, the oldest are forgotten."""
 
-    __slots__ = ("_next", "_parts", "block_tokens", "capacity", "model")
+    __slots__ = ("_count", "_next", "_parts", "block_tokens", "capacity", "model")
 
     def __init__(self, model: str, block_tokens: int, capacity: int) -> None:
         self.model, self.block_tokens, self.capacity = model, block_tokens, capacity
         self._parts: list[dict[EngineHash, Named]] = [{} for _ in range(PARTS)]
-        self._next = 0
+        self._next = self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return self._count
 
     def fits(self, block_size: int) -> bool:
         """Whether blocks of `block_size` tokens can be cut into ours, or joined."""
@@ -122,11 +122,12 @@ class EngineBlocks:
                 gone.append(named)
             else:
                 gone += named.whole
+        self._count -= len(engine_hashes) - unknown
         return gone, unknown
 
     def clear(self) -> list[dict[EngineHash, Named]]:
         """Nothing the engine told of is known any more. Returns what was, for it takes long to be freed at once."""
-        parts, self._parts = self._parts, [{} for _ in range(PARTS)]
+        parts, self._parts, self._count = self._parts, [{} for _ in range(PARTS)], 0
         return parts
 
     def _end_of(self, name: EngineHash) -> tuple[int, bytes] | None:
@@ -146,7 +147,9 @@ class EngineBlocks:
         parts = self._parts
         if block_size == self.block_tokens and not start[1]:
             for name, key in zip(names, ours, strict=True):
-                parts[hash(name) & LOW_BITS][name] = key
+                part = parts[hash(name) & LOW_BITS]
+                self._count += name not in part
+                part[name] = key
             return
         size, step, before = self.block_tokens * TOKEN_BYTES, block_size * TOKEN_BYTES, len(start[1])
         for place, name in enumerate(names):
@@ -156,7 +159,9 @@ class EngineBlocks:
             cut = ours[first:whole] if whole - first > 1 else ()
             is_plain = not (rest or cut)
             named = ended if is_plain else Cutting(tuple(cut), ended, data[whole * size : end])
-            parts[hash(name) & LOW_BITS][name] = named
+            part = parts[hash(name) & LOW_BITS]
+            self._count += name not in part
+            part[name] = named
 
     def _bound(self, block_size: int, limit: int) -> list[int]:
         """Those of ours whose names are forgotten: the oldest of one part after another, and not many more than `limit` names."""

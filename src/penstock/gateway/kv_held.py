@@ -39,16 +39,16 @@ class Held:
     longest: as engines free them (vLLM frees a finished request's blocks tail first).
     """
 
-    __slots__ = ("_last", "_oldest", "_parts", "_runs", "capacity")
+    __slots__ = ("_count", "_last", "_oldest", "_parts", "_runs", "capacity")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._parts: list[dict[int, int]] = [{} for _ in range(PARTS)]
         self._runs: dict[int, Run] = {}
-        self._oldest = self._last = 0
+        self._oldest = self._last = self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return self._count
 
     def __contains__(self, key: int) -> bool:
         return key in self._parts[key & LOW_BITS]
@@ -82,6 +82,7 @@ class Held:
                 fresh.append(key)
             else:
                 before.append(old)
+        self._count += len(fresh)
         for old, count in Counter(before).items():
             self._shrink(old, count)
         return fresh, self._fit(len(used))
@@ -96,6 +97,7 @@ class Held:
                 gone.append(key)
                 self._shrink(run, 1)
         if gone:
+            self._count -= len(gone)
             self._last += 1  # a run that lost some takes in no more: they would stand in it twice
         return gone
 
@@ -106,7 +108,7 @@ class Held:
 
     def drain(self, limit: int) -> list[int]:
         """Give up at most `limit` blocks, in order."""
-        return self._give_up(min(limit, len(self)))
+        return self._give_up(min(limit, self._count))
 
     def __iter__(self) -> Iterator[int]:
         """All, in the order in which they are given up."""
@@ -126,7 +128,7 @@ class Held:
         return self._last
 
     def _fit(self, more: int) -> list[int]:
-        return self._give_up(min(len(self) - self.capacity, GIVEN_UP_BLOCKS + more))
+        return self._give_up(min(self._count - self.capacity, GIVEN_UP_BLOCKS + more))
 
     def _give_up(self, count: int) -> list[int]:
         gone: list[int] = []
@@ -148,6 +150,7 @@ class Held:
                 del run.hashes[:seen]
             else:
                 del runs[serial]
+        self._count -= len(gone)
         return gone
 
     def _shrink(self, serial: int, count: int) -> None:
