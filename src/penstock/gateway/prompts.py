@@ -85,7 +85,7 @@ class Prompts:
             (service.namespace, service.name),
             call.request.body if call.asked is None else call.asked.body,
             (service.routing or _DEFAULT).block_tokens,
-            _seed(asks, service),
+            _seed(asks, service.engine_model, _adapter(asks, service)),
             MAX_HASHED_TOKENS,
         )
 
@@ -101,7 +101,9 @@ class Prompts:
         else:
             ratio = self._ratios.get((service.namespace, service.name), UNKNOWN)
             tokens = int((size or _unread_bytes(call)) * ratio.per_byte + 0.5)
-        is_batch = call.reading.is_batch or (bool(asks.service_tier) and _has_time(asks.service_tier))
+        is_batch = call.reading.is_batch or bool(
+            asks.service_tier and _word(asks.service_tier) in BATCH_TIERS
+        )
         return Prompt(draw=0, tokens=tokens, output_tokens=call.max_tokens, is_batch=is_batch)
 
     def of(self, call: Call, service: ServiceRoute) -> Prompt:
@@ -109,7 +111,7 @@ class Prompts:
         asks, told = call.asks or _asks(call), call.told
         block_tokens = (service.routing or _DEFAULT).block_tokens
         hashed: Sequence[int] = ()
-        parts = _parts(asks)
+        adapter, parts = _adapter(asks, service), _parts(asks)
         size = call.prompt_bytes = sum(map(len, parts))
         if told is not None:
             tokens, each, hashed = told.tokens, float(block_tokens), _numbers(told.hashes)
@@ -118,16 +120,16 @@ class Prompts:
             per_byte = self._ratios.get((service.namespace, service.name), UNKNOWN).per_byte
             tokens, each = int(size * per_byte + 0.5), block_bytes * per_byte
             if parts and size >= block_bytes and not self.is_precise(service):
-                hashed = _hashed(asks, parts, block_bytes, _seed(asks, service))
+                hashed = _hashed(asks, parts, block_bytes, _seed(asks, service.engine_model, adapter))
         return Prompt(
             draw=draw(call.id),
             tokens=tokens,
             hashes=hashed,
             block_tokens=each,
             output_tokens=call.max_tokens,
-            adapter=_adapter(asks, service),
+            adapter=adapter,
             session=call.reading.session or _word(asks.prompt_cache_key),
-            is_batch=call.reading.is_batch or (bool(asks.service_tier) and _has_time(asks.service_tier)),
+            is_batch=call.reading.is_batch or _word(asks.service_tier) in BATCH_TIERS,
         )
 
     def answered(self, call: Call, expected_tokens: float = 0.0) -> None:
@@ -196,19 +198,14 @@ def _hashed(asks: ModelRequest, said: Sequence[msgspec.Raw], block_bytes: int, s
     return text_blocks(bytes(joined), block_bytes, seed)
 
 
-def _seed(asks: ModelRequest, service: ServiceRoute) -> int:
-    return chain_seed(service.engine_model, _adapter(asks, service), _word(asks.cache_salt))
+def _seed(asks: ModelRequest, engine_model: str, adapter: str) -> int:
+    return chain_seed(engine_model, adapter, _word(asks.cache_salt))
 
 
 def _adapter(asks: ModelRequest, service: ServiceRoute) -> str:
     """A name of the service's that means other weights, not just the service."""
     name = asks.model
     return name if type(name) is str and name in service.adapters else ""
-
-
-def _has_time(tier: msgspec.Raw) -> bool:
-    """Whether the caller's `service_tier` says so."""
-    return _word(tier) in BATCH_TIERS
 
 
 def _numbers(packed: bytes) -> Sequence[int]:
@@ -221,6 +218,8 @@ def _numbers(packed: bytes) -> Sequence[int]:
 
 def _word(span: msgspec.Raw) -> str:
     """A short string's text, or what stands for a long one; "" for what is none."""
+    if not span:
+        return ""
     view = memoryview(span)
     if len(view) < 2 or view[0] != 0x22:
         return ""

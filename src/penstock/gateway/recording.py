@@ -115,8 +115,7 @@ class Recordings:
 
     def ended(self, call: Call, trail: Trail, now: float) -> None:
         """A request that was routed is over."""
-        if self.active:
-            self._forget(now)
+        self._forget(now)
         for recording in self.active.values():
             service = call.service
             if service is None or call.started < recording.since:

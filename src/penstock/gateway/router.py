@@ -250,7 +250,6 @@ class Router:
         if cached_tokens >= 0 and prompt_tokens > 0 and not trip.spared:
             own = prompt_tokens - min(cached_tokens, prompt_tokens)
             self.index.answered(name, trip.cached_tokens, cached_tokens)
-        if hashes:
             load.confidence = self.index.confidence(name)
         if trip.streams:
             self._learn(name, trip, own, now, completion_tokens)

@@ -73,7 +73,21 @@ class Usage:
                 told = _DECODER.decode(match[1])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            self._take(told)
+            prompt = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
+            completion = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
+            details = told.prompt_tokens_details or told.input_tokens_details
+            cached = told.cache_read_input_tokens if details is None else details.cached_tokens
+            if prompt is not None and told.prompt_tokens is None:
+                prompt += (told.cache_read_input_tokens or 0) + (told.cache_creation_input_tokens or 0)
+            if told.total_tokens is not None:
+                prompt = told.total_tokens if prompt is None else prompt
+                completion = max(0, told.total_tokens - prompt) if completion is None else completion
+            if prompt is not None:
+                self.prompt_tokens = prompt
+            if completion is not None:
+                self.completion_tokens = completion
+            if cached is not None:
+                self.cached_tokens = cached
 
     def read_eval(self, data: bytes) -> None:
         """Take in Ollama's counts."""
@@ -82,23 +96,6 @@ class Usage:
                 self.completion_tokens = int(count)
             else:
                 self.prompt_tokens = int(count)
-
-    def _take(self, told: _Usage) -> None:
-        prompt = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
-        completion = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
-        details = told.prompt_tokens_details or told.input_tokens_details
-        cached = told.cache_read_input_tokens if details is None else details.cached_tokens
-        if prompt is not None and told.prompt_tokens is None:
-            prompt += (told.cache_read_input_tokens or 0) + (told.cache_creation_input_tokens or 0)
-        if told.total_tokens is not None:
-            prompt = told.total_tokens if prompt is None else prompt
-            completion = max(0, told.total_tokens - prompt) if completion is None else completion
-        if prompt is not None:
-            self.prompt_tokens = prompt
-        if completion is not None:
-            self.completion_tokens = completion
-        if cached is not None:
-            self.cached_tokens = cached
 
 
 class WholeUsage(Usage):

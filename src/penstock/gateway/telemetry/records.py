@@ -61,7 +61,8 @@ class Records:
         if trail is not None and trail.route is not None:
             self._routed.finished(call, trail, trail.route)
             self.explained.ended(call, trail, trail.route)
-            self.recordings.ended(call, trail, now)
+            if self.recordings.active:
+                self.recordings.ended(call, trail, now)
             if trail.trial is not None:
                 self._judge(call, trail, trail.trial)
         is_traced = self._spans is not None and call.trace.sampled
