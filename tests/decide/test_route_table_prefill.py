@@ -72,4 +72,5 @@ def test_a_helper_says_whose_it_is_and_a_pod_of_the_service_itself_does_not():
     )
     [revision] = route.revisions
     assert {one.name: one.home for one in revision.prefill} == {"b": "", "p": f"helper/{HELPING}"}
+    assert {one.name: one.engine_model for one in revision.prefill} == {"b": "", "p": "helper"}
     assert not revision.endpoints[0].home

@@ -234,6 +234,18 @@ async def test_computing_prompts_is_demand_of_the_service_that_does_it(answer: b
     assert world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {}) == ()
 
 
+@pytest.mark.parametrize(("asked", "told"), [("m", "helper"), ("adapter", "adapter")])
+async def test_the_engine_is_asked_for_the_model_by_the_name_that_it_has_there(asked: str, told: str) -> None:
+    engine = await prefilling(http(GOOD))
+    world = World(replace(engine.endpoint, home="helper/helper-1", engine_model="helper"))
+    assert (
+        world.compute(world.send(), BODY.replace(b'"model":"m"', f'"model":"{asked}"'.encode())) is not None
+    )
+    await until(lambda: world.bodies)
+    assert orjson.loads(engine.requests[0][1])["model"] == told
+    assert orjson.loads(world.bodies[0])["model"] == asked
+
+
 async def test_a_prompt_that_is_given_up_is_under_way_no_more() -> None:
     engine = await prefilling(None)
     world = World(replace(engine.endpoint, home="helper/helper-1"))

@@ -33,7 +33,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so. `labels` are those of the pod's that
     routing asks for. `kv_events_port` is where its engine publishes KV events, `kv_replay_port` where it tells them again, `metrics_port`
     (with `metrics_path`) where its metrics are read; 0: nowhere. One that computes prompts for another service says by `home`
-    (SERVICE/REVISION, of the same namespace) whose it is itself.
+    (SERVICE/REVISION, of the same namespace) whose it is itself, and by `engine_model` what its engine calls the model.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics_path: str = ""
     labels: Pairs = ()
     home: str = ""
+    engine_model: str = ""
 
 
 class RevisionRoute(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -211,14 +211,16 @@ def _revision(
     """Pods that drain get no more requests, ready or not. `helpers` are another service's, for this one."""
     ready, starting, prefill = [], [], []
     groups = {pod.metadata.labels.get(TRANSFER_GROUP) for pod in pods}
-    parts = [(pod, role_of(pod.metadata.labels) == PREFILL, "") for pod in pods]
-    parts += [(pod, True, _home(pod)) for pod in helpers if pod.metadata.labels.get(TRANSFER_GROUP) in groups]
-    for pod, helps, home in parts:
+    others = {pod.metadata.name for pod in helpers}
+    parts = [(pod, role_of(pod.metadata.labels) == PREFILL) for pod in pods]
+    parts += [(pod, True) for pod in helpers if pod.metadata.labels.get(TRANSFER_GROUP) in groups]
+    for pod, helps in parts:
         if DRAINING in pod.metadata.annotations or not pod.status.pod_ip:
             continue
         if helps:
             if ready_since(pod) is not None:
-                prefill.append(replace(_endpoint(pod, slots, labels), home=home))
+                endpoint = _endpoint(pod, slots, labels)
+                prefill.append(_helping(endpoint, pod) if pod.metadata.name in others else endpoint)
         elif ready_since(pod) is not None:
             ready.append(_endpoint(pod, slots, labels))
         elif (path := probe_path(pod)) is not None:
@@ -270,9 +272,10 @@ def _endpoint(pod: Pod, slots: int, labels: frozenset[str], path: str = "") -> E
     )
 
 
-def _home(pod: Pod) -> str:
-    """The service and the revision that a pod is of."""
-    return "/".join(pod.metadata.labels.get(label, "") for label in (SERVICE_LABEL, REVISION_LABEL))
+def _helping(endpoint: Endpoint, pod: Pod) -> Endpoint:
+    """It is another service's, and knows the model by the name that it has there."""
+    name, revision = (pod.metadata.labels.get(label, "") for label in (SERVICE_LABEL, REVISION_LABEL))
+    return replace(endpoint, home=f"{name}/{revision}", engine_model=served_name(pod.spec) or name)
 
 
 def _port(annotation: str) -> int:

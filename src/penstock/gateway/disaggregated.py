@@ -84,10 +84,10 @@ class Disaggregated:
         )
         if remote.place < 0:
             return None
-        wanted = prefill_body(content)
+        load = others[remote.place]
+        wanted = prefill_body(content, router.service.engine_model, load.endpoint.engine_model)
         if wanted is None:
             return None
-        load = others[remote.place]
         there = router.sent(load.endpoint.name, trip.prompt, held, self.clock.monotonic())
         if there is None:
             return None
@@ -168,8 +168,11 @@ class Elsewhere:
         owner.came(there.load.endpoint.name, outcome)
 
 
-def prefill_body(content: bytes) -> bytes | None:
-    """The request that computes the prompt; None for one that asks for several answers, or is another's half of a transfer already."""
+def prefill_body(content: bytes, model: str = "", there: str = "") -> bytes | None:
+    """The request that computes the prompt; None for one that asks for several answers, or is another's half of a transfer already.
+
+    What is called `model` where it is answered is called `there` by the engine that gets this; adapters have one name everywhere.
+    """
     try:
         given = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -182,6 +185,8 @@ def prefill_body(content: bytes) -> bytes | None:
     for name in ("stream_options", "min_tokens"):
         given.pop(name, None)
     given |= {"max_tokens": 1, "stream": False, FIELD: WANTED}
+    if there and given.get("model") == model:
+        given["model"] = there
     if "max_completion_tokens" in given:
         given["max_completion_tokens"] = 1
     return orjson.dumps(given)
