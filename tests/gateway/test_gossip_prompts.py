@@ -86,3 +86,34 @@ def test_the_newest_chains_are_told_first_and_the_oldest_make_room(clock: Hand) 
         b.wire.hear("wire", payload)
     assert b.held(chains[-1]) == {"pod-0": 60}
     assert b.held(chains[0]) == b.held(chains[MAX_PENDING]) == {}
+
+
+def test_what_was_lost_is_told_anew_by_whoever_told_it_last_as_soon_as_somebody_misses_it(
+    clock: Hand,
+) -> None:
+    a, b, c = among = gateways(3, clock)
+    lost = chain(40)
+    a.send("pod-0", lost)
+    clock.at += EXCHANGE_S
+    for payload in a.say():
+        b.wire.hear("wire", payload)
+    a.send("pod-1", lost + chain(10))
+    exchange(among, 3)
+    assert c.held(lost) == a.held(lost) == {"pod-0": 40, "pod-1": 40}
+
+
+def test_one_lost_message_takes_nothing_else_with_it(clock: Hand) -> None:
+    """What prompts have in common stands for the first of them, not for the last, which somebody may have missed."""
+    a, b = among = gateways(2, clock)
+    head = chain(80)
+    a.send("pod-0", head + chain(10))
+    exchange(among)
+    a.send("pod-0", head + chain(10))
+    clock.at += EXCHANGE_S
+    assert a.say()
+    after = head + chain(10)
+    a.send("pod-0", after)
+    clock.at += EXCHANGE_S
+    for payload in a.say():
+        b.wire.hear("wire", payload)
+    assert b.held(after) == {"pod-0": 90}

@@ -1,8 +1,8 @@
 """Gateways tell each other what they have sent where, so that each routes as if it had seen all requests.
 
 Every EXCHANGE_S each tells what has changed: how much it has under way at each endpoint, which chains of blocks it sent there, how soon
-endpoints answered, and which of them it leaves alone; and at once, where it sent so much to one endpoint that others would go elsewhere
-if they knew. Nobody waits for anybody, nothing is acknowledged, and a gateway that hears nobody routes by what it knows itself.
+endpoints answered, and which of them it leaves alone. Nobody waits for anybody, nothing is acknowledged, and a gateway
+that hears nobody routes by what it knows itself.
 What is told is bounded to `bytes_per_s`; counts go before chains.
 """
 
@@ -27,10 +27,6 @@ from penstock.kit.clock import Clock
 from penstock.kit.hashing import draw
 
 EXCHANGE_S = 0.025
-AT_ONCE_TOKENS = 2048
-"""That others do not know to wait at one endpoint: tenths of a second of most engines' time."""
-AT_ONCE_S = 0.01
-"""So long after the last time, at least."""
 BYTES_PER_S = 1_000_000
 BURST_S = 0.25
 """What was not used is kept for so long."""
@@ -99,7 +95,7 @@ class Gossip:
         self._shares = [(self._routers[key].shares, names) for key, names in self._ids.items() if names]
         self._circuits.keep()
         for key, router in routers.items():
-            router.on_sent = partial(self._sent, router, self._ids[key])
+            router.on_sent = partial(self._sent, self._ids[key])
             router.on_learned = partial(self._learned, self._ids[key])
             if before.get(key) is not router:
                 router.shares.changed.update(router.loads)
@@ -177,25 +173,17 @@ class Gossip:
             self._outbox.introduce()
         self._outbox.refresh(now)
 
-    def _sent(self, router: Router, ids: Mapping[str, int], name: str, hashes: Sequence[int]) -> None:
+    def _sent(self, ids: Mapping[str, int], name: str, hashes: Sequence[int]) -> None:
         number = ids.get(name)
-        if number is None:
-            return
-        self._outbox.sent(number, hashes)
-        waiting = router.loads[name].uncached_tokens - router.shares.others(name).uncached_tokens
-        if (
-            waiting >= AT_ONCE_TOKENS
-            and self._outbox.untold_tokens(number, round(waiting)) >= AT_ONCE_TOKENS
-            and self._clock.monotonic() - self._ticked_at >= AT_ONCE_S
-        ):
-            self.tell()
+        if number is not None:
+            self._outbox.sent(number, hashes)
 
     def _learned(
         self, ids: Mapping[str, int], name: str, uncached_tokens: float, first_s: float, between_s: float
     ) -> None:
         number = ids.get(name)
         if number is not None:
-            self._outbox.learned(number, uncached_tokens, first_s, between_s)
+            self._outbox.learned(number, uncached_tokens, first_s, between_s, self._clock.monotonic())
 
     def _hear_far(self, sender: str, payload: bytes) -> None:
         if self._hear(sender, payload) and self._near is not None:
@@ -221,8 +209,8 @@ class Gossip:
         self._inbox.count(message, now)
         self._inbox.learn(message.samples)
         self._circuits.hear(message.place, message.openings, now)
-        for anchor in message.missing:
-            self._chains.unmark(anchor)
+        if message.missing:
+            self._outbox.retell(set(message.missing))
         for anchor in self._inbox.insert(message.inserts, now):
             self._outbox.missed(anchor)
         return True

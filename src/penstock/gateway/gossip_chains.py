@@ -1,7 +1,8 @@
 """Which chains of blocks all gateways know of already, so that of one that begins alike only the rest is told.
 
 A chain is known by the hash of its last block, which stands for all before it. Every MARK_BLOCKS of it are marked, by which
-another chain finds it that has as many in common with it. Gateways that heard the same know the same; where one did not, it says what
+another chain finds it that has as many in common with it; what several have in common stands for the first of them, which all are the
+most likely to have heard. Gateways that heard the same know the same; where one did not, it says what
 it misses, and whatever begins alike is told anew when it is next used.
 """
 
@@ -36,6 +37,7 @@ class Chains:
         for position in range(len(hashes) - len(hashes) % MARK_BLOCKS, 0, -MARK_BLOCKS):
             anchor = marks.get(hashes[position - 1])
             if anchor is not None:
+                self._chains[anchor] = self._chains.pop(anchor)
                 return anchor, self._extended(anchor, hashes, position)
         return 0, 0
 
@@ -49,13 +51,15 @@ class Chains:
         return position
 
     def add(self, chain: array[int]) -> None:
-        """It was told. One without a mark would never be found again, and one that is too long is left out."""
+        """It was told. What it begins like keeps its marks. One without a mark would never be found again, and one that is too long is left out."""
         if not MARK_BLOCKS <= len(chain) <= self._max_blocks:
             return
         last = chain[-1]
         self.forget(last)
         self._chains[last] = chain
-        self._marks.update(dict.fromkeys(chain[MARK_BLOCKS - 1 :: MARK_BLOCKS], last))
+        marks = self._marks
+        for key in chain[MARK_BLOCKS - 1 :: MARK_BLOCKS]:
+            marks.setdefault(key, last)
         self.blocks += len(chain)
         while self.blocks > self._max_blocks:
             self.forget(next(iter(self._chains)))

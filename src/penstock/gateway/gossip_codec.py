@@ -76,7 +76,7 @@ class Sample(Struct, frozen=True, array_like=True, gc=False):
 class Message(Struct, frozen=True, array_like=True):
     """From the gateway at `place`, which is there `since` (Unix ms, growing with each start); `serial` grows with each of its messages.
 
-    `missing` are anchors that it could not follow.
+    `missing` are chains that it could not follow, by their last blocks.
     """
 
     place: Annotated[str, Meta(min_length=1, max_length=MAX_PLACE_BYTES)]

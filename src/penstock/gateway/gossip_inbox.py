@@ -122,15 +122,16 @@ class Inbox:
                 )
 
     def insert(self, inserts: list[Insert], now: float) -> list[int]:
-        """Endpoints are taken to hold what other gateways sent there. Returns anchors that are not known here.
+        """Endpoints are taken to hold what other gateways sent there. Returns what could not be followed: anchors, and what came after them.
 
         Raises msgspec.DecodeError for hashes that are cut.
         """
         missing = []
         for insert in inserts:
-            chain = self._chains.joined(insert.anchor, insert.position, unpacked(insert.tail))
+            tail = unpacked(insert.tail)
+            chain = self._chains.joined(insert.anchor, insert.position, tail)
             if chain is None:
-                missing.append(insert.anchor)
+                missing += (insert.anchor, *tail[-1:])
                 continue
             self._chains.add(chain)
             found = self.places.get(insert.endpoint)

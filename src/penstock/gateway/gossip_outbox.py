@@ -34,6 +34,8 @@ from penstock.gateway.gossip_codec import (
 from penstock.gateway.shares import NONE, Counts
 
 REFRESH_S = 1.0
+SAMPLE_S = 0.25
+"""Twelve answers say how fast an endpoint is: those of three seconds."""
 MAX_PENDING = 1024
 MAX_UNHEARD = 256
 """While there is nobody to tell: what the first one is told."""
@@ -54,6 +56,7 @@ class Outbox:
         self._told: dict[int, tuple[Counts, float]] = {}
         self._openings: dict[int, Opening] = {}
         self._samples: dict[int, Sample] = {}
+        self._sampled_at: dict[int, float] = {}
         self._missing: dict[int, None] = {}
         self._pending: deque[tuple[int, Sequence[int]]] = deque()
         self._recent: dict[tuple[int, int], None] = {}
@@ -64,7 +67,7 @@ class Outbox:
         """Nothing is told of endpoints other than these."""
         for endpoint in [one for one in self._told if one not in endpoints]:
             del self._told[endpoint]
-        for waiting in (self._due, self._samples):
+        for waiting in (self._due, self._samples, self._sampled_at):
             for endpoint in [one for one in waiting if one not in endpoints]:
                 del waiting[endpoint]
 
@@ -75,11 +78,6 @@ class Outbox:
             self._due.pop(endpoint, None)
         else:
             self._due[endpoint] = counts
-
-    def untold_tokens(self, endpoint: int, uncached_tokens: int) -> int:
-        """How many more wait to be computed there, of these, than others know of."""
-        told = self._told.get(endpoint)
-        return uncached_tokens - (told[0].uncached_tokens if told is not None else 0)
 
     def sent(self, endpoint: int, hashes: Sequence[int]) -> None:
         """A prompt with this chain went there; it is not changed afterwards."""
@@ -92,8 +90,13 @@ class Outbox:
         """A circuit is open."""
         self._openings[opening.endpoint] = opening
 
-    def learned(self, endpoint: int, uncached_tokens: float, first_s: float, between_s: float) -> None:
-        """An answer came from there; of several between two exchanges the last one is told."""
+    def learned(
+        self, endpoint: int, uncached_tokens: float, first_s: float, between_s: float, now: float
+    ) -> None:
+        """An answer came from there; of several within SAMPLE_S the first one is told."""
+        if self._sampled_at.get(endpoint, now - SAMPLE_S) > now - SAMPLE_S:
+            return
+        self._sampled_at[endpoint] = now
         numbers = (uncached_tokens, first_s * 1e6, between_s * 1e6)
         self._samples[endpoint] = Sample(endpoint, *(min(round(number), MOST) for number in numbers))
 
@@ -102,13 +105,22 @@ class Outbox:
         if len(self._missing) < MAX_MISSING:
             self._missing[anchor] = None
 
+    def retell(self, anchors: Collection[int]) -> None:
+        """Somebody missed these chains: those that were told from here of late are told anew, to the end of what waits."""
+        for anchor in anchors:
+            self._chains.unmark(anchor)
+        self._again([key for key in self._recent if key[1] in anchors])
+
     def introduce(self) -> None:
         """There is a gateway that knows nothing: tell all counts, and anew the chains that were told last."""
         for endpoint, (counts, _) in self._told.items():
             if counts != NONE:
                 self._due.setdefault(endpoint, counts)
         self._chains.unmark_all()
-        for endpoint, last in list(self._recent)[: -1 - (MAX_PENDING - len(self._pending)) : -1]:
+        self._again(list(self._recent))
+
+    def _again(self, recent: Sequence[tuple[int, int]]) -> None:
+        for endpoint, last in recent[: -1 - (MAX_PENDING - len(self._pending)) : -1]:
             chain = self._chains.get(last)
             if chain is not None:
                 self._pending.appendleft((endpoint, chain))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -69,22 +69,22 @@ class Held:
         used = dict.fromkeys(reversed(hashes[: self.capacity]))
         if not used:
             return [], []
-        serial = self._run_for(used)
+        parts = self._parts
+        before = [parts[key & LOW_BITS].get(key) for key in used]
+        serial = self._run_for(len(used), before)
         run = self._runs[serial]
         run.hashes.extend(used)
         run.live += len(used)
-        parts, fresh, before = self._parts, list[int](), list[int]()
         for key in used:
-            part = parts[key & LOW_BITS]
-            old = part.get(key)
-            part[key] = serial
-            if old is None:
-                fresh.append(key)
-            else:
-                before.append(old)
+            parts[key & LOW_BITS][key] = serial
+        if before.count(None) == len(before):
+            fresh = list(used)
+        else:
+            fresh = [key for key, old in zip(used, before, strict=True) if old is None]
+            for old, count in Counter(before).items():
+                if old is not None:
+                    self._shrink(old, count)
         self._count += len(fresh)
-        for old, count in Counter(before).items():
-            self._shrink(old, count)
         return fresh, self._fit(len(used))
 
     def drop(self, hashes: Iterable[int]) -> list[int]:
@@ -115,14 +115,10 @@ class Held:
         for serial, run in self._runs.items():
             yield from self._live(serial, run)
 
-    def _run_for(self, used: Collection[int]) -> int:
+    def _run_for(self, count: int, runs: Sequence[int | None]) -> int:
         """Short chains join the run before them, unless it is theirs already: where they stand in it would be twice."""
-        last, parts = self._runs.get(self._last), self._parts
-        if (
-            last is None
-            or len(last.hashes) + len(used) > JOINED_BLOCKS
-            or any(parts[key & LOW_BITS].get(key) == self._last for key in used)
-        ):
+        last = self._runs.get(self._last)
+        if last is None or len(last.hashes) + count > JOINED_BLOCKS or self._last in runs:
             self._last += 1
             self._runs[self._last] = Run(array("Q"), 0)
         return self._last
