@@ -53,7 +53,9 @@ LAST = b"0\r\n\r\n"
 
 
 class Nowhere(asyncio.Transport):
-    """A client that reads all, and says nothing by itself."""
+    """A client that reads all, and says nothing by itself; `told` is what it has read last."""
+
+    told: object = b""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", 1) if name == "peername" else default
@@ -68,7 +70,7 @@ class Nowhere(asyncio.Transport):
         return False
 
     def write(self, data: object) -> None:
-        """It is read."""
+        self.told = data
 
 
 class Engine(Nowhere):
@@ -86,6 +88,7 @@ class Engine(Nowhere):
 class Wires(NamedTuple):
     """A client's connection, an engine's, and the request of the one to the other."""
 
+    client: Nowhere
     connection: Connection
     upstream: Upstream
     engine: Engine
@@ -104,6 +107,7 @@ class Policy(NamedTuple):
     """What a worker is asked to do beside passing on."""
 
     is_routed: bool = True
+    endpoints: int = 1
     has_key: bool = False
     has_limits: bool = False
     is_logged: bool = False
@@ -111,6 +115,7 @@ class Policy(NamedTuple):
 
 
 POLICIES = {
+    "8 endpoints, routing profile": Policy(endpoints=8),
     "bare": Policy(is_routed=False),
     "+ routing profile": Policy(),
     "+ API key": Policy(has_key=True),
@@ -118,7 +123,7 @@ POLICIES = {
     "+ access log": Policy(has_key=True, has_limits=True, is_logged=True),
     "+ every request traced": Policy(has_key=True, has_limits=True, is_logged=True, traced=1.0),
 }
-"""Each with all of those before it."""
+"""After the first, each with all of those before it."""
 
 
 def wires(folder: Path, policy: Policy) -> Wires:
@@ -144,17 +149,23 @@ def wires(folder: Path, policy: Policy) -> Wires:
     worker.state.pool.give(upstream)
     assert worker.state.server is not None, "the worker has made it"
     connection = worker.state.server.connection()
-    connection.connection_made(Nowhere())
+    client = Nowhere()
+    connection.connection_made(client)
     key = b"" if is_bare else b"Authorization: Bearer %b\r\n" % KEY.encode()
     head = (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n%bContent-Type: application/json\r\n"
         % key
     )
-    return Wires(connection, upstream, engine, head)
+    return Wires(client, connection, upstream, engine, head)
 
 
 def _asked(whole: RouteTable, policy: Policy) -> RouteTable:
     replace = msgspec.structs.replace
+    service = whole.services[0]
+    revision = service.revisions[0]
+    pool = tuple(replace(revision.endpoints[0], name=f"m-1-{place}") for place in range(policy.endpoints))
+    service = replace(service, revisions=(replace(revision, endpoints=pool),))
+    whole = replace(whole, services=(service,))
     if not policy.is_routed:
         whole = replace(whole, services=tuple(replace(one, routing=None) for one in whole.services))
     if policy.has_limits:
@@ -199,6 +210,8 @@ def whole(made: Wires, limit_s: float) -> Cost:
     request = ask(made, streams=False)
     made.engine.answer = WHOLE
     made.connection.data_received(request)
+    assert isinstance(made.client.told, bytes)
+    assert made.client.told.startswith(b"HTTP/1.1 200 "), made.client.told
     return cost(lambda: made.connection.data_received(request), limit_s)
 
 
