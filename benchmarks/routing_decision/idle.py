@@ -54,8 +54,9 @@ def idle(seconds: float) -> Idle:
         try:
             began = _until_heard(port)
             time.sleep(SETTLE_S)
+            before = _heard(port)
             cores, memory = _watched(gateway.pid, seconds)
-            batches = sum(_values(port, "penstock_gateway_kv_event_batches").values())
+            heard = _heard(port) - before
             ran_s = time.monotonic() - began
         finally:
             end(gateway)
@@ -64,7 +65,7 @@ def idle(seconds: float) -> Idle:
     asked, page_bytes = int(said[0]), int(said[2])
     if asked < LEAST_ASKED * ENDPOINTS * ran_s / 2:
         raise SystemExit(f"the gateway read metrics {asked} times only in {ran_s:.0f} s")
-    return Idle(round(cores, 4), round(memory, 1), asked / ran_s, batches / ran_s, page_bytes)
+    return Idle(round(cores, 4), round(memory, 1), asked / ran_s, heard / seconds, page_bytes)
 
 
 def _until_heard(port: int) -> float:
@@ -79,6 +80,10 @@ def _until_heard(port: int) -> float:
             pass
         time.sleep(0.2)
     raise SystemExit(f"the gateway did not hear all engines within {READY_S:g} s")
+
+
+def _heard(port: int) -> float:
+    return sum(_values(port, "penstock_gateway_kv_event_batches").values())
 
 
 def _values(port: int, family: str) -> dict[tuple[str, ...], float]:

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from penstock.engine.kv_events import Publisher
-from penstock.gateway.kv_event_codec import Stored
+from penstock.engine.prefixes import Stored
 
 HTTP_PORT, EVENTS_PORT, REPLAY_PORT = 18_500, 18_501, 18_502
 BLOCK_TOKENS, BLOCKS = 16, 32
@@ -107,9 +107,9 @@ def _publisher(number: int, loop: asyncio.AbstractEventLoop) -> Publisher:
 
 
 def _prompt(draws: random.Random) -> Stored:
-    hashes = [draws.getrandbits(63) for _ in range(BLOCKS)]
-    tokens = [draws.getrandbits(16) for _ in range(BLOCKS * BLOCK_TOKENS)]
-    return Stored(None, hashes, tokens, BLOCK_TOKENS, "", (), "GPU")
+    hashes = tuple(draws.getrandbits(63) for _ in range(BLOCKS))
+    tokens = tuple(draws.getrandbits(16) for _ in range(BLOCKS * BLOCK_TOKENS))
+    return Stored(hashes, None, tokens)
 
 
 if __name__ == "__main__":

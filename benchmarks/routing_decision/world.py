@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from penstock.app.registry import open_profile
@@ -76,11 +77,7 @@ def build(case: Case, draws: random.Random, advance: Callable[[float], None]) ->
             if case.source == "told":
                 _tell(world, name, tokens[: depth * BLOCK_TOKENS], chain)
             else:
-                _time(
-                    world,
-                    len(chain),
-                    lambda held=chain[:depth], name=name: router.index.sent(name, held, 0.0),
-                )
+                _time(world, len(chain), partial(router.index.sent, name, chain[:depth], 0.0))
         kept = world.prompts[len(tokens)]
         if len(kept) < KEPT_PROMPTS:
             kept.append(tokens)
@@ -125,14 +122,8 @@ def _tell(world: World, name: str, tokens: array[int], chain: Sequence[int]) -> 
     for start in range(0, len(names), SLICE_BLOCKS):
         some = names[start : start + SLICE_BLOCKS]
         ids = tokens[start * BLOCK_TOKENS : (start + len(some)) * BLOCK_TOKENS]
-        before = parent
-        _time(
-            world,
-            SLICE_BLOCKS,
-            lambda some=some, ids=ids, before=before: world.router.index.stored(
-                name, before, some, ids, BLOCK_TOKENS
-            ),
-        )
+        stored = world.router.index.stored
+        _time(world, SLICE_BLOCKS, partial(stored, name, parent, some, ids, BLOCK_TOKENS))
         parent = some[-1]
 
 
