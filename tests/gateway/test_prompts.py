@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from prompt_calls import SERVICE, call_of, shared
 
 from penstock.contracts.exchange import RoutingRoute
-from penstock.gateway.body import ModelRequest, read, read_large
+from penstock.gateway.body import SLICE_BYTES, ModelRequest, read, read_large, with_model
 from penstock.gateway.prompts import MAX_HASHED_TOKENS, Prompts
 from penstock.kit.errors import InvalidInput
 
@@ -199,6 +200,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.parametrize("slice_bytes", [3, 7, 64, SLICE_BYTES])
 @given(
     said=st.dictionaries(st.sampled_from(ModelRequest.__struct_fields__) | st.text(max_size=9), VALUES),
     indent=st.sampled_from([None, 1]),
@@ -206,11 +208,45 @@ VALUES = st.recursive(
 )
 @settings(deadline=None)
 def test_a_body_reads_the_same_in_slices_as_at_once(
-    said: dict[str, Any], indent: int | None, escaped: bool
+    slice_bytes: int, said: dict[str, Any], indent: int | None, escaped: bool
 ) -> None:
     raw = json.dumps(said | {"model": "m"}, indent=indent, ensure_ascii=escaped).encode()
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, patch("penstock.gateway.body.SLICE_BYTES", slice_bytes):
         assert runner.run(read_large(raw)) == read(raw)
+
+
+LONG = st.sampled_from(
+    ['"model": "x"', '{"model": {"model": 1}}', "\\u0065", "model", '"', "\\", "[1, 2]", "\u00e9"]
+).map(lambda piece: [{"said": piece, "model": piece}] * 40)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["messages", "tools", "prompt", "input", "metadata", "user"]), VALUES | LONG
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_the_request_s_own_model_is_renamed_and_no_other(
+    said: dict[str, Any], is_last: bool, is_twice: bool
+) -> None:
+    own = {"model": "m"}
+    raw = json.dumps(said | own if is_last else own | said).encode()
+    if is_twice:
+        raw = b'{"model": "first", ' + raw[1:]
+    renamed = with_model(raw, "other", read(raw))
+    assert json.loads(renamed) == {**said, "model": "other"}
+    assert renamed.count(b'"other"') == 1
+    assert len(renamed) == len(raw) + len('"other"') - len('"m"')
+
+
+@pytest.mark.parametrize("run", [1, 63, 64, 65, 127, 128, 129, 400_000, 400_001])
+async def test_backslashes_before_a_quote_are_counted_however_many_there_are(run: int) -> None:
+    raw = b'{"user": "' + b"\\" * run + (b'"' if run % 2 else b"") + b'", "model": "m"}'
+    assert (await read_large(raw)).model == "m"
+    with pytest.raises(InvalidInput):
+        await read_large(raw.replace(b'"m"', b'"m'))
 
 
 HOSTILE = [

@@ -20,6 +20,12 @@ from penstock.kit.errors import InvalidInput
 
 LARGE_BYTES = 1 << 20
 SLICE_BYTES = 1 << 18
+SLICE_STEPS = 4096
+"""Brackets, or quotes within strings, that are looked at without a pause."""
+LONG_BYTES, HEAD_BYTES, LOOKS = 1024, 64, 16
+"""Of values that are looked for where they stand."""
+RUN_BYTES = 64
+"""Backslashes that are looked at at once."""
 MAX_VALUE_BYTES = 1 << 16
 """A longer value of a field that the gateway reads is none that an engine would take."""
 
@@ -65,7 +71,8 @@ _FIELDS = {name.encode(): name for name in ModelRequest.__struct_fields__}
 _SPANS = frozenset(field.name for field in msgspec.structs.fields(ModelRequest) if field.type is Raw)
 _NOTHING = ModelRequest()
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRUCTURE = re.compile(rb'["{}\[\]]')
+_PLAIN = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.DOTALL)
+"""What lies between two brackets, with whole strings."""
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")')
 _SCALAR = re.compile(rb"[^\s,\]}]+")
 
@@ -110,16 +117,46 @@ async def _scanned(body: bytes) -> ModelRequest:
         await asyncio.sleep(0)
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """The body with the value of its top-level `model` replaced; every other byte stays as it was. It has been read."""
+def with_model(body: bytes, model: str, asks: ModelRequest | None = None) -> bytes:
+    """The body with the value of its top-level `model` replaced; every other byte stays as it was. It has been read.
+
+    `asks` is what was read: what prompts are made of speaks of models too, and need not be searched for them then.
+    """
     value = orjson.dumps(model)
-    if (
-        body.count(b'"model"') == 1 and b"\\u006" not in body
-    ):  # written once and plainly: no other can be meant
-        match = _MODEL.search(body)
+    if b"\\u006" not in body:  # written plainly
+        match = _only_model(body, asks or _NOTHING)
         if match is not None:
             return body[: match.start(1)] + value + body[match.end(1) :]
     return replaced(body, b"model", value)
+
+
+def _only_model(body: bytes, asks: ModelRequest) -> re.Match[bytes] | None:
+    """The one member of that name outside the long values of `asks`: no other can be meant. None where there is none, or several."""
+    between, at, count = [], 0, 0
+    for start, end in sorted(span for one in _SPANS if (span := _span(body, getattr(asks, one)))):
+        between.append((at, start))
+        at = max(at, end)
+    between.append((at, len(body)))
+    found = None
+    for start, end in between:
+        count += body.count(b'"model"', start, end)
+        found = found or _MODEL.search(body, start, end)
+    return found if count == 1 else None
+
+
+def _span(body: bytes, value: Raw) -> tuple[int, int] | None:
+    """Where a long value stands, looked for a few times."""
+    view, start = memoryview(value), -1
+    if len(view) < LONG_BYTES:
+        return None
+    head = bytes(view[:HEAD_BYTES])
+    for _ in range(LOOKS):
+        start = body.find(head, start + 1)
+        if start < 0:
+            return None
+        if body[start : start + len(view)] == bytes(view):  # views are compared item by item
+            return start, start + len(view)
+    return None
 
 
 def replaced(body: bytes, key: bytes, value: bytes) -> bytes:
@@ -171,21 +208,30 @@ def _next(body: bytes, place: int, expected: bytes = b"") -> int:
 
 def _string_end(body: bytes, place: int) -> Generator[None, None, int]:
     """Behind the closing quote of the string that begins at `place`."""
-    at, slice_end = place + 1, place + SLICE_BYTES
+    at, slice_end, steps = place + 1, place + SLICE_BYTES, 0
     while True:
         quote = body.find(b'"', at, slice_end)
         if quote < 0:
             if slice_end >= len(body):
                 raise _invalid("a string does not end")
-            at, slice_end = slice_end, slice_end + SLICE_BYTES
+            at, slice_end = max(at, slice_end), slice_end + SLICE_BYTES
             yield
             continue
-        before = quote
-        while body[before - 1] == 0x5C:
-            before -= 1
-        if (quote - before) % 2 == 0:
+        if body[quote - 1] != 0x5C or not _is_escaped(body, quote):
             return quote + 1
-        at = quote + 1
+        at, steps = quote + 1, steps + 1
+        if not steps % SLICE_STEPS:
+            yield
+
+
+def _is_escaped(body: bytes, quote: int) -> bool:
+    """Whether the backslashes before it are odd."""
+    before, run = quote, b""
+    while not run:
+        whole = body[max(0, before - RUN_BYTES) : before]
+        run = whole.rstrip(b"\\")
+        before -= len(whole) - len(run)
+    return (quote - before) % 2 == 1
 
 
 def _value_end(body: bytes, place: int) -> Generator[None, None, int]:
@@ -197,22 +243,22 @@ def _value_end(body: bytes, place: int) -> Generator[None, None, int]:
         if match is None:
             raise _invalid(f"expected a value at byte {place}")
         return match.end()
-    depth, since = 0, place
+    depth, since, steps = 0, place, 0
     while True:
-        match = _STRUCTURE.search(body, place)
-        if match is None:
-            raise _invalid("an object or array does not end")
-        place = match.end()
-        if match.group() == b'"':
-            place = yield from _string_end(body, match.start())
-        elif match.group() in (b"{", b"["):
-            depth += 1
-        else:
-            depth -= 1
-            if not depth:
-                return place
-        if place - since > SLICE_BYTES:
-            since = place
+        stop, plain = place + SLICE_BYTES, _PLAIN.match(body, place, place + SLICE_BYTES)
+        place, steps = plain.end() if plain else place, steps + 1
+        mark = body[place : place + 1]
+        if place < stop:
+            if not mark:
+                raise _invalid("an object or array does not end")
+            if mark == b'"':
+                place = yield from _string_end(body, place)
+            else:
+                place, depth = place + 1, depth + (1 if mark in (b"{", b"[") else -1)
+                if not depth:
+                    return place
+        if place - since > SLICE_BYTES or steps >= SLICE_STEPS:
+            since, steps = place, 0
             yield
 
 

@@ -27,11 +27,12 @@ def content(call: Call, service: ServiceRoute) -> bytes:
     is_known = model == service.engine_model or model in service.adapters
     if call.asked is not None:
         data = call.asked.body
-        return data if is_known else body.with_model(data, service.engine_model)
+        return data if is_known else body.with_model(data, service.engine_model, call.asks)
     data = call.request.body
     if data and model and not is_known:
-        renamed = multipart.with_model if call.reading.is_form else body.with_model
-        data = renamed(data, service.engine_model)
+        name = service.engine_model
+        is_form = call.reading.is_form
+        data = multipart.with_model(data, name) if is_form else body.with_model(data, name, call.asks)
     if call.streams and not call.wants_usage and call.target.tells_usage:
         data = usage.ask_for_usage(data) or data
     return data
