@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from typing import NamedTuple
 
 from benchmarks.routing_gateways.workload import ROUTED_BLOCKS, chain
@@ -20,7 +21,7 @@ RATE = 1_000
 ENDPOINTS = 128
 PREFIX_TOKENS, OWN_TOKENS = 6_000, 1_200
 GROUPS = 256
-PREFILL_S, ANSWER_S = 0.25, 2.0
+PREFILL_S, ANSWER_S, ANSWER_TOKENS = 0.25, 2.0, 200
 
 
 class Cost(NamedTuple):
@@ -44,8 +45,8 @@ class _Gateway:
         self.wire = Wire(lambda _, payload: self.said.append(payload))
         self.gossip = Gossip(f"gateway-{number}", Endpoints(clock), clock, far=self.wire)
         self.gossip.keep({("n", "s"): self.router})
-        self.began: list[tuple[float, Trip]] = []
-        self.ended: list[tuple[float, Trip]] = []
+        self.began: deque[tuple[float, Trip]] = deque()
+        self.ended: deque[tuple[float, Trip]] = deque()
 
 
 def cost(gateways: int, span_s: float, seed: int = 1) -> Cost:
@@ -109,13 +110,15 @@ def _send(gateway: _Gateway, chance: random.Random, own: int, now: float) -> Non
     trip = gateway.router.sent(name, prompt, {name: float(PREFIX_TOKENS)}, now)
     assert trip is not None
     gateway.router.kept(trip, now)
+    trip.streams = True
     gateway.began.append((now + PREFILL_S, trip))
 
 
 def _settle(gateway: _Gateway, now: float) -> None:
     while gateway.began and gateway.began[0][0] <= now:
-        _, trip = gateway.began.pop(0)
+        _, trip = gateway.began.popleft()
         gateway.router.began(trip, now)
         gateway.ended.append((now + ANSWER_S, trip))
     while gateway.ended and gateway.ended[0][0] <= now:
-        gateway.router.ended(gateway.ended.pop(0)[1], now, -1, -1, -1)
+        trip = gateway.ended.popleft()[1]
+        gateway.router.ended(trip, now, trip.prompt.tokens, PREFIX_TOKENS, ANSWER_TOKENS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gossip_world import PODS, Hand, chain, exchange, gateways
+from gossip_world import BLOCK, PODS, Hand, chain, exchange, gateways
 
+from penstock.contracts.scheduling import Prompt
 from penstock.gateway.gossip import EXCHANGE_S
 from penstock.gateway.gossip_codec import MAX_CHAIN_BLOCKS, decode
 from penstock.gateway.gossip_outbox import MAX_PENDING
@@ -117,3 +118,21 @@ def test_one_lost_message_takes_nothing_else_with_it(clock: Hand) -> None:
     for payload in a.say():
         b.wire.hear("wire", payload)
     assert b.held(after) == {"pod-0": 90}
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_a_conversation_goes_on_through_any_gateway_where_its_turns_are_held(clock: Hand, pod: str) -> None:
+    a, b = among = gateways(2, clock)
+    turn = chain(30)
+    trip = a.send(pod, turn)
+    a.began(trip)
+    a.ended(trip)
+    exchange(among)
+    follow_up = turn + chain(8)
+    prompt = Prompt(draw=7, tokens=len(follow_up) * BLOCK, hashes=follow_up, block_tokens=BLOCK)
+    held = b.router.held(prompt, clock.at)
+    route = b.router.route(b.router.service, prompt, held, clock.at)
+    assert route is not None
+    assert route.endpoint.name == pod
+    assert held.keys() == {pod}
+    assert held[pod] > 0.5 * len(turn) * BLOCK
