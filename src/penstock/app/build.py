@@ -22,6 +22,7 @@ from penstock.controlplane.autoscaling.loop import Autoscaler
 from penstock.controlplane.controllers.api_keys import ApiKeyController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
 from penstock.controlplane.controllers.llm_inference_service import LLMInferenceServiceController
+from penstock.controlplane.controllers.references import ObjectiveController, RoutingProfileController
 from penstock.controlplane.controllers.rollout import RolloutController
 from penstock.controlplane.events import EventRecorder
 from penstock.controlplane.feed import Feed
@@ -128,6 +129,8 @@ class ControlPlane:
             HpaController(cluster, cache, named("horizontal-pod-autoscaler"), clock, metrics=metrics),
             VpaController(cluster, cache, named("vertical-pod-autoscaler"), clock, usages=self.usages),
             ApiKeyController(cluster, cache, named("api-keys"), clock),
+            ObjectiveController(cluster, cache, named("inference-objectives"), clock),
+            RoutingProfileController(cache, named("routing-profiles")),
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
             JobController(cluster, cache, named("job-controller"), clock),

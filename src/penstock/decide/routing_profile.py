@@ -31,6 +31,7 @@ from penstock.resources.routing import (
     profile_canary,
 )
 from penstock.resources.serving import InferenceService
+from penstock.resources.validate_routing import validate_routing_profile
 
 Number = TypeVar("Number", int, float)
 SYSTEM_NAMESPACE = "penstock-system"
@@ -86,6 +87,20 @@ def routing_route(service: InferenceService, known: Profiles) -> RoutingRoute | 
         message = f"annotation {PROFILE}: there is no RoutingProfile {name!r} in this namespace"
         route = replace(route, message=message)
     return _tried(route, service, known)
+
+
+def problem(service: InferenceService, known: Profiles) -> str:
+    """Why a profile that the service names does not hold for it, or not as it is written; "" where all is well."""
+    route = routing_route(service, known)
+    said = [route.message] if route is not None and route.message else []
+    canary = profile_canary(service.metadata.annotations)
+    for name in (service.metadata.annotations.get(PROFILE, ""), canary.name if canary else ""):
+        profile = known.named.get((service.metadata.namespace, name))
+        causes = tuple(validate_routing_profile(profile)) if profile is not None else ()
+        said += [f"RoutingProfile {name}: {one.field}: {one.message}" for one in causes]
+    if said and route is not None:
+        said.append(f"{route.profile or 'the built-in profile'} holds")
+    return "; ".join(said)
 
 
 def _tried(route: RoutingRoute, service: InferenceService, known: Profiles) -> RoutingRoute:

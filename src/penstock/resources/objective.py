@@ -26,7 +26,7 @@ class InferenceObjectiveSpec(Model, frozen=True):
 
 
 class InferenceObjectiveStatus(Model, frozen=True):
-    """What controllers say of it; here nobody has to accept one."""
+    """What controllers say of it: condition `Accepted`."""
 
     conditions: tuple[Condition, ...] = ()
 
