@@ -163,3 +163,13 @@ def test_nothing_is_heard_from_other_machines_without_all_that_it_takes(
         load(environ)
     assert caught.value.message.startswith(f"{named}: ")
     assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [("--endpoints", "--endpoints 127.0.0.1:8080"), ("gatewayAddr", "PENSTOCK_GATEWAY_ADDR=127.0.0.1:8080")],
+)
+def test_an_address_that_is_none_is_said_as_it_was_given(name: str, example: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_address(name, "nowhere")
+    assert caught.value.hint == f"for example {example}"

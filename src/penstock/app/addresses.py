@@ -35,14 +35,15 @@ class Address(NamedTuple):
 
 
 def parse_address(name: str, text: str) -> Address:
-    """`HOST:PORT`, with brackets around an IPv6 host. Raises InvalidInput."""
+    """`HOST:PORT`, with brackets around an IPv6 host. `name` is the setting or option that says it. Raises InvalidInput."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    given = name + " " if name.startswith("-") else variable_of(name) + "="
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
         raise InvalidInput(
             f"{name}: found {text!r}, expected HOST:PORT with a port from 1 to 65535",
             code="bad_address",
-            hint=f"for example {variable_of(name)}=127.0.0.1:8080",
+            hint=f"for example {given}127.0.0.1:8080",
         )
     return Address(host, int(port))
 
