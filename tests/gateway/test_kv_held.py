@@ -56,6 +56,19 @@ def test_it_gives_up_what_a_plain_lru_would_and_says_what_changed(capacity, step
         assert len(held) == len(owned) <= held.capacity
 
 
+def test_a_cache_that_turns_out_greater_or_smaller_keeps_what_it_held_in_order():
+    held = Held(100)
+    held.use(range(40))
+    held.use(range(100, 160))
+    before = list(held)
+    for capacity in (1 << 20, 200, 9_000):
+        assert held.resize(capacity) == []
+        assert list(held) == before
+        assert held.leading([*range(100, 160)]) == 60
+    assert 39 in held
+    assert 40 not in held
+
+
 @given(st.integers(1, 8), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=30))
 def test_of_every_chain_a_head_outlives_its_tail(capacity, prompts):
     """Chains that are only ever used whole stay without holes: what is held of each is held from its start."""

@@ -18,6 +18,9 @@ PARTS = 128
 grows."""
 LOW_BITS = PARTS - 1
 
+PART_BLOCKS = 4096
+"""For so many of its capacity, `Held` has one dict: the fewer there are, the sooner each is found in the processor's caches."""
+
 GIVEN_UP_BLOCKS = 2048
 """At once, of those for which there is no room any more: about a millisecond. A cache may say that it is much smaller than it was."""
 
@@ -39,11 +42,13 @@ class Held:
     longest: as engines free them (vLLM frees a finished request's blocks tail first).
     """
 
-    __slots__ = ("_count", "_last", "_oldest", "_parts", "_runs", "capacity")
+    __slots__ = ("_count", "_last", "_low_bits", "_oldest", "_parts", "_runs", "capacity")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._parts: list[dict[int, int]] = [{} for _ in range(PARTS)]
+        self._parts: list[dict[int, int]] = []
+        self._low_bits = 0
+        self._part()
         self._runs: dict[int, Run] = {}
         self._oldest = self._last = self._count = 0
 
@@ -51,13 +56,13 @@ class Held:
         return self._count
 
     def __contains__(self, key: int) -> bool:
-        return key in self._parts[key & LOW_BITS]
+        return key in self._parts[key & self._low_bits]
 
     def leading(self, hashes: Sequence[int]) -> int:
         """How many of these are held from the start."""
-        parts = self._parts
+        parts, low_bits = self._parts, self._low_bits
         for place, key in enumerate(hashes):
-            if key not in parts[key & LOW_BITS]:
+            if key not in parts[key & low_bits]:
                 return place
         return len(hashes)
 
@@ -69,14 +74,14 @@ class Held:
         used = dict.fromkeys(reversed(hashes[: self.capacity]))
         if not used:
             return [], []
-        parts = self._parts
-        before = [parts[key & LOW_BITS].get(key) for key in used]
+        parts, low_bits = self._parts, self._low_bits
+        before = [parts[key & low_bits].get(key) for key in used]
         serial = self._run_for(len(used), before)
         run = self._runs[serial]
         run.hashes.extend(used)
         run.live += len(used)
         for key in used:
-            parts[key & LOW_BITS][key] = serial
+            parts[key & low_bits][key] = serial
         if before.count(None) == len(before):
             fresh = list(used)
         else:
@@ -90,9 +95,9 @@ class Held:
     def drop(self, hashes: Iterable[int]) -> list[int]:
         """Those of these that were held, and are no more."""
         gone = []
-        parts = self._parts
+        parts, low_bits = self._parts, self._low_bits
         for key in hashes:
-            run = parts[key & LOW_BITS].pop(key, None)
+            run = parts[key & low_bits].pop(key, None)
             if run is not None:
                 gone.append(key)
                 self._shrink(run, 1)
@@ -104,7 +109,10 @@ class Held:
     def resize(self, capacity: int) -> list[int]:
         """What was given up for it."""
         self.capacity = capacity
-        return self._fit(0)
+        gone = self._fit(0)
+        if self._count <= GIVEN_UP_BLOCKS:
+            self._part()
+        return gone
 
     def drain(self, limit: int) -> list[int]:
         """Give up at most `limit` blocks, in order."""
@@ -114,6 +122,17 @@ class Held:
         """All, in the order in which they are given up."""
         for serial, run in self._runs.items():
             yield from self._live(serial, run)
+
+    def _part(self) -> None:
+        """Into as many dicts as `capacity` needs, a power of two; while much is held, that would take too long."""
+        count = min(1 << (self.capacity // PART_BLOCKS).bit_length(), PARTS)
+        if count == len(self._parts):
+            return
+        before, self._low_bits = self._parts, count - 1
+        self._parts = [{} for _ in range(count)]
+        for part in before:
+            for key, run in part.items():
+                self._parts[key & self._low_bits][key] = run
 
     def _run_for(self, count: int, runs: Sequence[int | None]) -> int:
         """Short chains join the run before them, unless it is theirs already: where they stand in it would be twice."""
@@ -128,7 +147,7 @@ class Held:
 
     def _give_up(self, count: int) -> list[int]:
         gone: list[int] = []
-        parts, runs = self._parts, self._runs
+        parts, low_bits, runs = self._parts, self._low_bits, self._runs
         while len(gone) < count:
             while self._oldest not in runs:
                 self._oldest += 1
@@ -137,7 +156,7 @@ class Held:
                 if len(gone) == count:
                     break
                 seen += 1
-                part = parts[key & LOW_BITS]
+                part = parts[key & low_bits]
                 if part.get(key) == serial:
                     del part[key]
                     run.live -= 1
@@ -158,5 +177,5 @@ class Held:
             run.hashes = array("Q", self._live(serial, run))
 
     def _live(self, serial: int, run: Run) -> list[int]:
-        parts = self._parts
-        return [key for key in run.hashes if parts[key & LOW_BITS].get(key) == serial]
+        parts, low_bits = self._parts, self._low_bits
+        return [key for key in run.hashes if parts[key & low_bits].get(key) == serial]
