@@ -49,6 +49,7 @@ def test_a_service_lives_its_whole_life_without_kubectl(platform: Platform, tmp_
 def test_exit_codes_tell_scripts_what_happened(platform: Platform) -> None:
     assert "not found" in run(platform, "get", "isvc", "none", code=3)
     assert "did you mean" in run(platform, "get", "isvcz", code=3)
+    assert "penstock explain request ID" in run(platform, "explain", "request", code=3)
     broken = service("x").replace("storageUri", "storageUrl")
     assert "storageUrl" in run(platform, "apply", "-f", "-", "--strict", code=5, stdin=broken)
     assert "no such file" in run(platform, "apply", "-f", "/none.yaml", code=3)

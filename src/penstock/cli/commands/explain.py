@@ -25,7 +25,7 @@ from penstock.decide.plan import ServicePlan, Surroundings, plan_service
 from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.workload import SERVICE_LABEL
 from penstock.gateway.route_record import as_document
-from penstock.kit.errors import InvalidInput
+from penstock.kit.errors import InvalidInput, NotFound
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
@@ -71,7 +71,7 @@ def run(
         _explain_request(service[1], url, json=json)
         return
     reader = Reader(connect(kubeconfig, context), namespace)
-    subject = reader.service(_name(service))
+    subject = _found(reader, service)
     plan = plan_service(subject, reader.surroundings(subject), time.time())
     _print_runtime(plan)
     _print_revisions(subject, plan)
@@ -99,6 +99,15 @@ def _explain_request(request_id: str, url: str, *, json: bool) -> None:
         if place:
             print()
         print_record(record)
+
+
+def _found(reader: Reader, words: list[str]) -> InferenceService:
+    try:
+        return reader.service(_name(words))
+    except NotFound as error:
+        if words != [REQUEST]:
+            raise
+        raise NotFound(error.message, hint="of a request: penstock explain request ID") from None
 
 
 def _name(words: list[str]) -> str:
