@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from penstock.gateway.kv_held import LOW_BITS, PARTS
 from penstock.kit.hashing import TOKEN_BYTES, chain_seed, text_blocks, token_bytes
 
@@ -34,7 +36,7 @@ class Cut(NamedTuple):
     is_beginning: bool = False
 
 
-class Cutting(NamedTuple):
+class Cutting(Struct, frozen=True, gc=False):
     """An engine's block that is several of ours (`whole`), or ends within one: so far it has these `tokens`, after ours that `ended`."""
 
     whole: tuple[int, ...]
@@ -73,6 +75,7 @@ class EngineBlocks:
 
     def __init__(self, model: str, block_tokens: int, capacity: int) -> None:
         self.model, self.block_tokens, self.capacity = model, block_tokens, capacity
+        # by a hash of each name's own, for names may be 1, 2, 3
         self._parts: list[dict[EngineHash, Named]] = [{} for _ in range(PARTS)]
         self._next = self._count = 0
 
@@ -115,7 +118,7 @@ class EngineBlocks:
         gone: list[int] = []
         unknown = 0
         for name in engine_hashes:
-            named = self._parts[hash(name) & LOW_BITS].pop(name, None)
+            named = self._parts[hash((name,)) & LOW_BITS].pop(name, None)
             if named is None:
                 unknown += 1
             elif isinstance(named, int):
@@ -131,7 +134,7 @@ class EngineBlocks:
         return parts
 
     def _end_of(self, name: EngineHash) -> tuple[int, bytes] | None:
-        named = self._parts[hash(name) & LOW_BITS].get(name)
+        named = self._parts[hash((name,)) & LOW_BITS].get(name)
         if named is None or isinstance(named, int):
             return None if named is None else (named, b"")
         return named.ended, named.tokens
@@ -147,7 +150,7 @@ class EngineBlocks:
         parts = self._parts
         if block_size == self.block_tokens and not start[1]:
             for name, key in zip(names, ours, strict=True):
-                part = parts[hash(name) & LOW_BITS]
+                part = parts[hash((name,)) & LOW_BITS]
                 self._count += name not in part
                 part[name] = key
             return
@@ -159,7 +162,7 @@ class EngineBlocks:
             cut = ours[first:whole] if whole - first > 1 else ()
             is_plain = not (rest or cut)
             named = ended if is_plain else Cutting(tuple(cut), ended, data[whole * size : end])
-            part = parts[hash(name) & LOW_BITS]
+            part = parts[hash((name,)) & LOW_BITS]
             self._count += name not in part
             part[name] = named
 

@@ -36,9 +36,12 @@ REPLAY_TRIES = 32
 REPLAYS_AT_ONCE = 8
 REPLAY_TIMEOUT_S = 2.0
 """For the next batch of a replay."""
+RANK_S = 30.0
+"""How long one of several ranks may be silent before another is heard instead."""
 RECONNECT_MS = 1_000
 """Until an engine that came back is heard again at the latest: for so long it draws requests by what it held before."""
-SLICE_BLOCKS = 256
+SLICE_BLOCKS, SLICE_TOKENS = 256, 8192
+"""As many of the engine's blocks, or as few as have so many tokens, at once."""
 TURN_S = 0.002
 """How long the loop is held before others have their turn."""
 END = b"\xff" * 8
@@ -116,6 +119,7 @@ class Subscription:
         self._key, self._live, self._replay = source
         self._shared = shared
         self._has_gpu = self.is_trusted = False
+        self._rank, self._rank_at = -1, 0.0
         self.state = kv_sequence.Sequence()
 
     async def run(self) -> None:
@@ -141,10 +145,22 @@ class Subscription:
             return
         number, batch = found
         now = self._shared.clock.monotonic()
+        if not await self._is_ours(batch.rank, now):
+            return
         step = kv_sequence.heard(
             self.state, number, batch.at, now, can_replay=bool(self._replay), clears=batch.clears
         )
         await self._join(step, batch.events)
+
+    async def _is_ours(self, rank: int, now: float) -> bool:
+        """Ranks that publish on one socket count apart, and have caches of their own; one is heard, as long as it tells anything."""
+        if rank != self._rank >= 0 and now - self._rank_at < RANK_S:
+            self._shared.counts["other_rank"] += 1
+            return False
+        is_another, self._rank, self._rank_at = rank != self._rank >= 0, rank, now
+        if is_another:
+            await self._join(kv_sequence.started(can_replay=bool(self._replay)), ())
+        return True
 
     async def _join(self, step: Step, events: Sequence[Raw]) -> None:
         await self._take(step, events)
@@ -180,6 +196,8 @@ class Subscription:
                 found = self._batch(frames[-2], frames[-1]) if len(frames) in (3, 4) else None
                 if found is None:
                     self._shared.counts["malformed"] += 1
+                    continue
+                if found[1].rank != self._rank >= 0:
                     continue
                 step = kv_sequence.replayed(self.state, found[0], found[1].at)
                 if step.outcome == "lost" and has_begun:
@@ -256,8 +274,9 @@ class Subscription:
 
     async def _store(self, event: Stored) -> None:
         parent, size = event.parent, event.block_size
-        for start in range(0, len(event.hashes), SLICE_BLOCKS):
-            stop = start + SLICE_BLOCKS
+        step = min(SLICE_BLOCKS, max(SLICE_TOKENS // size, 1))
+        for start in range(0, len(event.hashes), step):
+            stop = start + step
             hashes, tokens = event.hashes[start:stop], event.tokens[start * size : stop * size]
             extra = event.extra[start:stop]
             self._shared.index.stored(self._key, parent, hashes, tokens, size, event.adapter, extra)
