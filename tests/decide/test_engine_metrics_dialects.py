@@ -57,6 +57,7 @@ LLAMA = "llamacpp:requests_processing 1\nllamacpp:requests_deferred 7\nllamacpp:
                 blocks=1000,
                 adapters=frozenset({"poet", "sql", "new"}),
                 adapter_slots=4,
+                ranks=1,
             ),
         ),
         ("sglang", SGLANG, EngineReading(waiting=0, running=4, kv_use=0.5, block_tokens=64, blocks=200)),
@@ -85,7 +86,8 @@ def test_ranks_add_up_and_the_fullest_cache_counts() -> None:
         for n in range(1, 4)
     )
     found = reading(ranks, "vllm")
-    assert (found.waiting, found.kv_use, found.kv_tokens) == (6, 0.3, 4800)
+    assert (found.waiting, found.kv_use, found.kv_tokens, found.ranks) == (6, 0.3, 4800, 3)
+    assert reading("vllm:num_requests_waiting 1\n", "vllm").ranks == 0
 
 
 @pytest.mark.parametrize("value", ["NaN", "-1", "+Inf", "-Inf", "1e300", "", "many", "1_0x"])

@@ -103,6 +103,14 @@ def test_a_batch_is_read_in_both_encodings() -> None:
     ):
         found = batch_of(pack(batch))
         assert (found.at, len(found.events), found.clears) == (1.5, 1, True)
+    ranks = [
+        [1, [], 3],
+        {"ts": 1, "events": [], "data_parallel_rank": 3},
+        [1, []],
+        [1, [], None],
+        [1, [], "3"],
+    ]
+    assert [batch_of(pack(batch)).rank for batch in ranks] == [3, 3, 0, 0, 0]
     assert not batch_of(pack([1, [["BlockRemoved", [1]]]])).clears
 
 

@@ -205,6 +205,30 @@ async def test_what_cannot_be_read_is_counted_and_what_follows_is_heard(
         assert ("restarted",) in notes.calls
 
 
+async def test_of_several_ranks_on_one_socket_one_is_heard_until_it_falls_silent(
+    notes: Notes, ports: tuple[int, int], engines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = HandEngine(ports[0])
+    engines.append(engine)
+
+    def other(number: int, *hashes: int) -> None:
+        batch = {"ts": 1000.0 + number, "events": [stored(*hashes)], "data_parallel_rank": 1}
+        engine.send(b"", number.to_bytes(8, "big"), msgspec.msgpack.encode(batch))
+
+    async with hearing(KvEvents(notes), endpoint(ports[0])) as kv:
+        await joined(engine, notes, kv)
+        for number in range(1, 4):
+            engine.batch(number, stored(number))
+            other(number + 7, 100 + number)
+        await until(lambda: 3 in notes.held[KEY] and kv.counts["other_rank"] == 3)
+        assert notes.held[KEY] >= {1, 2, 3}
+        assert not notes.held[KEY] & {101, 102, 103}
+        assert kv.trusts(endpoint(ports[0]))
+        monkeypatch.setattr(kv_subscription, "RANK_S", 0.0)
+        other(20, 120)
+        await until(lambda: notes.held[KEY] == {120})
+
+
 async def test_a_large_event_is_applied_in_slices_that_chain(
     notes: Notes, ports: tuple[int, int], engines: list[Any]
 ) -> None:

@@ -53,6 +53,7 @@ class Load(Struct, kw_only=True):
     tokens of an answer, `is_measured` whether they were learned from it; they hold in seconds only then. `confidence` in [0, 1] is how much
     of what it was taken to hold it did hold of late. `adapters` are those that it has loaded, `adapter_slots` how many it can, 0 where unknown.
     `cold_at` is when a prompt of which nobody held anything was last sent there, monotonic; -inf for never.
+    Of several `ranks` behind one address (vLLM's data parallelism) each has its own cache, and nobody here chooses among them.
     """
 
     endpoint: Endpoint
@@ -81,6 +82,7 @@ class Load(Struct, kw_only=True):
     labels: Mapping[str, str] = {}
     token_price: float = 0.0
     cold_at: float = -inf
+    ranks: int = 1
 
 
 class View(Struct, frozen=True, gc=False):

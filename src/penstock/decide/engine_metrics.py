@@ -106,6 +106,7 @@ class EngineReading(Struct, frozen=True, kw_only=True, gc=False):
 
     `block_tokens` of a KV block and how many `blocks` there are, 0 where unknown. `adapters` are those that run or are waited for, at
     most `adapter_slots` at once, 0 where unknown. It began at `started_at`, in seconds since the epoch.
+    `ranks` are engines behind the one address, 0 where unknown.
     """
 
     waiting: float = UNKNOWN
@@ -116,6 +117,7 @@ class EngineReading(Struct, frozen=True, kw_only=True, gc=False):
     adapters: frozenset[str] = frozenset()
     adapter_slots: int = 0
     started_at: float = UNKNOWN
+    ranks: int = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -161,6 +163,7 @@ def reading(text: str, dialect: str) -> EngineReading:
         adapters=adapters,
         adapter_slots=slots,
         started_at=_only(text, STARTED, MAX_EPOCH_S),
+        ranks=_ranks(text, known.waiting),
     )
 
 
@@ -194,6 +197,17 @@ def _sum(text: str, signals: tuple[Signal, ...], limit: float) -> float:
 def _same(text: str, signals: tuple[Signal, ...]) -> float:
     values = _values(text, signals)
     return values[0] if values and 0 < values[0] <= MAX_BLOCKS and len(set(values)) == 1 else UNKNOWN
+
+
+def _ranks(text: str, signals: tuple[Signal, ...]) -> int:
+    """By label `engine`, which vLLM gives each of its ranks."""
+    for signal in signals:
+        found = {
+            series.labels["engine"] for series in lines_of(text, signal.metric) if "engine" in series.labels
+        }
+        if found:
+            return len(found)
+    return 0
 
 
 def _only(text: str, signals: tuple[Signal, ...], limit: float) -> float:

@@ -57,11 +57,12 @@ class Cleared(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What an engine told at once, at its own time. `events` are raw: `event_of` reads them, one by one."""
+    """What an engine told at once, at its own time. `events` are raw: `event_of` reads them, one by one. `rank` is 0 where there is but one."""
 
     at: float
     events: Sequence[Raw]
     clears: bool
+    rank: int = 0
 
 
 class Malformed(ValueError):
@@ -106,6 +107,7 @@ class _ClearedArray(_ClearedMap, tag="AllBlocksCleared", array_like=True, gc=Fal
 class _BatchMap(Struct, gc=False):
     ts: float
     events: list[Raw]
+    data_parallel_rank: Any = None
 
 
 class _BatchArray(_BatchMap, array_like=True, gc=False):
@@ -133,7 +135,8 @@ def batch_of(payload: bytes) -> Batch:
     if not math.isfinite(batch.ts) or len(batch.events) > MAX_EVENTS:
         raise Malformed("a batch has no time, or too many events")
     small = (event for event in batch.events if len(event) < 64)
-    return Batch(batch.ts, batch.events, any(_CLEARED in bytes(event) for event in small))
+    rank = batch.data_parallel_rank if type(batch.data_parallel_rank) is int else 0
+    return Batch(batch.ts, batch.events, any(_CLEARED in bytes(event) for event in small), rank)
 
 
 def event_of(raw: Raw) -> Stored | Removed | Cleared | None:

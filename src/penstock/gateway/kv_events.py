@@ -39,7 +39,7 @@ class KvEvents:
 
     @property
     def counts(self) -> Counter[str]:
-        """Batches by their outcome (kv_sequence.Outcome), and `malformed` batches and events."""
+        """Batches by their outcome (kv_sequence.Outcome), `malformed` batches and events, and those of `other_rank`s."""
         return self._shared.counts if self._shared else Counter()
 
     async def close(self) -> None:

@@ -44,7 +44,7 @@ class Polls:
         sized: Callable[[Load], None] = lambda _: None,
         restarted: Callable[[Load], None] = lambda _: None,
     ) -> None:
-        """`sized` is called when an engine says for the first time, or anew, how many tokens its cache holds.
+        """`sized` is called when an engine says for the first time, or anew, how many tokens its cache holds, or how many ranks it has.
 
         `restarted` is called when it began at another time than it said before.
         """
@@ -101,8 +101,9 @@ class Polls:
         load.told_in_flight = load.in_flight
         load.capacity = seen_capacity(load)
         load.adapters, load.adapter_slots = found.adapters, found.adapter_slots
-        if found.kv_tokens and found.kv_tokens != load.kv_tokens:
-            load.kv_tokens = found.kv_tokens
+        kv_tokens, ranks = found.kv_tokens or load.kv_tokens, found.ranks or load.ranks
+        if (kv_tokens, ranks) != (load.kv_tokens, load.ranks):
+            load.kv_tokens, load.ranks = kv_tokens, ranks
             self._sized(load)
 
 

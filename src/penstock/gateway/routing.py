@@ -151,7 +151,12 @@ class Routing:
     def _hear(self, key: Id, router: Router) -> None:
         service = router.service
         assert service.routing is not None, "a service without a profile has no router"
-        endpoints = [load.endpoint for load in router.loads.values()]
+        endpoints = []
+        for name, load in router.loads.items():
+            if load.ranks <= 1:
+                endpoints.append(load.endpoint)
+            elif router.index.is_precise(name):  # one rank's events say nothing of the others' caches
+                router.index.distrust(name)
         self._listen(key, endpoints, hears=service.routing.kv_events and self._is_precise(service))
 
     def _listen(self, key: Id, endpoints: Iterable[Endpoint], *, hears: bool) -> None:
@@ -191,3 +196,4 @@ class Routing:
         router = self._owners.get(id(load))
         if router is not None:
             router.sized(load)
+            self._hear((router.service.namespace, router.service.name), router)
