@@ -26,6 +26,8 @@ from penstock.testing.routing.world import ALL_WELL, Conditions, World
 TRACES = Path(__file__).parents[3] / "shared" / "traces" / "llm"
 CONVERSATION = TRACES / "mooncake_conversation_lt2100000ms.jsonl"
 SYNTHETIC = TRACES / "mooncake_synthetic_lt600000ms.jsonl"
+CONTEXT_TOKENS = 131_072
+"""Llama 3.1's, by whose 70B model the traces are played."""
 
 
 class Size(NamedTuple):
@@ -38,7 +40,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """`block_tokens` is what everybody hashes in; `file` is the trace that it needs."""
+    """`block_tokens` is what everybody hashes in; `file` is the trace that it needs. Of what a plan plays, it plays `share`: some settle sooner."""
 
     name: str
     title: str
@@ -46,6 +48,7 @@ class Case:
     block_tokens: int
     open: Callable[[Size, int], Workload]
     file: Path | None = None
+    share: float = 1.0
 
     def engine(self) -> EngineProfile:
         return replace(load_profile(self.profile), block_tokens=self.block_tokens)
@@ -91,7 +94,10 @@ def ramp(
 
 @lru_cache(maxsize=2)
 def trace(path: Path) -> Recorded:
-    return read_trace(path)
+    """Without what no engine of the profile could answer: three prompts of the synthetic trace."""
+    whole = read_trace(path)
+    lines = tuple(line for line in whole.lines if line.input_length + line.output_length <= CONTEXT_TOKENS)
+    return Recorded(whole.name, lines)
 
 
 def mooncake(path: Path, until_s: float, speed: float) -> Callable[[Size, int], Workload]:
@@ -131,14 +137,14 @@ def turns(size: Size, block: int) -> Workload:
 
 
 CASES = (
-    Case("kthena-4096", "Kthena, system prompts of 4,096 tokens", "qwen-7b-910b", 128, kthena("kthena-4096", 4096, 256)),
-    Case("kthena-256", "Kthena, system prompts of 256 tokens", "qwen-7b-910b", 128, kthena("kthena-256", 256, 1024)),
+    Case("kthena-4096", "Kthena, system prompts of 4,096 tokens", "qwen-7b-910b", 128, kthena("kthena-4096", 4096, 256), share=0.5),
+    Case("kthena-256", "Kthena, system prompts of 256 tokens", "qwen-7b-910b", 128, kthena("kthena-256", 256, 1024), share=0.5),
     Case("llm-d-73", "llm-d, prefixes 73 % of KV capacity", "qwen-32b-2xh100", 64, ramp("llm-d-73", 18.75, 5, 6000, 1200, (0.4, 0.8, 1.2, 1.6, 2.0, 2.4))),
     Case("llm-d-37", "llm-d, prefixes 37 % of KV capacity", "llama-70b-4xh100", 64, ramp("llm-d-37", 20.75, 3, 8000, 1000, (0.4, 0.8, 1.2, 1.6, 2.0))),
     Case("mooncake-conversation", "Mooncake conversation", "llama-70b-4xh100", BLOCK_TOKENS, mooncake(CONVERSATION, 2100.0, 1.0), CONVERSATION),
     Case("mooncake-synthetic", "Mooncake synthetic", "llama-70b-4xh100", BLOCK_TOKENS, mooncake(SYNTHETIC, 600.0, 0.8), SYNTHETIC),
-    Case("short", "Short prompts, nothing shared", "llama-8b-h100", 64, short),
-    Case("multi-turn", "Conversations of eight turns", "llama-8b-h100", 64, turns),
+    Case("short", "Short prompts, nothing shared", "llama-8b-h100", 64, short, share=0.5),
+    Case("multi-turn", "Conversations of eight turns", "llama-8b-h100", 64, turns, share=0.5),
 )  # fmt: skip
 
 
@@ -161,7 +167,7 @@ class Played(NamedTuple):
 def play(run: Run) -> Played:
     began = process_time()
     case = next(case for case in CASES if case.name == run.case)
-    size = run.size
+    size = run.size._replace(scale=run.size.scale * case.share)
     world = World(
         case.engine(),
         size.replicas,
