@@ -59,6 +59,7 @@ class _Endpoint:
 
     __slots__ = (
         "bit",
+        "confidence",
         "earned",
         "guesses",
         "held",
@@ -77,8 +78,12 @@ class _Endpoint:
         self.links: Links | None = None
         self.is_followed = self.is_precise = False
         self.skipped_blocks = self.unfit_size = 0
-        self.trust = Trust(prior=APPROXIMATE)
         self.earned = Rate()
+        self.believe(Trust(prior=APPROXIMATE))
+
+    def believe(self, trust: Trust) -> None:
+        """`confidence` is asked for by each request, of all who hold anything of it."""
+        self.trust, self.confidence = trust, trust.confidence
 
 
 class KvIndex:
@@ -233,7 +238,7 @@ class KvIndex:
         """It answered a request of whose prompt it was taken to hold `predicted_tokens`, and found `cached_tokens` cached."""
         one = self._endpoints.get(endpoint)
         if one is not None:
-            one.trust = answered(one.trust, predicted_tokens, cached_tokens)
+            one.believe(answered(one.trust, predicted_tokens, cached_tokens))
 
     def knowledge(self, endpoint: str) -> Knowledge | None:
         """What is known of one endpoint's cache, and how well; None for an endpoint that is unknown."""
@@ -258,7 +263,7 @@ class KvIndex:
     def confidence(self, endpoint: str) -> float:
         """In [0, 1]: how far `match` is to be believed of it; 0 for an endpoint that is unknown."""
         one = self._endpoints.get(endpoint)
-        return 0.0 if one is None else one.trust.confidence
+        return 0.0 if one is None else one.confidence
 
     def value(self, endpoint: str, now: float) -> float:
         """How many blocks per second its cache has spared of late; 0 for an endpoint that is unknown."""
@@ -280,7 +285,7 @@ class KvIndex:
 
     def _become(self, one: _Endpoint, *, is_followed: bool, is_precise: bool, prior: float) -> None:
         one.is_followed, one.is_precise = is_followed, is_precise
-        one.trust = believed_anew(one.trust, prior)
+        one.believe(believed_anew(one.trust, prior))
 
     def _use(self, one: _Endpoint, hashes: Sequence[int], before: int = 0) -> None:
         fresh, gone = one.held.use(hashes)
