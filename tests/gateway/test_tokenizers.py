@@ -164,7 +164,7 @@ def answer(call: Sent, service: ServiceRoute, tokens: int, cached: int = -1) -> 
 
 
 async def test_a_tokenizer_that_counts_otherwise_than_the_engine_is_dropped_and_said_so(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = served()
     async with bench(tmp_path) as b:
@@ -176,6 +176,7 @@ async def test_a_tokenizer_that_counts_otherwise_than_the_engine_is_dropped_and_
         assert not b.prompts.is_precise(service)
         assert b.changed == [KEY, KEY]
         assert b.tokenizers.counts == {"disagrees": 1}
+        assert "are hashed as text: their tokenizer counts other tokens than the engine" in caplog.text
         text = Prompts().of(call_of(chat(3)), service)
         assert (await b.of(call_of(chat(3)), service)).hashes == text.hashes
 
