@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,23 @@ async def test_connections_are_told_to_go_elsewhere_before_calls_are_refused(
                 await asyncio.sleep(0.01)
     assert answers > 20, "until the connection's time was over"
     assert codes == {"StatusCode.UNAVAILABLE"}, "nobody listens any more"
+
+
+async def test_a_stream_outlives_the_time_of_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "AGE_S", 0.2)
+
+    async def requests() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(4):
+            yield {"model_name": "iris", "inputs": tensor(1.0)}
+            await asyncio.sleep(0.2)
+
+    async with engines(V2Engine()) as there, gateway(tmp_path, service(*there)) as (_, client):
+        answers = [
+            error or result.as_numpy("y")[0] async for result, error in client.stream_infer(requests())
+        ]
+    assert answers == [2.0] * 8
 
 
 async def test_two_workers_share_the_port(tmp_path: Path) -> None:
