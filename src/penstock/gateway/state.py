@@ -64,9 +64,7 @@ class State:
 
         `kept_since` (monotonic seconds) is set by whoever applies a table that an earlier process was told.
         """
-        self.clock = clock
-        self.name = name
-        self.max_in_flight = max_in_flight
+        self.clock, self.name, self.max_in_flight = clock, name, max_in_flight
         self.access = access
         self.traces = traces
         self.pool = pool
@@ -77,8 +75,7 @@ class State:
         self.pace = Pace()
         self.demand = Demand()
         self.quota = quota
-        self.telemetry = telemetry
-        self.records = records
+        self.telemetry, self.records = telemetry, records
         self.joined = Joined()
         self.endpoints.joined, self.endpoints.on_lost = self.joined.names, self._lost
         self.probes = Probes(pool, self._ready)
