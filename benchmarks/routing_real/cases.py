@@ -14,7 +14,7 @@ GROUPS, PREFIX = 16, 1536
 FOOTPRINT_BLOCKS = GROUPS * PREFIX // 32
 """768 of shared prefixes alone: twice what one replica holds, half of what four do."""
 CONCURRENCY = 12
-SHARED, TURNS, SHORT = "shared-prefix", "multi-turn", "short"
+SHARED, SKEWED, TURNS, SHORT = "shared-prefix", "shared-prefix, skewed", "multi-turn", "short"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ PREFIXES = SharedPrefix(name=SHARED, groups=GROUPS, prompts=64, prefix=PREFIX, o
 CASES = (
     Case(SHARED, PREFIXES),
     Case(f"{SHARED}, at one rate", PREFIXES, None, 0.9),
+    Case(
+        SKEWED,
+        SharedPrefix(name=SKEWED, groups=GROUPS, prompts=64, prefix=PREFIX, own=64, output=16, skew=1.2),
+    ),
     Case(TURNS, MultiTurn(name=TURNS, turns=6, think=0.2, groups=8, prefix=512, own=128, output=24)),
     Case(SHORT, Unshared(name=SHORT, prompt=24, output=16, spread=0.5)),
 )

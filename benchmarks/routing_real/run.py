@@ -26,6 +26,7 @@ from benchmarks.routing_real.cases import (
     REPLICAS,
     SHARED,
     SHORT,
+    SKEWED,
     TURNS,
     Case,
 )
@@ -147,7 +148,7 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
     def throughput(case: str, name: str) -> float:
         return float(found[case][name]["whole"]["requests_per_s"])
 
-    for case in (SHARED, TURNS):
+    for case in (SHARED, SKEWED, TURNS):
         if case in found and ROUND_ROBIN in found[case]:
             ours = throughput(case, OURS) or 1e-9
             ratio = throughput(case, ROUND_ROBIN) / ours
@@ -180,7 +181,7 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--systems", nargs="*", default=[one.name for one in SYSTEMS])
     parser.add_argument("--cases", nargs="*", default=[one.name for one in CASES])
     arguments = parser.parse_args()

@@ -31,6 +31,16 @@ def test_each_group_has_its_prompts_and_no_own_text_comes_twice() -> None:
     assert len({one.turns[0].pieces[0].key for one in found}) == 40
 
 
+def test_skewed_groups_come_in_zipfs_proportions() -> None:
+    skewed = workload_of("shared-prefix:groups=8,prompts=400,skew=1")
+    asked = list(islice(skewed.conversations(1), 3200))
+    counts = Counter(one.system[0].key for one in asked)
+    first, second, fourth = (counts[f"prefix {group}"] for group in (0, 1, 3))
+    assert first / second == pytest.approx(2.0, rel=0.2)
+    assert first / fourth == pytest.approx(4.0, rel=0.2)
+    assert len(counts) == 8
+
+
 def test_the_presets_have_the_published_shapes() -> None:
     [one] = islice(workload_of("llm-d-73").conversations(0), 1)
     assert (one.system[0].tokens, one.turns[0].pieces[0].tokens, one.turns[0].output_tokens) == (

@@ -21,7 +21,10 @@ MAX_COUNT = 10_000_000
 
 
 class SharedPrefix(Struct, frozen=True, kw_only=True):
-    """`groups` of `prompts` each, in random order; a group's share their first `prefix` tokens. After the last it begins anew."""
+    """`groups` of `prompts` each, in random order; a group's share their first `prefix` tokens. After the last it begins anew.
+
+    With a `skew` groups differ: the k-th is drawn in proportion to k ** -skew (Zipf).
+    """
 
     name: str = "shared-prefix"
     groups: int = 32
@@ -29,6 +32,7 @@ class SharedPrefix(Struct, frozen=True, kw_only=True):
     prefix: int = 2048
     own: int = 256
     output: int = 128
+    skew: float = 0.0
 
     timed = False
 
@@ -37,12 +41,18 @@ class SharedPrefix(Struct, frozen=True, kw_only=True):
         chance = Random(f"shared-prefix {seed}")  # noqa: S311  reproducible, not secret
         number = 0
         while True:
-            order = [group for group in range(self.groups) for _ in range(self.prompts)]
-            chance.shuffle(order)
-            for group in order:
+            for group in self._order(chance):
                 number += 1
                 own = Turn((Piece(f"own {seed} {number}", self.own),), self.output)
                 yield Conversation((own,), (Piece(f"prefix {group}", self.prefix),))
+
+    def _order(self, chance: Random) -> list[int]:
+        if self.skew > 0:
+            weights = [(group + 1) ** -self.skew for group in range(self.groups)]
+            return chance.choices(range(self.groups), weights, k=self.groups * self.prompts)
+        order = [group for group in range(self.groups) for _ in range(self.prompts)]
+        chance.shuffle(order)
+        return order
 
 
 class MultiTurn(Struct, frozen=True, kw_only=True):
