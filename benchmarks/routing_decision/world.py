@@ -24,7 +24,8 @@ BLOCK_TOKENS = 16
 PROMPT_TOKENS = (8_192, 32_768)
 COPIES = 2
 SYSTEM_SHARE = 0.25
-ROOM = 1.3
+ROOM = 2.0
+"""Caches are so much greater than what they would hold if all held as much: none has to give up any."""
 NOTHING_HELD = 8
 """Every 8th question is about a prompt that nobody holds."""
 KEPT_PROMPTS = 100
