@@ -24,6 +24,10 @@ QUEUED = load(in_flight=20, prefilling=6, waiting=5.0, running=15.0, told_in_fli
 FREE = load(in_flight=3, prefilling=0, waiting=0.0)
 
 
+def is_saturated(space: Space) -> bool:
+    return space.requests < 1.0 or space.tokens <= 0.0
+
+
 @pytest.mark.parametrize(
     ("full", "roomy"),
     [
@@ -59,19 +63,19 @@ FREE = load(in_flight=3, prefilling=0, waiting=0.0)
     ],
 )
 def test_an_endpoint_is_full_by_each_of_its_limits(full: Load, roomy: Load) -> None:
-    assert space_of([full], FLOW).is_none
-    assert not space_of([roomy], FLOW).is_none
+    assert is_saturated(space_of([full], FLOW))
+    assert not is_saturated(space_of([roomy], FLOW))
     assert space_of([full], FLOW).fullness > space_of([roomy], FLOW).fullness
 
 
 def test_one_endpoint_with_room_is_enough_and_only_its_room_counts() -> None:
-    assert not space_of([QUEUED, QUEUED, FREE], FLOW).is_none
+    assert not is_saturated(space_of([QUEUED, QUEUED, FREE], FLOW))
     assert space_of([QUEUED, load(in_flight=2, slots=5)], FLOW).requests == 3
     assert space_of([QUEUED, FREE], FLOW).fullness == pytest.approx(0.5)
 
 
 def test_what_an_engine_says_of_itself_never_keeps_an_idle_endpoint_from_its_next_request() -> None:
-    assert not space_of([load(waiting=1e9, kv_use=1.0, told_in_flight=3, capacity=0.0)], FLOW).is_none
+    assert not is_saturated(space_of([load(waiting=1e9, kv_use=1.0, told_in_flight=3, capacity=0.0)], FLOW))
 
 
 @pytest.mark.parametrize(
@@ -120,4 +124,4 @@ def test_space_is_never_negative_and_fullness_is_a_share(loads: list[Load]) -> N
     assert space.requests >= 0
     assert space.tokens >= 0
     assert 0 <= space.fullness <= 1
-    assert not loads or space.is_none == all(space_of([one], FLOW).is_none for one in loads)
+    assert not loads or is_saturated(space) == all(is_saturated(space_of([one], FLOW)) for one in loads)

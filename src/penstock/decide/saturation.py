@@ -27,16 +27,14 @@ UNMEASURED_TOKENS_PER_S = 20_480.0
 
 
 class Space(Struct, frozen=True, gc=False):
-    """How many more requests and uncached tokens endpoints take, and how full they are on average, from 0 to 1."""
+    """How many more requests and uncached tokens endpoints take, and how full they are on average, from 0 to 1.
+
+    A pool is saturated when it takes no whole request, or no token. A prompt that is larger than the space may still have it all.
+    """
 
     requests: float = inf
     tokens: float = inf
     fullness: float = 0.0
-
-    @property
-    def is_none(self) -> bool:
-        """Whether the pool is saturated. A prompt that is larger than the space may still have it all."""
-        return self.requests < 1.0 or self.tokens <= 0.0
 
 
 def space_of(loads: Iterable[Load], flow: FlowRoute) -> Space:
