@@ -21,7 +21,7 @@ def turn_at_once(call: Call, service: ServiceRoute, state: State, now: float) ->
     room = state.rooms.of(service)
     if room is None:
         return True
-    way = call.way or state.ways.of(call, service)
+    way = state.ways.of(call, service)
     assert way is not None, "who has a room has a router"
     ask = way.ask(room, now)
     call.turn = room.turn_at_once(ask, now, lambda: _rank(ask, call, service, state))

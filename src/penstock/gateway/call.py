@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -20,7 +20,6 @@ from penstock.gateway.wire.responder import Responder
 
 if TYPE_CHECKING:
     from penstock.gateway.waiting_room import Turn
-    from penstock.gateway.way import Way
 
 
 class Call(Struct):
@@ -30,7 +29,7 @@ class Call(Struct):
     asked for. `max_tokens` is what the caller allows, 0 where it says nothing. Token counts are what the engine told, -1 where it told
     nothing, and `prompt_bytes` those in which its prompt is written, as far as they have been measured. `asked` is the request in OpenAI's words where `dialect` had to translate it; `asks` are those fields of the body that the
     gateway reads, None where it has not; `told` is its prompt in tokens, None where it has not been tokenized. `error` is the code of what went wrong.
-    `way` is how its service's router has it find its endpoint (`way.py`), `turn` what it counts for in its service's waiting room. `trail` is how a router sent
+    `way` is how its service's router has it find its endpoint (a `way.Way`, None where there is no router: `Ways.of`), `turn` what it counts for in its service's waiting room. `trail` is how a router sent
     it, `failures` are those of attempts that were followed by another; `route_header` says how it was routed, with its end, b"" where the
     caller did not ask.
     """
@@ -66,7 +65,7 @@ class Call(Struct):
     error: str = ""
     reservation: Reservation | None = None
     trail: Trail | None = None
-    way: Way | None = None
+    way: Any = None
     turn: Turn | None = None
     failures: tuple[str, ...] = ()
     route_header: bytes = b""

@@ -52,9 +52,7 @@ class Delivery:
         self._refuse = refuse
         self._service = call.service
         self._key = (call.service.namespace, call.service.name)
-        self._way = call.way
-        if self._way is None and call.service.routing is not None:
-            self._way = state.ways.of(call, call.service)
+        self._way = state.ways.of(call, call.service) if call.service.routing is not None else None
         self._deadline = (
             deadline(call.request.head.headers, call.service.timeout_s)
             if call.reading.has_deadline

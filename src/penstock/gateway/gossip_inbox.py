@@ -126,7 +126,7 @@ class Inbox:
 
         Raises msgspec.DecodeError for hashes that are cut.
         """
-        missing = []
+        missing: list[int] = []
         for insert in inserts:
             tail = unpacked(insert.tail)
             chain = self._chains.joined(insert.anchor, insert.position, tail)

@@ -41,7 +41,7 @@ class Ways:
 
     def of(self, call: Call, service: ServiceRoute) -> Way | None:
         """The way of a request whose prompt has been prepared; it keeps the one that it has. None where its service has no router."""
-        way = call.way
+        way: Way | None = call.way
         if way is not None:
             return way
         key = (service.namespace, service.name)
@@ -57,8 +57,9 @@ class Ways:
 
     def choose(self, call: Call, service: ServiceRoute, tried: frozenset[str], now: float) -> Route | None:
         """`service` may be a view of one of its revisions; an endpoint in `tried` is not met again."""
-        if call.way is not None:
-            return call.way.choose(service, tried, now)
+        way: Way | None = call.way
+        if way is not None:
+            return way.choose(service, tried, now)
         ends = self.endpoints
         if not ends.circuits and not service.split_by:
             chosen = route(service, call.id, ends.in_flight, exclude=tried)
