@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, nargs="*", default=[*INDEX_BLOCKS], help="sizes of the index")
     parser.add_argument("--endpoints", type=int, nargs="*", default=[*ENDPOINTS], help="how many endpoints")
-    parser.add_argument("--questions", type=int, default=800, help="decisions in each case and length")
+    parser.add_argument("--questions", type=int, default=600, help="decisions in each case and length")
     parser.add_argument(
         "--idle-s", type=float, default=IDLE_S, help="how long the idle gateway is watched; 0: not"
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from penstock.gateway.kv_held import Held
 
-PARTS = 512
+PARTS = 1024
 """A power of two: a block's part is told by the lowest bits of its hash."""
 LOW_BITS = PARTS - 1
 
