@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prompt_calls import SERVICE, call_of, shared
 
@@ -201,6 +201,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("slice_bytes", [3, 7, 64, SLICE_BYTES])
+@example(said={"stream": -(2**63) - 1, "max_tokens": 2**64}, indent=None, escaped=False)
 @given(
     said=st.dictionaries(st.sampled_from(ModelRequest.__struct_fields__) | st.text(max_size=9), VALUES),
     indent=st.sampled_from([None, 1]),

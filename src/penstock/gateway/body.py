@@ -270,8 +270,8 @@ def _picked(body: bytes, found: list[Member]) -> ModelRequest:
             values[name] = Raw(memoryview(body)[start:end])
         elif name and end - start <= MAX_VALUE_BYTES:
             try:
-                values[name] = orjson.loads(body[start:end])
-            except orjson.JSONDecodeError as error:
+                values[name] = msgspec.json.decode(body[start:end])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise _invalid(f"{name!r}: {error}") from None
     return ModelRequest(**values)
 
