@@ -181,7 +181,7 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--systems", nargs="*", default=[one.name for one in SYSTEMS])
     parser.add_argument("--cases", nargs="*", default=[one.name for one in CASES])
     arguments = parser.parse_args()
