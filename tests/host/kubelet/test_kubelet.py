@@ -229,10 +229,13 @@ async def test_a_missing_volume_is_waited_for_and_said(world: World) -> None:
     )
     pod = await world.until(
         "a",
-        lambda pod: waiting_reason(pod) == "ContainerCreating" and "FailedMount" in world.events.reasons(),
+        lambda pod: (
+            waiting_reason(pod) == "ContainerCreating"
+            and "FailedMount" in world.events.reasons()
+            and (waiting := main_status(pod).state.waiting)
+            and 'configmap "c" not found' in waiting.message
+        ),
     )
-    waiting = main_status(pod).state.waiting
-    assert waiting and 'configmap "c" not found' in waiting.message
     await world.cluster.create(ConfigMap(metadata=ObjectMeta(name="c", namespace="default"), data={"k": "v"}))
     pod = await world.until("a", is_ready)
     await world.until_logged(pod, "v")
