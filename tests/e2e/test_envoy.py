@@ -225,7 +225,10 @@ def test_without_a_picker_the_failure_mode_decides(
         elif mode == "BUFFERED":
             assert refused == []
         else:
-            until("only those are refused whose body was on its way", lambda: world.ask("any").status_code == 200)
+            until(
+                "only those are refused whose body was on its way",
+                lambda: world.ask("any").status_code == 200,
+            )
         world.start_picker()
         until("the new picker is asked", lambda: BY in world.ask("any").headers)
 
