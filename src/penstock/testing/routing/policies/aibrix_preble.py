@@ -11,18 +11,17 @@ from collections import deque
 
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
-from penstock.testing.routing.prefixes import Prefixes
+from penstock.testing.routing.sent_prefixes import SentPrefixes
 
 WINDOW_S = 180.0
 DECODE_TOKENS = 45
 
 
-class Preble(Policy):
+class Preble(SentPrefixes):
     """See the module."""
 
     def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        self._prefixes = Prefixes(self.replicas, setup.capacity_blocks)
+        super().__init__(setup, setup.capacity_blocks)
         self._token_s = 1.0 / setup.profile.prefill_tokens_per_s
         self._decode_s = DECODE_TOKENS * setup.profile.step_per_sequence_s
         self._load_s = [0.0] * self.replicas
@@ -36,7 +35,7 @@ class Preble(Policy):
             _, place, load_s, hit_s = self._window.popleft()
             self._load_s[place] -= load_s
             self._hits_s[place] -= hit_s
-        self._matched = self._prefixes.leading(ask.hashes)
+        self._matched = self.prefixes.leading(ask.hashes)
         best = max(self._matched.values(), default=0)
         if 2 * best * self.setup.block_tokens > ask.prompt_tokens:
             return self.least(self._load_s, [p for p, n in self._matched.items() if n == best])
@@ -44,7 +43,7 @@ class Preble(Policy):
         costs = []
         for place in self.everyone:
             new = blocks - self._matched.get(place, 0)
-            evicted = max(0, self._prefixes.size(place) + new - capacity) / capacity
+            evicted = max(0, self.prefixes.size(place) + new - capacity) / capacity
             costs.append(
                 self._load_s[place]
                 + evicted * self._hits_s[place]
@@ -61,7 +60,6 @@ class Preble(Policy):
         self._load_s[replica] += load_s
         self._hits_s[replica] += hit_s
         self._window.append((now, replica, load_s, hit_s))
-        self._prefixes.use(replica, ask.hashes)
 
 
 def open_policy(setup: Setup) -> Policy:

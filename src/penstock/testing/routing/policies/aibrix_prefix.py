@@ -10,37 +10,31 @@ from statistics import fmean, pstdev
 
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
-from penstock.testing.routing.prefixes import Prefixes
+from penstock.testing.routing.sent_prefixes import SentPrefixes
 
 IMBALANCE = 8
 DEVIATIONS = 1.0
 LRU_BLOCKS = 200_000
 
 
-class AibrixPrefix(Policy):
+class AibrixPrefix(SentPrefixes):
     """See the module. The LRU is shared by all replicas; here each has its part."""
 
     def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        self._prefixes = Prefixes(self.replicas, max(1, LRU_BLOCKS // self.replicas))
+        super().__init__(setup, max(1, LRU_BLOCKS // len(setup.engines)))
 
     def choose(self, ask: Ask, now: float) -> int:
         """See the module."""
         busy = self.in_flight
         if max(busy) - min(busy) > IMBALANCE:
             return self.least(busy)
-        found = self._prefixes.leading(ask.hashes)
+        found = self.prefixes.leading(ask.hashes)
         if found:
             most = fmean(busy) + DEVIATIONS * pstdev(busy)
             for place in sorted(found, key=lambda place: (-found[place], busy[place])):
                 if busy[place] <= most:
                     return place
         return self.least(busy)
-
-    def sent(self, ask: Ask, replica: int, now: float) -> None:
-        """Known from now on."""
-        super().sent(ask, replica, now)
-        self._prefixes.use(replica, ask.hashes)
 
 
 def open_policy(setup: Setup) -> Policy:

@@ -10,32 +10,23 @@ from collections.abc import Sequence
 
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
-from penstock.testing.routing.prefixes import Prefixes
+from penstock.testing.routing.sent_prefixes import SentPrefixes
 
 MATCH_RATE = 0.10
 
 
-class RayPrefix(Policy):
+class RayPrefix(SentPrefixes):
     """See the module."""
-
-    def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        self._prefixes = Prefixes(self.replicas)
 
     def choose(self, ask: Ask, now: float) -> int:
         """See the module."""
-        found = self._prefixes.leading(ask.hashes)
+        found = self.prefixes.leading(ask.hashes)
         best = max(found.values(), default=0)
         if best * self.setup.block_tokens >= MATCH_RATE * ask.prompt_tokens and best:
             return self._better_of_two([place for place, blocks in found.items() if blocks == best])
-        sizes = [self._prefixes.size(place) for place in self.everyone]
+        sizes = [self.prefixes.size(place) for place in self.everyone]
         smallest = min(sizes)
         return self._better_of_two([place for place in self.everyone if sizes[place] == smallest])
-
-    def sent(self, ask: Ask, replica: int, now: float) -> None:
-        """Into the tree."""
-        super().sent(ask, replica, now)
-        self._prefixes.use(replica, ask.hashes)
 
     def _better_of_two(self, places: Sequence[int]) -> int:
         drawn = self.chance.sample(places, min(2, len(places)))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
-from penstock.testing.routing.prefixes import Prefixes
+from penstock.testing.routing.sent_prefixes import SentPrefixes
 
 TOKEN_CHARACTERS = 4
 
 
-class CacheAware(Policy):
+class CacheAware(SentPrefixes):
     """See the module."""
 
     threshold, balance_abs, balance_rel = 0.5, 32, 1.1
@@ -22,7 +22,6 @@ class CacheAware(Policy):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self._prefixes = Prefixes(self.replicas)
         self._most = self.tree_characters // TOKEN_CHARACTERS // setup.block_tokens
         self._evict_at = self.evict_s
 
@@ -31,20 +30,15 @@ class CacheAware(Policy):
         if now >= self._evict_at:
             self._evict_at = now + self.evict_s
             for place in self.everyone:
-                self._prefixes.trim(place, self._most)
+                self.prefixes.trim(place, self._most)
         low, high = min(self.in_flight), max(self.in_flight)
         if high - low > self.balance_abs and high > self.balance_rel * low:
             return self.least(self.in_flight)
-        found = self._prefixes.leading(ask.hashes)
+        found = self.prefixes.leading(ask.hashes)
         best = max(found.values(), default=0)
         if best * self.setup.block_tokens > self.threshold * ask.prompt_tokens:
             return self.chance.choice([place for place, blocks in found.items() if blocks == best])
         return self.least(self.in_flight)
-
-    def sent(self, ask: Ask, replica: int, now: float) -> None:
-        """Into its tree."""
-        super().sent(ask, replica, now)
-        self._prefixes.use(replica, ask.hashes)
 
 
 def open_policy(setup: Setup) -> Policy:
