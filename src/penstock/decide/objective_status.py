@@ -7,7 +7,7 @@ They do once the service that it refers to is there. Condition `Accepted` says s
 from __future__ import annotations
 
 from penstock.decide.objectives import POOL_SUFFIX
-from penstock.kit.timestamps import rfc3339
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition
 from penstock.resources.objective import InferenceObjective, InferenceObjectiveStatus
 
@@ -26,8 +26,6 @@ def objective_status(
     """`has_pool`: its service exists. `now` is in seconds since the epoch."""
     name, generation = service_name(objective), objective.metadata.generation
     answer, reason = ("True", ACCEPTED) if has_pool else ("False", POOL_NOT_FOUND)
-    before = next((one for one in objective.status.conditions if one.type == ACCEPTED), None)
-    since = before.last_transition_time if before and before.status == answer else rfc3339(now)
     message = (
         f"requests for InferenceService {name} that name it have priority {objective.spec.priority or 0}"
         if has_pool
@@ -38,7 +36,6 @@ def objective_status(
         status=answer,
         reason=reason,
         message=message,
-        last_transition_time=since,
         observed_generation=generation,
     )
-    return InferenceObjectiveStatus(conditions=(accepted,))
+    return InferenceObjectiveStatus(conditions=(dated(accepted, objective.status.conditions, now),))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstock.kit.timestamps import parse_rfc3339, rfc3339
+from penstock.kit.timestamps import parse_rfc3339
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition, ObjectMeta, controlled_by
 from penstock.resources.pod import Pod
 from penstock.resources.workload import ReplicaSet, ReplicaSetStatus
@@ -82,15 +83,8 @@ def is_ended(pod: Pod) -> bool:
 
 def failed_to_create(replica_set: ReplicaSet, message: str, now: float) -> Condition:
     """What the status says of pods that could not be made."""
-    known = next((c for c in replica_set.status.conditions if c.type == "ReplicaFailure"), None)
-    since = known.last_transition_time if known and known.status == "True" else rfc3339(now)
-    return Condition(
-        type="ReplicaFailure",
-        status="True",
-        reason="FailedCreate",
-        message=message,
-        last_transition_time=since,
-    )
+    failure = Condition(type="ReplicaFailure", status="True", reason="FailedCreate", message=message)
+    return dated(failure, replica_set.status.conditions, now)
 
 
 def ready_since(pod: Pod) -> float | None:

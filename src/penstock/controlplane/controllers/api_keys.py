@@ -8,8 +8,8 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
 from penstock.decide.key_tokens import Standing, holding, standing
 from penstock.kit.clock import Clock
-from penstock.kit.timestamps import rfc3339
 from penstock.resources.access import ApiKey, ApiKeyStatus, Tenant
+from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition, Resource
 
 READY = "Ready"
@@ -57,12 +57,9 @@ class ApiKeyController:
 
 
 def _status(key: ApiKey, stands: Standing, now: float) -> ApiKeyStatus:
-    before = next((one for one in key.status.conditions if one.type == READY), None)
     answer = "True" if stands.phase == "Active" else "False"
-    since = before.last_transition_time if before and before.status == answer else rfc3339(now)
-    condition = Condition(
-        type=READY, status=answer, reason=stands.phase, message=stands.message, last_transition_time=since
-    )
+    ready = Condition(type=READY, status=answer, reason=stands.phase, message=stands.message)
+    condition = dated(ready, key.status.conditions, now)
     lasting = msgspec.structs.replace(key.spec, expires_at=None)
     return ApiKeyStatus(
         id=key.status.id,
