@@ -240,9 +240,7 @@ class Router:
             load.context_tokens = max(0.0, load.context_tokens - trip.prompt.tokens)
         else:
             load.prefilling -= 1
-            if not trip.spared:
-                left = load.uncached_tokens - own
-                load.uncached_tokens = left if left > 0.0 else 0.0
+            self._computed(trip)
             if prompt_tokens <= 0:
                 return
         if hashes and completion_tokens > 0 and not self.index.is_precise(name):
