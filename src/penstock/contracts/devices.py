@@ -1,0 +1,115 @@
+"""What accelerators are: counters that allocations consume. A whole GPU, a MIG instance, a time slice, an MPS share and a fraction are one kind.
+
+Each GPU has bytes of memory, a thousand thousandths of its compute, and (where it can be partitioned) slices of memory with positions. A pod
+holds `Share`s of GPUs; what is left of a GPU is what nobody holds. The same types describe what NVML finds and what a file declares.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from penstock.resources.core import Taint
+
+WHOLE_MILLI = 1000
+"""All of one GPU's compute, in thousandths."""
+DEVICES_ANNOTATION = "penstock.dev/devices"
+"""On a pod that is bound: the JSON list of its `Share`s, written in the same patch as its node's name. The kubelet hands out these and no others."""
+
+
+class MigProfile(Struct, frozen=True, kw_only=True):
+    """One size of MIG instance (NVIDIA MIG User Guide), `1g.10gb` or `1g.10gb+me`. `starts` are positions on the axis of memory slices."""
+
+    name: str
+    profile_id: int
+    compute_slices: int
+    memory_slices: int
+    starts: tuple[int, ...]
+    memory_bytes: int
+    most: int
+
+
+class GpuType(Struct, frozen=True, kw_only=True):
+    """A model of GPU. `name` is ours (`h100-80gb`), `product` as GPU Feature Discovery labels it; `memory_slices` is 0 without MIG.
+
+    `classes` are the names that providers give it (values of `gpu.nvidia.com/class`, `accelerator`, …).
+    """
+
+    name: str
+    product: str
+    memory_bytes: int
+    compute_slices: int = 0
+    memory_slices: int = 0
+    multiprocessors: int = 0
+    profiles: tuple[MigProfile, ...] = ()
+    architecture: str = ""
+    compute_capability: str = ""
+    pci_ids: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+class MigInstance(Struct, frozen=True, kw_only=True):
+    """A part that exists on a GPU now."""
+
+    uuid: str
+    profile: str
+    start: int
+
+
+class Sharing(Struct, frozen=True, kw_only=True):
+    """How a node's GPUs are divided by the device plugin's configuration: `strategy` is "", `time-slicing` or `mps`.
+
+    `resource` is the name under which the `replicas` of each GPU are offered. Time slices divide neither memory nor faults; MPS divides both
+    memory and compute into equal parts.
+    """
+
+    strategy: str = ""
+    replicas: int = 1
+    resource: str = "nvidia.com/gpu"
+    refuses_many: bool = False
+
+
+UNSHARED = Sharing()
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """One physical device of a node. `taints` hold only for it (XID, ECC): NoSchedule keeps pods off, NoExecute also moves those that are there."""
+
+    index: int
+    uuid: str
+    type: GpuType
+    driver: str = ""
+    is_mig: bool = False
+    instances: tuple[MigInstance, ...] = ()
+    sharing: Sharing = UNSHARED
+    taints: tuple[Taint, ...] = ()
+
+
+class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one container of a pod holds of one GPU. For a MIG instance `start` is its position and `instance` its UUID, "" until it is made."""
+
+    gpu: str
+    container: str = ""
+    milli: int = 0
+    memory_bytes: int = 0
+    profile: str = ""
+    start: int = -1
+    instance: str = ""
+    replica: int = -1
+
+
+class DeviceRequest(Struct, frozen=True, kw_only=True):
+    """What one container asks of GPUs: `count` devices, each with `milli` of its compute and `memory_bytes`, or an instance of `profile`.
+
+    A whole GPU is `milli=1000` and `memory_bytes=0` (all of it). `resource` is the extended resource that said so, "" for claims and annotations.
+    `types` are the only GPU types that will do, empty for any; `is_shared` says that a replica of a shared GPU is meant.
+    """
+
+    container: str = ""
+    resource: str = ""
+    count: int = 1
+    milli: int = WHOLE_MILLI
+    memory_bytes: int = 0
+    profile: str = ""
+    is_shared: bool = False
+    types: frozenset[str] = frozenset()
+    same_gpu_as: str = ""
