@@ -19,6 +19,7 @@ from penstock.resources.validation import (
     duplicate,
     forbidden,
     immutable,
+    one_of,
     required,
     unsupported,
     wrong,
@@ -114,6 +115,13 @@ def validate_priority_class(new: PriorityClass, old: PriorityClass | None) -> Ca
         yield forbidden("value", f"maximum allowed value of a user defined priority is {MAX_PRIORITY}")
     if old is not None and new.value != old.value:
         yield forbidden("value", "may not be changed in an update.")
+    yield from one_of("preemptionPolicy", new.preemption_policy, ("Never", "PreemptLowerPriority"))
+    if old is not None:
+        yield from immutable(
+            "preemptionPolicy",
+            old.preemption_policy or "PreemptLowerPriority",
+            new.preemption_policy or "PreemptLowerPriority",
+        )
 
 
 def _keys(field: str, values: Mapping[str, str]) -> Causes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from penstock.kit.quantity import parse_quantity
+from penstock.resources.checkpoint import validate_contract
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Container, Pod, PodSpec, PodTemplateSpec, Probe
 from penstock.resources.validation import (
@@ -27,6 +28,7 @@ RESTART_POLICIES = ("Always", "OnFailure", "Never")
 def validate_pod(pod: Pod, old: Pod | None) -> Causes:
     """Causes in a pod, and in what it changes of an old one."""
     yield from validate_pod_spec("spec", pod.spec)
+    yield from validate_contract("metadata", pod.metadata, pod.spec)
     if old is not None and _fixed(old.spec, pod.spec) != _fixed(pod.spec, pod.spec):
         yield forbidden(
             "spec",
@@ -62,6 +64,7 @@ def validate_template(field: str, template: PodTemplateSpec) -> Causes:
     meta: ObjectMeta = template.metadata
     yield from label_pairs(f"{field}.metadata.labels", meta.labels)
     yield from annotation_keys(f"{field}.metadata.annotations", meta.annotations)
+    yield from validate_contract(f"{field}.metadata", meta, template.spec)
     yield from validate_pod_spec(f"{field}.spec", template.spec)
 
 
