@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -58,12 +58,22 @@ def end(process: subprocess.Popen[Any]) -> None:
     """With all that it started."""
     if process.poll() is not None:
         return
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    members = family(psutil.Process(process.pid))
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(members, timeout=5)
     for one in alive:
         one.kill()
     process.wait()
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """It, and all that it started."""
+    return [process, *process.children(recursive=True)]
+
+
+def cpu_ns(processes: Iterable[psutil.Process]) -> int:
+    """User and system time of all their threads, those that ended included (clock_getcpuclockid(3))."""
+    return sum(time.clock_gettime_ns((~one.pid << 3) | CPUCLOCK_SCHED) for one in processes)
 
 
 @dataclass
@@ -76,10 +86,7 @@ class Running:
     log: IO[bytes] | None = field(default=None, repr=False)
 
     def family(self) -> list[psutil.Process]:
-        if self.process is None:
-            return []
-        top = psutil.Process(self.process.pid)
-        return [top, *top.children(recursive=True)]
+        return [] if self.process is None else family(psutil.Process(self.process.pid))
 
     def tasks(self) -> Iterator[Path]:
         """Its threads."""
@@ -87,8 +94,8 @@ class Running:
             yield from Path(f"/proc/{one.pid}/task").iterdir()
 
     def cpu_ns(self) -> int:
-        """User and system time of all its processes and threads, those that ended included (clock_getcpuclockid(3))."""
-        return sum(time.clock_gettime_ns((~one.pid << 3) | CPUCLOCK_SCHED) for one in self.family())
+        """Of all its processes."""
+        return cpu_ns(self.family())
 
     def memory_mb(self) -> tuple[float, float]:
         """Resident, and proportional set size: of pages that several processes share, all and its part."""

@@ -11,18 +11,42 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
-from benchmarks.gateway.measure import free_port
+import psutil
+import yaml
+from benchmarks.gateway.measure import family, free_port
 
+import penstock.runtimes
 from penstock.app.quickstart import model_folder
 
 NAME = "tiny"
+RUNTIME = "bench-cpu"
+RESPAWN = Path(__file__).with_name("respawn.py")
 LIMIT_S = 120.0
 PENSTOCK = (sys.executable, "-m", "penstock.cli.main")
 ENGINE_PORT = 8080
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
+
+
+class Cached(NamedTuple):
+    """Prompt tokens that were found in a cache, and those that were looked for."""
+
+    hits: float
+    queries: float
+
+
+def runtime() -> dict[str, Any]:
+    """penstock-cpu, but that its engine can be killed and is back at once: the platform waits longer each time, as Kubernetes does."""
+    document: dict[str, Any] = yaml.safe_load(
+        (Path(penstock.runtimes.__path__[0]) / "penstock-cpu.yaml").read_text()
+    )
+    document["metadata"]["name"] = RUNTIME
+    command = ["{python}", str(RESPAWN), "{python}", "-m", "penstock.engine"]
+    document["metadata"]["annotations"]["penstock.dev/local-command"] = json.dumps(command)
+    return document
 
 
 class Fleet:
@@ -40,7 +64,7 @@ class Fleet:
         }
         self.url, self._api_url = f"http://127.0.0.1:{gateway}", f"https://127.0.0.1:{api}"
         self._http = httpx.Client(timeout=LIMIT_S, trust_env=False)
-        self._manifest = {
+        self._service = {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
             "metadata": {"name": NAME, "namespace": "default"},
@@ -50,7 +74,7 @@ class Fleet:
                     "maxReplicas": replicas,
                     "model": {
                         "modelFormat": {"name": "huggingface"},
-                        "runtime": "penstock-cpu",
+                        "runtime": RUNTIME,
                         "storageUri": model_folder().as_uri(),
                         "args": [f"--kv_blocks={kv_blocks}", "--threads=1"],
                     },
@@ -69,7 +93,7 @@ class Fleet:
         try:
             until("the gateway is ready", lambda: self._answers(f"{self.url}/readyz"))
             self._apply()
-            self.engines = until(f"{self._replicas} engines are ready", self._ready)
+            self.engines = self.wait_until_ready()
         except BaseException:
             self._stop()
             raise
@@ -78,21 +102,44 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def cached(self) -> tuple[float, float]:
-        """Prompt tokens that were found in a cache, and those that were looked for, over all engines."""
+    def wait_until_ready(self) -> list[str]:
+        """The URLs of all engines."""
+        urls: list[str] = until(f"{self._replicas} engines are ready", self._ready)
+        return urls
+
+    def gateway(self) -> list[psutil.Process]:
+        """Its workers, and what tokenizes for them."""
+        below = psutil.Process(self._up.pid).children()
+        return [one for child in below if "penstock.app.gateway" in child.cmdline() for one in family(child)]
+
+    def cached(self) -> dict[str, Cached]:
+        """By engine."""
+        return {url: self._cached(url) for url in self.engines}
+
+    def _cached(self, url: str) -> Cached:
         found = {HITS: 0.0, QUERIES: 0.0}
-        for url in self.engines:
-            for line in self._http.get(f"{url}/metrics").text.splitlines():
-                name = line.partition("{")[0].partition(" ")[0]
-                if name in found:
-                    found[name] += float(line.rpartition(" ")[2])
-        return found[HITS], found[QUERIES]
+        for line in self._http.get(f"{url}/metrics").text.splitlines():
+            name = line.partition("{")[0].partition(" ")[0]
+            if name in found:
+                found[name] += float(line.rpartition(" ")[2])
+        return Cached(found[HITS], found[QUERIES])
+
+    def kill(self, url: str) -> Cached:
+        """One engine, which starts again; what it had counted till then."""
+        counted = self._cached(url)
+        mark = f"--kv_events_endpoint=tcp://{urlsplit(url).hostname}:"
+        for one in psutil.process_iter(["cmdline"]):
+            argv = one.info["cmdline"] or ()
+            if str(RESPAWN) in argv and any(argument.startswith(mark) for argument in argv):
+                for engine in one.children():
+                    engine.kill()
+        return counted
 
     def _apply(self) -> None:
         subprocess.run(
             [*PENSTOCK, "apply", "-f", "-"],
             env=self._environment,
-            input=json.dumps(self._manifest),
+            input="\n---\n".join(map(json.dumps, (runtime(), self._service))),
             text=True,
             check=True,
             stdout=subprocess.DEVNULL,

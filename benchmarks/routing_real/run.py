@@ -21,22 +21,24 @@ from benchmarks.gateway.peers import Missing
 from benchmarks.report import Target, conclude
 from benchmarks.routing_real.cases import (
     CASES,
+    DRIFTING,
     FOOTPRINT_BLOCKS,
     KV_BLOCKS,
     REPLICAS,
+    RESTART,
     SHARED,
     SHORT,
     SKEWED,
     TURNS,
     Case,
 )
+from benchmarks.routing_real.counters import Counters
 from benchmarks.routing_real.fleet import NAME, Fleet
-from benchmarks.routing_real.systems import SYSTEMS
+from benchmarks.routing_real.systems import SYSTEMS, Contender
 
 from penstock.app.quickstart import model_folder
-from penstock.testing.load.outcome import Outcome
 from penstock.testing.load.player import Pace
-from penstock.testing.load.session import Bench, Setup, Told
+from penstock.testing.load.session import Bench, Setup
 from penstock.testing.load.summary import Objective, Result
 from penstock.testing.load.target import target_of
 
@@ -45,46 +47,22 @@ OBJECTIVE = Objective(ttft_s=1.0)
 FILES = 16_384
 
 
-class Counters(Told):
-    """Reads the engines' counters before and after each run; of each system, what was found and what was looked for."""
-
-    def __init__(self, fleet: Fleet, names: dict[str, str]) -> None:
-        self._fleet, self._names = fleet, names
-        self._before = (0.0, 0.0)
-        self._target = self._run = ""
-        self._answers = 0
-        self.found: dict[str, list[float]] = {name: [0.0, 0.0] for name in names.values()}
-
-    def began(self, target: str, run: str) -> None:
-        self._before, self._answers = self._fleet.cached(), 0
-        self._target, self._run = target, run
-
-    def answered(self, outcome: Outcome) -> None:
-        self._answers += 1
-
-    def ended(self) -> None:
-        now, name = self._fleet.cached(), self._names[self._target]
-        hits, queries = now[0] - self._before[0], now[1] - self._before[1]
-        self.found[name][0] += hits
-        self.found[name][1] += queries
-        share = hits / queries if queries else 0.0
-        print(f"  {self._run}  {name:15} {self._answers:6} answers  {share:6.1%} cached", flush=True)
-
-    def hit_rate(self, name: str) -> float:
-        hits, queries = self.found[name]
-        return hits / queries if queries else 0.0
-
-
 async def measure(
-    case: Case, fleet: Fleet, systems: dict[str, str], repeats: int, seconds: float, rate_per_s: float | None
+    case: Case,
+    fleet: Fleet,
+    contenders: list[Contender],
+    repeats: int,
+    seconds: float,
+    rate_per_s: float | None,
 ) -> dict[str, dict[str, Any]]:
-    """By system."""
+    """By contender's name."""
+    duration_s = seconds * case.stretch
     pace = Pace(
         rate_per_s=rate_per_s,
         concurrency=case.concurrency,
-        duration_s=seconds,
-        warmup_s=seconds / 4,
-        ramp_s=seconds / 8,
+        duration_s=duration_s,
+        warmup_s=duration_s / 4,
+        ramp_s=duration_s / 8,
     )
     setup = Setup(
         workload=case.workload,
@@ -96,20 +74,21 @@ async def measure(
         tokenizer=model_folder(),
         seed=1 + [one.name for one in CASES].index(case.name) * 1000,
     )
-    counters = Counters(fleet, {url: name for name, url in systems.items()})
-    bench = Bench(setup, [target_of("--url", url) for url in systems.values()], counters)
+    counters = Counters(fleet, contenders, duration_s / 2 if case.kills else None)
+    bench = Bench(setup, [target_of("--url", one.url) for one in contenders], counters)
     try:
         await bench.check()
         results, ratios = await bench.measure()
     finally:
         bench.close()
     return {
-        name: figures(result)
+        one.name: figures(result)
         | {
-            "engines_hit_rate": round(counters.hit_rate(name), 4),
-            "ours_to_it": [msgspec.to_builtins(one) for one in ratios if one.against == result.target],
+            "engines_hit_rate": round(counters.hit_rate(one.name), 4),
+            "router_cpu_ms": round(counters.cpu_ms(one.name), 4),
+            "ours_to_it": [msgspec.to_builtins(ratio) for ratio in ratios if ratio.against == result.target],
         }
-        for name, result in zip(systems, results, strict=True)
+        for one, result in zip(contenders, results, strict=True)
     }
 
 
@@ -125,7 +104,16 @@ def figures(result: Result) -> dict[str, Any]:
 def print_case(case: Case, found: dict[str, dict[str, Any]]) -> None:
     """A table."""
     print(f"\n{case.name}")
-    head = ("req/s", "out tok/s", "ttft p50", "ttft p99", "e2e p99", "engines' hits", "errors")
+    head = (
+        "req/s",
+        "out tok/s",
+        "ttft p50",
+        "ttft p99",
+        "e2e p99",
+        "engines' hits",
+        "router's CPU",
+        "errors",
+    )
     print(f"  {'':15}" + "".join(f"{title:>14}" for title in head))
     for name, one in found.items():
         whole = one["whole"]
@@ -136,6 +124,7 @@ def print_case(case: Case, found: dict[str, dict[str, Any]]) -> None:
             f"{whole['ttft_s']['p99'] * 1000:.0f} ms",
             f"{whole['e2e_s']['p99'] * 1000:.0f} ms",
             f"{one['engines_hit_rate']:.1%}",
+            f"{one['router_cpu_ms']:.2f} ms",
             f"{whole['requests'] - whole['answered']}",
         )
         print(f"  {name:15}" + "".join(f"{cell:>14}" for cell in cells))
@@ -148,7 +137,7 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
     def throughput(case: str, name: str) -> float:
         return float(found[case][name]["whole"]["requests_per_s"])
 
-    for case in (SHARED, SKEWED, TURNS):
+    for case in (SHARED, SKEWED, TURNS, DRIFTING, RESTART):
         if case in found and ROUND_ROBIN in found[case]:
             ours = throughput(case, OURS) or 1e-9
             ratio = throughput(case, ROUND_ROBIN) / ours
@@ -195,11 +184,11 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         fleet = stack.enter_context(Fleet(folder / "home", REPLICAS, KV_BLOCKS))
         print(f"{REPLICAS} engines of {KV_BLOCKS} KV blocks; shared prefixes are {FOOTPRINT_BLOCKS} blocks")
-        systems = {OURS: fleet.url}
+        contenders = [Contender(OURS, fleet.url, fleet.gateway)]
         for system in SYSTEMS:
             if system.name in arguments.systems:
                 try:
-                    systems[system.name] = system.start(fleet.engines, folder / system.name, stack)
+                    contenders.append(system.start(fleet.engines, folder / system.name, stack))
                 except Missing as why:
                     missing[system.name] = str(why)
                     print(f"{system.name}: SKIPPED: {why}", flush=True)
@@ -212,12 +201,12 @@ def main() -> None:
                     continue
                 print(f"{case.name}" + (f": {rate_per_s:.2f} a second" if rate_per_s else ""), flush=True)
                 found[case.name] = uvloop.run(
-                    measure(case, fleet, systems, arguments.repeats, arguments.seconds, rate_per_s)
+                    measure(case, fleet, contenders, arguments.repeats, arguments.seconds, rate_per_s)
                 )
     for case in CASES:
         if case.name in found:
             print_case(case, found[case.name])
-    is_whole = not missing and len(found) == len(CASES) and len(systems) == len(SYSTEMS) + 1
+    is_whole = not missing and len(found) == len(CASES) and len(contenders) == len(SYSTEMS) + 1
     conclude(
         "routing_real",
         targets(found, {one.name for one in SYSTEMS if one.is_peer}),

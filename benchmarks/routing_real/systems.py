@@ -11,12 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.gateway.measure import end, free_port, wait_until_listening
+import psutil
+from benchmarks.gateway.measure import end, family, free_port, wait_until_listening
 from benchmarks.gateway.peers import installed
 
 Command = Callable[[int, Sequence[str], Path], Sequence[str | Path]]
 """(own port, engines' URLs, folder of its own) -> argv."""
 THREADS = "2"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One that runs. `processes` are its own, without the engines."""
+
+    name: str
+    url: str
+    processes: Callable[[], Sequence[psutil.Process]]
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,8 @@ class System:
     command: Command
     is_peer: bool = False
 
-    def start(self, engines: Sequence[str], folder: Path, stack: ExitStack) -> str:
-        """Its URL; it ends with the stack. Raises Missing if it is not to be had here."""
+    def start(self, engines: Sequence[str], folder: Path, stack: ExitStack) -> Contender:
+        """It ends with the stack. Raises Missing if it is not to be had here."""
         folder.mkdir(parents=True)
         port = free_port()
         argv = self.command(port, engines, folder)
@@ -38,7 +48,7 @@ class System:
         process = subprocess.Popen(argv, env=environment, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(end, process)
         wait_until_listening(port, process)
-        return f"http://127.0.0.1:{port}"
+        return Contender(self.name, f"http://127.0.0.1:{port}", lambda: family(psutil.Process(process.pid)))
 
 
 def _envoy(**policy: object) -> Command:

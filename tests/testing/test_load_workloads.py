@@ -41,6 +41,21 @@ def test_skewed_groups_come_in_zipfs_proportions() -> None:
     assert len(counts) == 8
 
 
+def test_of_hot_groups_the_oldest_leaves_after_so_many_prompts_and_comes_back_in_its_turn() -> None:
+    drifting = workload_of("shared-prefix:groups=6,hot=3,prompts=50")
+    asked = [one.system[0].key for one in islice(drifting.conversations(1), 350)]
+    steps = [{key.removeprefix("prefix ") for key in asked[at : at + 50]} for at in range(0, 350, 50)]
+    assert steps == [set(hot) for hot in ("012", "123", "234", "345", "450", "501", "012")]
+
+
+def test_of_hot_groups_that_are_skewed_the_newest_is_asked_for_most() -> None:
+    drifting = workload_of("shared-prefix:groups=6,hot=3,prompts=600,skew=0.5")
+    counts = Counter(one.system[0].key for one in islice(drifting.conversations(1), 600))
+    newest, next_one, oldest = (counts[f"prefix {group}"] for group in (2, 1, 0))
+    assert newest / next_one == pytest.approx(2**0.5, rel=0.25)
+    assert newest / oldest == pytest.approx(3**0.5, rel=0.25)
+
+
 def test_the_presets_have_the_published_shapes() -> None:
     [one] = islice(workload_of("llm-d-73").conversations(0), 1)
     assert (one.system[0].tokens, one.turns[0].pieces[0].tokens, one.turns[0].output_tokens) == (

@@ -7,6 +7,7 @@ Named after the figures they are known by: `kthena-4096` and `kthena-256` of Kth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from random import Random
 
 from msgspec import Struct
@@ -23,7 +24,9 @@ MAX_COUNT = 10_000_000
 class SharedPrefix(Struct, frozen=True, kw_only=True):
     """`groups` of `prompts` each, in random order; a group's share their first `prefix` tokens. After the last it begins anew.
 
-    With a `skew` groups differ: the k-th is drawn in proportion to k ** -skew (Zipf).
+    With a `skew` groups differ: the k-th is drawn in proportion to k ** -skew (Zipf). With `hot` only so many groups are asked for at a time:
+    after each `prompts` prompts the next group joins them, and the one that has been there for longest leaves, until its turn comes again.
+    The one that joined last is the first by skew.
     """
 
     name: str = "shared-prefix"
@@ -33,6 +36,7 @@ class SharedPrefix(Struct, frozen=True, kw_only=True):
     own: int = 256
     output: int = 128
     skew: float = 0.0
+    hot: int = 0
 
     timed = False
 
@@ -40,8 +44,8 @@ class SharedPrefix(Struct, frozen=True, kw_only=True):
         """Own texts never come again."""
         chance = Random(f"shared-prefix {seed}")  # noqa: S311  reproducible, not secret
         number = 0
-        while True:
-            for group in self._order(chance):
+        for newest in count(self.hot - 1):
+            for group in self._drifting(newest, chance) if self.hot else self._order(chance):
                 number += 1
                 own = Turn((Piece(f"own {seed} {number}", self.own),), self.output)
                 yield Conversation((own,), (Piece(f"prefix {group}", self.prefix),))
@@ -53,6 +57,12 @@ class SharedPrefix(Struct, frozen=True, kw_only=True):
         order = [group for group in range(self.groups) for _ in range(self.prompts)]
         chance.shuffle(order)
         return order
+
+    def _drifting(self, newest: int, chance: Random) -> list[int]:
+        """Of so many prompts in a row, while the groups up to `newest` are asked for."""
+        weights = [(place + 1) ** -self.skew for place in range(self.hot)]
+        ages = chance.choices(range(self.hot), weights, k=self.prompts)
+        return [(newest - age) % self.groups for age in ages]
 
 
 class MultiTurn(Struct, frozen=True, kw_only=True):
@@ -171,6 +181,8 @@ def bounds_of(key: str) -> tuple[float, float]:
         return 0.0, 86_400.0
     if key == "spread":
         return 0.0, 1.0
+    if key in ("hot", "skew"):
+        return 0, MAX_COUNT if key == "hot" else 10.0
     return (0, MAX_TOKENS) if key == "prefix" else (1, MAX_TOKENS if key in _TOKENS else MAX_COUNT)
 
 
