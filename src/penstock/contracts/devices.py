@@ -14,6 +14,10 @@ WHOLE_MILLI = 1000
 """All of one GPU's compute, in thousandths."""
 DEVICES_ANNOTATION = "penstock.dev/devices"
 """On a pod that is bound: the JSON list of its `Share`s, written in the same patch as its node's name. The kubelet hands out these and no others."""
+MEMORY_ANNOTATION = "penstock.dev/gpu-memory"
+"""On a pod: how much of a GPU's memory it needs, a quantity. It then gets a part of a GPU (of each, if it asks for several)."""
+GPU_RESOURCE = "nvidia.com/gpu"
+MIG_PREFIX = "nvidia.com/mig-"
 
 
 class MigProfile(Struct, frozen=True, kw_only=True):
@@ -72,13 +76,19 @@ UNSHARED = Sharing()
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One physical device of a node. `taints` hold only for it (XID, ECC): NoSchedule keeps pods off, NoExecute also moves those that are there."""
+    """One physical device of a node. `taints` hold only for it (XID, ECC): NoSchedule keeps pods off, NoExecute also moves those that are there.
+
+    A GPU in MIG mode without `instances` is partitioned as pods need it. With `mig_strategy` `single` its instances are offered as
+    nvidia.com/gpu, with `mixed` by profile. `bus` is its PCI address.
+    """
 
     index: int
     uuid: str
     type: GpuType
     driver: str = ""
+    bus: str = ""
     is_mig: bool = False
+    mig_strategy: str = "mixed"
     instances: tuple[MigInstance, ...] = ()
     sharing: Sharing = UNSHARED
     taints: tuple[Taint, ...] = ()
@@ -100,8 +110,9 @@ class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DeviceRequest(Struct, frozen=True, kw_only=True):
     """What one container asks of GPUs: `count` devices, each with `milli` of its compute and `memory_bytes`, or an instance of `profile`.
 
-    A whole GPU is `milli=1000` and `memory_bytes=0` (all of it). `resource` is the extended resource that said so, "" for claims and annotations.
-    `types` are the only GPU types that will do, empty for any; `is_shared` says that a replica of a shared GPU is meant.
+    A whole GPU is `milli=1000` and `memory_bytes=0` (all of it); memory with `milli=0` is a part by memory, whose compute is not limited. `resource` is the extended resource that said so, "" for claims and annotations.
+    `types` are the only GPU types that will do, `gpus` the only devices (by UUID), empty for any; `is_shared` says that a replica of a
+    shared GPU is meant.
     """
 
     container: str = ""
@@ -112,4 +123,5 @@ class DeviceRequest(Struct, frozen=True, kw_only=True):
     profile: str = ""
     is_shared: bool = False
     types: frozenset[str] = frozenset()
+    gpus: frozenset[str] = frozenset()
     same_gpu_as: str = ""
