@@ -2,7 +2,8 @@
 
 Kubernetes' rules (batch/v1) for jobs without an index. A finished pod is counted exactly once, even if it is deleted at once or
 this process dies in between: every pod carries a finalizer; its uid is first written to `status.uncountedTerminatedPods`, then
-its finalizer is taken off, then the uid becomes part of the counts.
+its finalizer is taken off, then the uid becomes part of the counts. A pod that gave way to another is no failure of a job that goes on from a
+checkpoint, or whose podFailurePolicy ignores DisruptionTarget: it is replaced at once, and its successor waits until it is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from msgspec import structs
 from penstock.decide.replica_set import is_active, is_ended, ready_since
 from penstock.kit.backoff import delay_s
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
+from penstock.resources.checkpoint import NOTICE, contract_of
 from penstock.resources.meta import Condition, ObjectMeta, controlled_by
 from penstock.resources.pod import Pod
 from penstock.resources.workload import Job, JobStatus
@@ -59,7 +61,7 @@ def plan_job(job: Job, pods: tuple[Pod, ...], now: float) -> JobPlan:
     if verdict is not None:
         return _finished(job, pods, verdict, now)
     status, release = _counted(job, pods)
-    tally = _tally(status, pods)
+    tally = _tally(job, status, pods)
     status = structs.replace(
         status,
         active=len(tally.active),
@@ -111,6 +113,9 @@ def _counted(job: Job, pods: tuple[Pod, ...]) -> tuple[JobStatus, tuple[str, ...
         pod = by_uid[uid]
         if pod.status.phase == "Succeeded":
             waiting["succeeded"].append(uid)
+        elif _is_forgiven(job, pod):
+            if not _is_over(pod):
+                continue
         elif pod.status.phase == "Failed" or (_is_ending(pod) and not job.spec.suspend):
             waiting["failed"].append(uid)
         elif not _is_ending(pod):
@@ -128,10 +133,10 @@ def _uids(status: JobStatus, word: str) -> list[str]:
     return list((status.uncounted_terminated_pods or {}).get(word) or ())
 
 
-def _tally(status: JobStatus, pods: tuple[Pod, ...]) -> _Tally:
+def _tally(job: Job, status: JobStatus, pods: tuple[Pod, ...]) -> _Tally:
     failures: list[float] = []
     ended = [pod for pod in pods if is_ended(pod)]
-    for pod in sorted(ended, key=_ended_at):
+    for pod in sorted((pod for pod in ended if not _is_forgiven(job, pod)), key=_ended_at):
         failures = [] if pod.status.phase == "Succeeded" else [*failures, _ended_at(pod)]
     return _Tally(
         active=tuple(filter(is_active, pods)),
@@ -214,7 +219,8 @@ def _go_on(job: Job, plan: JobPlan, tally: _Tally, now: float) -> JobPlan:
         status, event = _with(status, resumed, now), ("Resumed", "Job resumed")
     wished = _wished(job, tally)
     surplus = sorted(tally.active, key=_keep_rank)[: max(0, len(tally.active) - wished)]
-    occupied = len(tally.active) + (len(tally.ending) if job.spec.pod_replacement_policy == "Failed" else 0)
+    is_patient = job.spec.pod_replacement_policy == "Failed" or contract_of(job.spec.template.metadata)
+    occupied = len(tally.active) + (len(tally.ending) if is_patient else 0)
     missing = max(0, wished - occupied)
     wait_s = _backoff_s(tally, now) if missing else 0.0
     times = [t for t in (wait_s, _deadline_s(job, status, now)) if t]
@@ -274,6 +280,25 @@ def _keep_rank(pod: Pod) -> tuple[bool, bool, float, str]:
 
 def _is_ending(pod: Pod) -> bool:
     return pod.metadata.deletion_timestamp is not None
+
+
+def _is_over(pod: Pod) -> bool:
+    """Whether its processes are gone; a pod that is only marked may still end with success."""
+    return is_ended(pod) or (_is_ending(pod) and not pod.metadata.deletion_grace_period_seconds)
+
+
+def _is_forgiven(job: Job, pod: Pod) -> bool:
+    """Whether the pod was told to give way, and the job does not count that against it."""
+    if NOTICE not in pod.metadata.annotations or not _is_ending(pod):
+        return False
+    if contract_of(job.spec.template.metadata) is not None:
+        return True
+    rules = (job.spec.pod_failure_policy or {}).get("rules") or ()
+    return any(
+        rule.get("action") == "Ignore"
+        and any(wish.get("type") == "DisruptionTarget" for wish in rule.get("onPodConditions") or ())
+        for rule in rules
+    )
 
 
 def _ended_at(pod: Pod) -> float:

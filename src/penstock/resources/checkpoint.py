@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
 from msgspec import Struct
 
 from penstock.kit.durations import parse_duration_s
@@ -73,6 +74,17 @@ def contract_of(metadata: ObjectMeta) -> Contract | None:
         on_demand=annotations.get(ON_DEMAND, "true") == "true",
         minimum_runtime_s=minimum_runtime_s(annotations),
     )
+
+
+def notice_of(metadata: ObjectMeta) -> Notice | None:
+    """The notice that the platform wrote on a pod which gives way to another."""
+    text = metadata.annotations.get(NOTICE)
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Notice)
+    except msgspec.DecodeError:
+        return None
 
 
 def minimum_runtime_s(annotations: Mapping[str, str]) -> float:

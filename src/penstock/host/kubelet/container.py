@@ -117,6 +117,7 @@ class ContainerRunner:
     async def _launch(self, number: int, spec: ProcessSpec) -> Attempt:
         limits = self.container.resources.limits if self.container.resources else {}
         uid = self._context.pod.metadata.uid
+        self._context.starts(spec.env)
         group = self._context.tools.limits.enter(uid, self.container.name, limits)
         return await start(self._folder, number, replace(spec, cgroup=group))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,10 @@ from msgspec import structs
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Recorder
+from penstock.decide.checkpoint import Checkpoint
 from penstock.host.kubelet.actions import Target
 from penstock.host.kubelet.attempts import ProcessSpec
+from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.command import command_of, program_of
 from penstock.host.kubelet.environment import Sources, declared_environment, host_environment
 from penstock.host.kubelet.expansion import expand
@@ -27,6 +30,8 @@ from penstock.host.kubelet.volumes import VolumeContext, prepare_volume
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Invalid
 from penstock.resources.pod import Container, Pod, PodIP
+
+RESUME_FROM = "PENSTOCK_RESUME_FROM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Tools:
     limits: Limits
     node_facts: Callable[[str], Mapping[str, float]]
     at_once: Callable[[Sequence[str]], Sequence[str] | None]
+    checkpoints: CheckpointReader = field(default_factory=CheckpointReader)
 
 
 @dataclass(slots=True)
@@ -83,6 +89,7 @@ class PodContext:
             if any(mount.name == volume.name for mount in container.volume_mounts):
                 self.volumes[volume.name] = await prepare_volume(self._volume_context(references), volume)
         base = host_environment(os.environ, pod, self.tools.layout.cache(pod.spec.node_name))
+        base |= await self._checkpoint_environment()
         node = self.tools.node_facts(pod.spec.node_name)
         declared = await declared_environment(Sources(pod, container, references, node), base)
         known = {**base, **declared}
@@ -93,6 +100,23 @@ class PodContext:
         program = program_of(pod, container, words[0], env["PATH"], cwd)
         spec = ProcessSpec((program, *words[1:]), env, cwd, _stop_signal(container))
         return spec, Target(self.address, container, env, cwd, mounts.rewrite)
+
+    async def _checkpoint_environment(self) -> dict[str, str]:
+        """For a pod that saves its work: where to, where a notice will lie, and what it can go on from."""
+        folder = folder_of(self.pod, self.tools.layout)
+        if folder is None:
+            return {}
+        env = {"PENSTOCK_CHECKPOINT_DIR": str(folder), "PENSTOCK_NOTICE_FILE": str(self.folder.notice)}
+        found = await asyncio.to_thread(self.tools.checkpoints.read, folder)
+        if isinstance(found, Checkpoint):
+            env[RESUME_FROM] = str(folder / found.path)
+        return env
+
+    def starts(self, env: Mapping[str, str]) -> None:
+        """A process is about to start with this environment: an older notice is not meant for it."""
+        self.folder.notice.unlink(missing_ok=True)
+        if RESUME_FROM in env:
+            self.event("Normal", "Resuming", f"Can go on from {Path(env[RESUME_FROM]).name}")
 
     def _working_folder(self, container: Container, wish: str) -> Path:
         if wish and not Path(wish).is_dir():

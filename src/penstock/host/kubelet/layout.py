@@ -2,6 +2,7 @@
 
 nodes/NODE/cache/                        model cache of the node, PENSTOCK_CACHE_DIR
 nodes/NODE/pods/UID/pod.json             name, namespace, address, start time
+nodes/NODE/pods/UID/notice.json          until when the pod may save its work, once it is to end
 nodes/NODE/pods/UID/finished             present once no container will run again
 nodes/NODE/pods/UID/volumes/VOLUME/      what the pod's volumes hold
 nodes/NODE/pods/UID/containers/NAME/cwd/ working folder where the container names none
@@ -77,6 +78,11 @@ class PodFolder:
     def finished(self) -> Path:
         """A marker: no container of this pod will run again. It may hold a verdict on the pod as a whole."""
         return self.path / "finished"
+
+    @property
+    def notice(self) -> Path:
+        """Says that the pod is to end, and when; for pods that save their work."""
+        return self.path / "notice.json"
 
     def finish(self, verdict: Verdict | None) -> None:
         """Set the marker."""

@@ -18,6 +18,7 @@ from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.container import DEFAULT_GRACE_S, ContainerRunner
 from penstock.host.kubelet.context import PodContext, Tools
 from penstock.host.kubelet.layout import PodRecord, Verdict
+from penstock.host.kubelet.notices import give_notice
 from penstock.host.kubelet.publisher import Publisher
 from penstock.host.kubelet.status import Observed, pod_status
 from penstock.kit.errors import Conflict, NotFound, PlatformError, Unavailable
@@ -234,6 +235,9 @@ class PodWorker:
     async def _terminate(self, ending: Ending) -> None:
         now = self._context.tools.clock.monotonic
         until = now() + ending.grace_s
+        give_notice(
+            self.pod, self._context.folder, ending.why, self._context.tools.clock.now() + ending.grace_s
+        )
         for runners in (self._main, self._init):  # sidecars end last
             left_s = max(0.0, until - now())
             stops = (runner.stop(left_s, self._hurry, again=ending.again) for runner in runners)
