@@ -10,8 +10,9 @@ from gguf_files import gguf_bytes, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.convert.gguf import MAX_ITEMS, Gguf, Tensor, check_readable, read_gguf
+from penstock.engine.convert.gguf import Gguf, check_readable, read_gguf
 from penstock.kit.errors import InvalidInput
+from penstock.kit.gguf import MAX_ITEMS, Tensor
 
 READABLE: dict[str, Any] = {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "a": ["é", ""]}
 TENSORS = {"x.weight": np.ones((3, 2), "f2"), "y.weight": np.ones(5, "f4")}
@@ -143,7 +144,7 @@ def test_tensors_that_would_be_ignored_or_not_read_are_refused_by_name(
 
 
 def test_a_quantisation_that_is_not_read_is_named_by_its_number(file: Path) -> None:
-    with pytest.raises(InvalidInput, match="tensor 'q' is of ggml type number 13"):
+    with pytest.raises(InvalidInput, match="tensor 'q' is of ggml type Q5_K"):
         check_readable(Gguf(file, READABLE, (Tensor("q", (256, 2), 13, 0),)))
 
 

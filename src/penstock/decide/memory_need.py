@@ -1,0 +1,121 @@
+"""How much memory does a model take on each GPU?
+
+need = weights / tp + KV cache of the declared requests + activations + what the engine takes for itself.
+
+Activations are the widest moment of a forward pass over one batch: two hidden states and the three intermediates of a gated feed-forward
+(or those of the experts that work on each token), in 16 bits, and logits in 32 bits before and after sampling. What the engine takes for
+itself (CUDA context, collectives, graphs, allocator) is a number of each engine; a learned correction makes it and the estimate of the
+weights right.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from penstock.decide.engine_memory import EngineMemory
+from penstock.decide.kv_bytes import kv_bytes
+from penstock.decide.model_shape import FLOATS, ModelShape, Weights
+from penstock.decide.quantization import quantized_bytes
+
+HALVED = {"F32": 2, "F64": 4}
+"""By what the bytes of such weights are divided when an engine loads them in 16 bits."""
+ACTIVATION_BYTES, LOGIT_BYTES = 2, 4
+WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """How a model is to be served: `concurrency` requests at once of `context_tokens` each, on `tensor_parallel` GPUs.
+
+    `quantization` is what the engine is to make of 16-bit weights while it loads them, empty to leave them. `utilization` is the share of
+    a GPU that the engine may take, 0 for its default.
+    """
+
+    concurrency: int = 1
+    context_tokens: int = 8192
+    tensor_parallel: int = 1
+    quantization: str = ""
+    kv_dtype: str = "auto"
+    utilization: float = 0.0
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One GPU, or as much of one as an engine may see."""
+
+    name: str
+    memory_bytes: int
+
+
+class Term(NamedTuple):
+    """One summand, and what it consists of."""
+
+    name: str
+    size_bytes: int
+    of: str = ""
+
+
+def terms(
+    shape: ModelShape, plan: Plan, device: Device, engine: EngineMemory, correction: float = 1.0
+) -> tuple[Term, ...]:
+    """What each of the GPUs needs; a correction is of all but the KV cache, whose size is arithmetic."""
+    ranks = plan.tensor_parallel
+    batched = engine.batched(device.name, device.memory_bytes)
+    kept = kv_bytes(
+        shape,
+        plan.concurrency,
+        plan.context_tokens,
+        tensor_parallel=ranks,
+        kv_dtype=plan.kv_dtype,
+        block_tokens=engine.block_tokens,
+        batched_tokens=batched,
+        caps_windows=engine.caps_windows,
+    )
+    loaded = weight_bytes(shape, plan.quantization, engine)
+    active = activation_bytes(shape, batched, plan.concurrency, ranks, engine)
+    beside = (
+        Term(
+            "weights",
+            -(-loaded // ranks),
+            f"{plan.quantization or 'as loaded'}, 1/{ranks}" if ranks > 1 else plan.quantization,
+        ),
+        Term("activations", active, f"of {batched} tokens at once"),
+        Term("engine", engine.overhead_bytes, engine.name),
+    )
+    learned = round((correction - 1.0) * sum(term.size_bytes for term in beside))
+    cache = Term("kv cache", kept, f"{plan.concurrency} x {plan.context_tokens} tokens")
+    return (
+        beside[0],
+        cache,
+        *beside[1:],
+        *((Term("learned correction", learned, f"x {correction:.3f}"),) if learned else ()),
+    )
+
+
+def weight_bytes(shape: ModelShape, quantization: str, engine: EngineMemory) -> int:
+    """Of all ranks together, as the engine holds them."""
+    return sum(_loaded(part, quantization, engine) for part in shape.weights)
+
+
+def _loaded(part: Weights, quantization: str, engine: EngineMemory) -> int:
+    if quantization and part.is_linear and part.dtype in FLOATS:
+        return quantized_bytes(part.size_bytes // WEIGHT_BYTES[part.dtype], quantization)
+    if engine.halves_floats and part.dtype in HALVED:
+        return -(-part.size_bytes // HALVED[part.dtype])
+    return part.size_bytes
+
+
+def activation_bytes(
+    shape: ModelShape, batched: int, concurrency: int, ranks: int, engine: EngineMemory
+) -> int:
+    """On one rank. Without layers of attention there is no batch of tokens to speak of, but one of the model's context."""
+    tokens = batched or 0
+    dense = 2 * shape.hidden_size + -(-3 * shape.intermediate_size // ranks)
+    experts = shape.experts_per_token * (-(-3 * shape.expert_size // ranks) + shape.hidden_size)
+    logits = (tokens if engine.all_logits else concurrency) * shape.vocabulary * 2 if shape.layers else 0
+    return tokens * max(dense, 2 * shape.hidden_size + experts) * ACTIVATION_BYTES + logits * LOGIT_BYTES
+
+
+def usable_bytes(device: Device, plan: Plan, engine: EngineMemory) -> int:
+    """What of a GPU the engine may take."""
+    return int(device.memory_bytes * (plan.utilization or engine.utilization))
