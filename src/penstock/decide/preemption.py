@@ -1,0 +1,165 @@
+"""Who gives way when nothing fits?
+
+Kubernetes' rules say who may: pods of lower priority, unless the waiting pod's preemptionPolicy is Never, on one node, as few as will do. Among
+those the least work is lost that can be: for each node the units are added that cost least for what they free, until the pod fits; then those
+that turned out not to be needed are let go, dearest first; and where no more than `EXACT` come into question, every choice is weighed. A whole gang
+counts in full, wherever its pods are. Source of the greedy choice with its reverse pass: Kueue's preemption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from penstock.decide.lost_work import Unit, gpus_of, priority_of, usual_redo_s
+from penstock.kit.hashing import short_hash
+from penstock.resources.pod import Pod
+
+EXACT = 12
+MAX_TRIALS = 4000
+"""How often one decision may ask whether the pod fits; beyond it the greedy choice stands."""
+MAX_UNITS = 16
+"""How many units one pod may push aside."""
+Fits = Callable[[str, tuple[Pod, ...]], bool]
+"""Whether the waiting pod fits on this node when these pods are gone; more room never makes it fit less."""
+
+
+class Victim(Struct, frozen=True):
+    """A unit that gives way, and what that costs in GPU-seconds, penalties included."""
+
+    unit: Unit
+    cost: float
+
+
+class Preemption(Struct, frozen=True):
+    """`node` is "" where nobody gives way, and `message` says why. `cost` is what the victims lose in GPU-seconds with penalties."""
+
+    node: str
+    message: str
+    victims: tuple[Victim, ...] = ()
+    cost: float = 0.0
+    runner_up: str = ""
+
+
+class _Choice(Struct, frozen=True):
+    """What would give way on one node."""
+
+    node: str
+    victims: tuple[Victim, ...]
+    cost: float
+
+
+def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preemption:
+    """`units` are all that hold nodes, and none that is already ending; `fits` is asked about nodes on which some of them are."""
+    if pod.spec.preemption_policy == "Never":
+        return Preemption("", "preemption: not eligible due to preemptionPolicy=Never.")
+    units = tuple(units)
+    usual_s = usual_redo_s(units, now)
+    lower = [unit for unit in units if unit.priority < priority_of(pod)]
+    if not lower:
+        return Preemption("", "preemption: no pods of lower priority hold anything.")
+    victims = [Victim(unit, unit.cost(now, usual_s)) for unit in lower if unit.is_settled(now)]
+    search = _Search(pod, fits)
+    choices = [found for node, here in _by_node(victims).items() if (found := search.greedy(node, here))]
+    if not choices:
+        early = len(lower) - len(victims)
+        told = f"; {early} have not run for their least time yet" if early else ""
+        return Preemption(
+            "", f"preemption: 0 of {len(lower)} units of lower priority make enough room{told}."
+        )
+    ranked = sorted(choices, key=_rank)
+    best = min((search.exact(choice) for choice in ranked[:EXACT]), key=_rank)
+    others = [choice.node for choice in ranked if choice.node != best.node]
+    return Preemption(best.node, _words(best), best.victims, best.cost, others[0] if others else "")
+
+
+class _Search:
+    """The search for one pod: it counts how often it asked."""
+
+    def __init__(self, pod: Pod, fits: Fits) -> None:
+        self._wanted = max(gpus_of(pod), 1e-9)
+        self._fits = fits
+        self._asked = 0
+        self._known: dict[str, list[Victim]] = {}
+
+    def greedy(self, node: str, here: list[Victim]) -> _Choice | None:
+        """Cheapest first for what they free there, until the pod fits; then without those that it does not take."""
+        self._known[node] = here
+        if not self._room(node, here):
+            return None
+        chosen: list[Victim] = []
+        for victim in sorted(here, key=lambda v: (v.cost / self._useful(node, v.unit), v.unit.name)):
+            if self._room(node, chosen):
+                break
+            chosen.append(victim)
+        for victim in sorted(chosen, key=lambda v: (-v.cost, v.unit.name)):
+            rest = [other for other in chosen if other is not victim]
+            if self._room(node, rest):
+                chosen = rest
+        if len(chosen) > MAX_UNITS:
+            return None
+        return _choice(node, chosen)
+
+    def exact(self, choice: _Choice) -> _Choice:
+        """The cheapest choice on that node, where few enough come into question; else the one that is known."""
+        here = sorted(self._known[choice.node], key=lambda v: (v.cost, v.unit.name))
+        if len(here) > EXACT:
+            return choice
+        best = choice
+
+        def weigh(chosen: list[Victim], left: int, cost: float) -> None:
+            nonlocal best
+            if cost >= best.cost or len(chosen) > MAX_UNITS or self._asked >= MAX_TRIALS:
+                return
+            if self._room(choice.node, chosen):
+                best = _choice(choice.node, chosen)
+                return
+            for index in range(left, len(here)):
+                weigh([*chosen, here[index]], index + 1, cost + here[index].cost)
+
+        weigh([], 0, 0.0)
+        return best
+
+    def _room(self, node: str, victims: Iterable[Victim]) -> bool:
+        self._asked += 1
+        return self._fits(node, tuple(pod for victim in victims for pod in victim.unit.pods))
+
+    def _useful(self, node: str, unit: Unit) -> float:
+        freed = sum(gpus_of(pod) for pod in unit.pods if pod.spec.node_name == node)
+        return max(min(freed, self._wanted), 1e-9)
+
+
+def _by_node(victims: Iterable[Victim]) -> dict[str, list[Victim]]:
+    found: dict[str, list[Victim]] = {}
+    for victim in victims:
+        for node in sorted({pod.spec.node_name for pod in victim.unit.pods}):
+            found.setdefault(node, []).append(victim)
+    return dict(sorted(found.items()))
+
+
+def _choice(node: str, victims: Iterable[Victim]) -> _Choice:
+    ordered = tuple(sorted(victims, key=lambda v: v.unit.name))
+    return _Choice(node, ordered, sum(victim.cost for victim in ordered))
+
+
+def _rank(choice: _Choice) -> tuple[float, int, int, str]:
+    """Least lost, then lowest priority, then fewest; ties by a hash of the node's name."""
+    top = max((victim.unit.priority for victim in choice.victims), default=0)
+    return round(choice.cost, 6), top, len(choice.victims), short_hash(choice.node)
+
+
+def _words(choice: _Choice) -> str:
+    parts = []
+    for victim in choice.victims:
+        unit = victim.unit
+        name = unit.pods[0].metadata.name + (f" and {len(unit.pods) - 1} more" if len(unit.pods) > 1 else "")
+        can = (
+            "saves when told"
+            if unit.save_s is not None
+            else "from its last checkpoint"
+            if unit.reports
+            else "reports none"
+        )
+        parts.append(f"{name} ({unit.gpus:g} GPUs, {victim.cost:.0f} GPU-seconds, {can})")
+    return f"gives way on {choice.node}: {', '.join(parts)}"

@@ -1,0 +1,127 @@
+"""What stopping costs: work since the last checkpoint, whole gangs, and nothing gained by silence."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from penstock.contracts.devices import DEVICES_ANNOTATION
+from penstock.decide.lost_work import PENALTY_S, History, Unit, gpus_of, units_of, usual_redo_s
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.checkpoint import CHECKPOINT, MINIMUM_RUNTIME, ON_DEMAND, SAVED
+from penstock.resources.meta import OwnerReference
+from penstock.resources.pod import Container, Pod, PodSpec, PodStatus, ResourceRequirements
+from penstock.testing.factories import meta
+
+NOW = 10_000.0
+
+
+def training(
+    name: str,
+    *,
+    started: float = NOW - 1000,
+    saved: float | None = None,
+    job: str = "",
+    gpus: int = 1,
+    node: str = "n1",
+    priority: int = 0,
+    save_s: float = 0.0,
+    restore_s: float = 0.0,
+    **annotations: str,
+) -> Pod:
+    noted = {CHECKPOINT: "/data", **{key.replace("__", "/"): value for key, value in annotations.items()}}
+    if saved is not None:
+        kept = {"path": "x", "step": 1, "bytes": 1, "digest": "sha256:0", "saved_at": saved}
+        noted[SAVED] = json.dumps({**kept, "save_s": save_s, "restore_s": restore_s})
+    owner = OwnerReference(api_version="batch/v1", kind="Job", name=job, uid=job, controller=True)
+    container = Container(name="main", resources=ResourceRequirements(limits={"nvidia.com/gpu": gpus}))
+    return Pod(
+        metadata=meta(name, uid=name, annotations=noted, owner_references=(owner,) if job else ()),
+        spec=PodSpec(
+            containers=(container,), node_name=node, priority=priority, termination_grace_period_seconds=30
+        ),
+        status=PodStatus(phase="Running", start_time=rfc3339(started)),
+    )
+
+
+def only(*pods: Pod, **histories: History) -> Unit:
+    [unit] = units_of(pods, NOW, histories)
+    return unit
+
+
+def without_demand(pod: Pod) -> Pod:
+    noted = {**pod.metadata.annotations, ON_DEMAND: "false"}
+    return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, annotations=noted))
+
+
+def test_work_since_the_last_checkpoint_is_lost_on_every_gpu() -> None:
+    unit = only(without_demand(training("a", saved=NOW - 40, gpus=4, restore_s=5)))
+    assert unit.cost(NOW, None) == 4 * (40 + 5)
+
+
+def test_work_since_the_start_is_lost_where_the_checkpoint_is_older() -> None:
+    assert only(without_demand(training("a", started=NOW - 30, saved=NOW - 500))).cost(NOW, None) == 30
+
+
+def test_who_saves_when_told_loses_only_the_saving() -> None:
+    assert only(training("a", saved=NOW - 500, save_s=8, restore_s=2)).cost(NOW, None) == 10
+    assert only(training("a", saved=NOW - 3, save_s=8)).cost(NOW, None) == 3, (
+        "or less, where less is to be done again"
+    )
+    assert only(training("a", saved=NOW - 500, save_s=31)).cost(NOW, None) == 500, "the grace is too short"
+
+
+def test_who_was_told_and_did_not_save_is_not_believed_again() -> None:
+    unit = only(training("a", saved=NOW - 500, save_s=8, job="j"), j=History(ignored=1))
+    assert unit.cost(NOW, None) == 500
+
+
+def test_silence_costs_what_is_usual() -> None:
+    silent = only(training("old", started=NOW - 9000, gpus=2))
+    units = units_of([without_demand(training(f"a{i}", saved=NOW - i)) for i in (10, 20, 90)], NOW, {})
+    usual = usual_redo_s(units, NOW)
+    assert usual == 20
+    assert silent.cost(NOW, usual) == 2 * 20
+    assert silent.cost(NOW, None) == 2 * 9000, "where nobody reports, the start is all that is known"
+
+
+def test_each_time_makes_it_dearer() -> None:
+    pod = without_demand(training("a", saved=NOW - 40, gpus=2, job="j"))
+    assert only(pod, j=History(count=3)).cost(NOW, None) == 2 * (40 + 3 * PENALTY_S)
+
+
+def test_a_job_that_saves_is_one_unit_and_as_old_as_its_slowest_rank() -> None:
+    ranks = [without_demand(training(f"r{i}", saved=NOW - 10 * i, job="j", gpus=2)) for i in (1, 2, 3)]
+    unit = only(*ranks)
+    assert len(unit.pods) == 3
+    assert unit.cost(NOW, None) == 6 * 30
+
+
+def test_pods_of_a_job_without_checkpoints_stop_one_by_one() -> None:
+    pods = [msgspec.structs.replace(p, metadata=msgspec.structs.replace(p.metadata, annotations={})) for p in
+            (training("a", job="j"), training("b", job="j"))]  # fmt: skip
+    assert [unit.name for unit in units_of(pods, NOW, {})] == ["a", "b"]
+
+
+def test_a_least_running_time_is_kept_and_a_unit_that_gave_way_gets_somewhere() -> None:
+    young = training("a", started=NOW - 100, **{MINIMUM_RUNTIME: "5m"})
+    assert not only(young).is_settled(NOW)
+    assert only(young).is_settled(NOW + 200)
+    again = training("a", started=NOW - 20, job="j")
+    assert only(again).is_settled(NOW)
+    assert not only(again, j=History(count=1)).is_settled(NOW)
+
+
+def test_gpus_are_those_that_were_given_or_else_those_that_are_asked() -> None:
+    assert gpus_of(training("a", gpus=3)) == 3
+    given = json.dumps([{"gpu": "g", "milli": 250}, {"gpu": "h", "profile": "3g.40gb", "start": 0}])
+    pod = training("a", gpus=3, **{DEVICES_ANNOTATION: given})
+    assert gpus_of(pod) == 0.25 + 3 / 7
+    cores = Pod(
+        metadata=meta("c"),
+        spec=PodSpec(
+            containers=(Container(name="m", resources=ResourceRequirements(requests={"cpu": "32"})),)
+        ),
+    )
+    assert gpus_of(cores) == 0.5
