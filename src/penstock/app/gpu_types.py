@@ -14,7 +14,7 @@ import yaml
 from msgspec import Struct
 
 from penstock.contracts.devices import GpuType, MigProfile
-from penstock.decide.gpu_class import class_names, types_named
+from penstock.decide.gpu_class import class_names, product_label, types_named
 from penstock.kit.errors import InvalidInput, nearest
 
 MIB = 1 << 20
@@ -117,7 +117,8 @@ def _gpu_type(family: _Family, one: _Type) -> GpuType:
     profiles = one.mig.profiles.items() if one.mig else ()
     return GpuType(
         name=one.name,
-        product=one.product,
+        product=product_label(one.product),
+        model=one.product,
         memory_bytes=memory_bytes,
         compute_slices=_COMPUTE_SLICES.get(width, 0),
         memory_slices=width,

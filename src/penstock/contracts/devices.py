@@ -33,13 +33,15 @@ class MigProfile(Struct, frozen=True, kw_only=True):
 
 
 class GpuType(Struct, frozen=True, kw_only=True):
-    """A model of GPU. `name` is ours (`h100-80gb`), `product` as GPU Feature Discovery labels it; `memory_slices` is 0 without MIG.
+    """A model of GPU. `name` is ours (`h100-80gb`), `product` as GPU Feature Discovery labels it (`NVIDIA-H100-80GB-HBM3`), `model` as NVML
+    names it (with spaces); `memory_slices` is 0 without MIG.
 
     `classes` are the names that providers give it (values of `gpu.nvidia.com/class`, `accelerator`, …).
     """
 
     name: str
     product: str
+    model: str = ""
     memory_bytes: int
     compute_slices: int = 0
     memory_slices: int = 0

@@ -48,6 +48,11 @@ def class_selector(labels: Mapping[str, str], types: Iterable[GpuType]) -> dict[
     return {key: found for key, found in meant.items() if found}
 
 
+def product_label(model: str) -> str:
+    """The product as GPU Feature Discovery labels it, of the name that NVML gives: words parted by dashes."""
+    return re.sub(r"\s+", "-", model.strip())
+
+
 def _names(one: GpuType) -> frozenset[str]:
     return frozenset(map(_plain, (one.name, one.product, *one.classes)))
 

@@ -23,6 +23,7 @@ from penstock.resources.core import (
     Secret,
     ServiceAccount,
 )
+from penstock.resources.devices import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from penstock.resources.graph import InferenceGraph, TrainedModel
 from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
@@ -78,6 +79,7 @@ KSERVE, KSERVE_ALPHA, KSERVE_LLM = (f"serving.kserve.io/{v}" for v in ("v1beta1"
 PENSTOCK = "penstock.dev/v1alpha1"
 KEDA = "keda.sh/v1alpha1"
 VPA = "autoscaling.k8s.io/v1"
+DEVICES = "resource.k8s.io/v1"
 GATEWAY_INFERENCE = "inference.networking.x-k8s.io/v1alpha2"
 
 
@@ -124,6 +126,10 @@ KINDS: tuple[Kind, ...] = (
     _kind(VPA, VerticalPodAutoscaler, "vpa", subresources=STATUS),
     _kind(VPA, VerticalPodAutoscalerCheckpoint, "vpacheckpoint"),
     _kind("scheduling.k8s.io/v1", PriorityClass, "pc", plural="priorityclasses", namespaced=False),
+    _kind(DEVICES, DeviceClass, plural="deviceclasses", namespaced=False),
+    _kind(DEVICES, ResourceClaim, subresources=STATUS),
+    _kind(DEVICES, ResourceClaimTemplate),
+    _kind(DEVICES, ResourceSlice, namespaced=False),
     _kind(KSERVE, InferenceService, "isvc", subresources=STATUS, categories=ALL),
     _kind(KSERVE_ALPHA, ServingRuntime),
     _kind(KSERVE_ALPHA, ClusterServingRuntime, namespaced=False),
