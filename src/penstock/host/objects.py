@@ -17,6 +17,7 @@ import orjson
 from penstock.host import apply, deletion, metadata, scale
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document, resource_of
+from penstock.host.priorities import check_default, with_priority
 from penstock.host.rivalry import warn_of_rivals
 from penstock.host.selection import Selection
 from penstock.host.store import Row, Store
@@ -143,7 +144,7 @@ class ObjectStore:
                 break
             if not generated or attempt == ATTEMPTS - 1:
                 raise AlreadyExists(f'{resource_of(kind)} "{name}" already exists')
-        admitted = admit(fresh, strict=strict)
+        admitted = admit(with_priority(kind, fresh, self.store), strict=strict)
         warnings = (*admitted.warnings, *warn_of_rivals(admitted.object, self.store))
         result = metadata.folded_secret(admitted.document)
         if kind.kind == "Namespace":
@@ -246,6 +247,7 @@ class ObjectStore:
             wanted = metadata.address(kind, change(current), namespace, name)
             merge = metadata.with_status if subresource == "status" else metadata.updated
             changed = merge(kind, wanted, current)
+        check_default(kind, changed, self.store)
         admitted = admit(changed, msgspec.convert(current, kind.type), strict=strict)
         result = metadata.folded_secret(admitted.document)
         return Stored(self._write(kind, result, row, dry_run), tuple(admitted.warnings))
