@@ -10,7 +10,7 @@ from penstock.contracts.devices import DEVICES_ANNOTATION
 from penstock.decide.lost_work import PENALTY_S, History, Unit, gpus_of, units_of, usual_redo_s
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.checkpoint import CHECKPOINT, MINIMUM_RUNTIME, ON_DEMAND, SAVED
-from penstock.resources.meta import OwnerReference
+from penstock.resources.meta import Condition, OwnerReference
 from penstock.resources.pod import Container, Pod, PodSpec, PodStatus, ResourceRequirements
 from penstock.testing.factories import meta
 
@@ -96,6 +96,17 @@ def test_a_job_that_saves_is_one_unit_and_as_old_as_its_slowest_rank() -> None:
     unit = only(*ranks)
     assert len(unit.pods) == 3
     assert unit.cost(NOW, None) == 6 * 30
+
+
+def test_a_server_loses_the_time_to_be_ready_again() -> None:
+    pod = training("chat", gpus=2, started=NOW - 900)
+    ready = Condition(type="Ready", status="True", last_transition_time=rfc3339(NOW - 870))
+    pod = msgspec.structs.replace(
+        pod,
+        metadata=msgspec.structs.replace(pod.metadata, annotations={}),
+        status=msgspec.structs.replace(pod.status, conditions=(ready,)),
+    )
+    assert only(pod).cost(NOW, 5.0) == 2 * 30
 
 
 def test_pods_of_a_job_without_checkpoints_stop_one_by_one() -> None:

@@ -102,6 +102,13 @@ def test_who_has_not_run_for_its_least_time_is_let_run_and_the_answer_says_so() 
     assert "1 have not run for their least time yet" in found.message
 
 
+def test_none_of_a_higher_priority_gives_way_than_it_takes() -> None:
+    batch = without_demand(training("batch", saved=NOW - 1, priority=50))
+    low = without_demand(training("low", saved=NOW - 800, priority=1))
+    assert chosen(asking(1), [batch, low]) == ("n1", ["low"])
+    assert chosen(asking(2), [batch, low]) == ("n1", ["batch", "low"])
+
+
 pods_of_nodes = st.lists(
     st.tuples(
         st.sampled_from(["n1", "n2"]),
@@ -134,7 +141,7 @@ def test_nothing_that_would_do_costs_less(
         return tuple(p for unit in some for p in unit.pods)
 
     costs = [
-        sum(unit.cost(NOW, usual) for unit in some)
+        (max((unit.priority for unit in some), default=0), sum(unit.cost(NOW, usual) for unit in some))
         for size in range(len(lower) + 1)
         for some in combinations(lower, size)
         for node in {p.spec.node_name for p in freed(some)}
@@ -143,7 +150,7 @@ def test_nothing_that_would_do_costs_less(
     if not costs:
         assert not found.node
         return
-    assert found.cost == pytest.approx(min(costs))
+    assert found.cost == pytest.approx(min(costs)[1])
     taken = tuple(victim.unit for victim in found.victims)
     assert fits(found.node, freed(taken))
     for unit in taken:

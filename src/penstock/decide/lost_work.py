@@ -2,7 +2,7 @@
 
 Pods that work as one (the pods of a Job that saves checkpoints) stop as one: a gang without one of its ranks stands still. What a unit loses is
 the work since its last verified checkpoint, or since its start, the time to go on from there, and a penalty for each time that it gave way before.
-A unit that can save when it is told to loses only what saving takes. One that reports nothing is taken to lose what is usual, so that to be
+A unit that can save when it is told to loses only what saving takes, and a server only the time to be ready again. One that reports nothing is taken to lose what is usual, so that to be
 silent protects nobody; one that was told and did not save is no longer believed.
 """
 
@@ -34,11 +34,12 @@ MAX_USUAL_S = 3600.0
 
 
 class History(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a Job went through: how often it gave way, how often it was told and did not save, and the GPU-seconds that it lost."""
+    """What a Job went through: how often it gave way, how often it was told and did not save, the GPU-seconds that it lost, and when last."""
 
     count: int = 0
     ignored: int = 0
     lost_gpu_seconds: float = 0.0
+    last_at: float = 0.0
 
 
 NO_HISTORY = History()
@@ -134,20 +135,32 @@ def _unit(name: str, pods: tuple[Pod, ...], now: float, histories: Mapping[str, 
     promises = [contract for pod in pods if (contract := contract_of(pod.metadata)) is not None]
     saves = bool(saved) and bool(promises) and all(p.on_demand for p in promises) and not history.ignored
     slowest_s = max((checkpoint.save_s for checkpoint in saved), default=0.0)
-    since = min((checkpoint.saved_at for checkpoint in saved), default=started)
+    since = max(started, min((checkpoint.saved_at for checkpoint in saved), default=started))
+    serves = [_ready_after_s(pod) for pod in pods if not promises and not job_of(pod)]
     return Unit(
         name=name,
         pods=pods,
         priority=max(map(priority_of, pods)),
         gpus=sum(map(gpus_of, pods)),
         started_at=started,
-        since=max(since, started) if saved else started,
-        reports=bool(saved),
+        since=now if serves else since,
+        reports=bool(saved or serves),
         save_s=slowest_s if saves and slowest_s <= grace_s(pods) else None,
-        restore_s=max((checkpoint.restore_s for checkpoint in saved), default=0.0),
+        restore_s=max((*serves, *(checkpoint.restore_s for checkpoint in saved)), default=0.0),
         minimum_runtime_s=max(minimum_runtime_s(pod.metadata.annotations) for pod in pods),
         times=history.count,
     )
+
+
+def _ready_after_s(pod: Pod) -> float:
+    """How long a server took to be ready; a lone pod without an owner is taken for one."""
+    ready = next(
+        (c.last_transition_time for c in pod.status.conditions if c.type == "Ready" and c.status == "True"),
+        None,
+    )
+    if not ready or not pod.status.start_time:
+        return 0.0
+    return max(0.0, parse_rfc3339(ready) - parse_rfc3339(pod.status.start_time))
 
 
 def grace_s(pods: Iterable[Pod]) -> float:

@@ -1,7 +1,7 @@
 """Who gives way when nothing fits?
 
-Kubernetes' rules say who may: pods of lower priority, unless the waiting pod's preemptionPolicy is Never, on one node, as few as will do. Among
-those the least work is lost that can be: for each node the units are added that cost least for what they free, until the pod fits; then those
+Kubernetes' rules say who may: pods of lower priority, unless the waiting pod's preemptionPolicy is Never, on one node, and none of a higher
+priority than it takes. Among those the least work is lost that can be: for each node the units are added that cost least for what they free, until the pod fits; then those
 that turned out not to be needed are let go, dearest first; and where no more than `EXACT` come into question, every choice is weighed. A whole gang
 counts in full, wherever its pods are. Source of the greedy choice with its reverse pass: Kueue's preemption.
 """
@@ -60,8 +60,11 @@ def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preempti
     if not lower:
         return Preemption("", "preemption: no pods of lower priority hold anything.")
     victims = [Victim(unit, unit.cost(now, usual_s)) for unit in lower if unit.is_settled(now)]
-    search = _Search(pod, fits)
-    choices = [found for node, here in _by_node(victims).items() if (found := search.greedy(node, here))]
+    search, choices = _Search(pod, fits), []
+    for tier in sorted({victim.unit.priority for victim in victims}):
+        among = _by_node(victim for victim in victims if victim.unit.priority <= tier)
+        if choices := [found for node, here in among.items() if (found := search.greedy(node, here))]:
+            break
     if not choices:
         early = len(lower) - len(victims)
         told = f"; {early} have not run for their least time yet" if early else ""
@@ -143,10 +146,9 @@ def _choice(node: str, victims: Iterable[Victim]) -> _Choice:
     return _Choice(node, ordered, sum(victim.cost for victim in ordered))
 
 
-def _rank(choice: _Choice) -> tuple[float, int, int, str]:
-    """Least lost, then lowest priority, then fewest; ties by a hash of the node's name."""
-    top = max((victim.unit.priority for victim in choice.victims), default=0)
-    return round(choice.cost, 6), top, len(choice.victims), short_hash(choice.node)
+def _rank(choice: _Choice) -> tuple[float, int, str]:
+    """Least lost, then fewest; ties by a hash of the node's name."""
+    return round(choice.cost, 6), len(choice.victims), short_hash(choice.node)
 
 
 def _words(choice: _Choice) -> str:

@@ -1,0 +1,102 @@
+"""What did this preemption destroy, and who answers for it?
+
+One entry for each pod that gave way, written when its processes are gone: the GPU-seconds of work since its last verified checkpoint, or since its
+start. Totals never shrink; entries are the newest `MAX_ENTRIES`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from penstock.decide.checkpoint import Checkpoint
+from penstock.decide.lost_work import History, gpus_of, job_of
+from penstock.kit.timestamps import parse_rfc3339
+from penstock.resources.checkpoint import Notice, contract_of
+from penstock.resources.pod import Pod
+
+MAX_ENTRIES = 200
+Outcome = Literal["Saved", "LastCheckpoint", "Ignored", "NothingSaved", "Stateless"]
+"""Saved: after its notice. LastCheckpoint: only before it. Ignored: it promised to save when told, and did not. NothingSaved: it has no whole
+checkpoint. Stateless: it had nothing to lose."""
+
+
+class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One pod that gave way. Times in Unix seconds; `victim` and `by` are NAMESPACE/NAME."""
+
+    at: float
+    ended_at: float
+    victim: str
+    by: str
+    node: str
+    gpus: float
+    outcome: Outcome
+    lost_gpu_seconds: float
+    step: int = -1
+
+
+class Totals(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Since the data folder was made. `lost_gpu_seconds` and `preempted_pods` by outcome; `by` names what was lost for whom, by namespace."""
+
+    preempted_pods: dict[str, int] = {}
+    lost_gpu_seconds: dict[str, float] = {}
+    by: dict[str, float] = {}
+
+
+class Ledger(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The record of all preemptions, newest last."""
+
+    totals: Totals = Totals()
+    entries: tuple[Entry, ...] = ()
+
+    def with_(self, entry: Entry) -> Ledger:
+        """With one more; an entry that is already there, by its victim and time, changes nothing."""
+        if any((known.victim, known.at) == (entry.victim, entry.at) for known in self.entries):
+            return self
+        totals, namespace = self.totals, entry.by.split("/")[0]
+        pods = {**totals.preempted_pods, entry.outcome: totals.preempted_pods.get(entry.outcome, 0) + 1}
+        lost = totals.lost_gpu_seconds
+        summed = {**lost, entry.outcome: lost.get(entry.outcome, 0.0) + entry.lost_gpu_seconds}
+        for_whom = {**totals.by, namespace: totals.by.get(namespace, 0.0) + entry.lost_gpu_seconds}
+        kept = (*self.entries, entry)[-MAX_ENTRIES:]
+        return Ledger(totals=Totals(preempted_pods=pods, lost_gpu_seconds=summed, by=for_whom), entries=kept)
+
+
+def entry_of(pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: float) -> Entry:
+    """`checkpoint` is the newest whole one, read after the pod's processes were gone."""
+    started = parse_rfc3339(pod.status.start_time) if pod.status.start_time else ended_at
+    promise = contract_of(pod.metadata)
+    outcome: Outcome = "NothingSaved"
+    since = started
+    if promise is None and not job_of(pod):
+        outcome, since = "Stateless", ended_at
+    elif checkpoint is not None:
+        since = max(started, checkpoint.saved_at)
+        outcome = "Saved" if checkpoint.saved_at >= notice.at else "LastCheckpoint"
+    if promise is not None and promise.on_demand and outcome in ("LastCheckpoint", "NothingSaved"):
+        outcome = "Ignored"
+    return Entry(
+        at=notice.at,
+        ended_at=ended_at,
+        victim=f"{pod.metadata.namespace}/{pod.metadata.name}",
+        by=notice.by,
+        node=pod.spec.node_name,
+        gpus=round(gpus_of(pod), 4),
+        outcome=outcome,
+        lost_gpu_seconds=round(gpus_of(pod) * max(0.0, ended_at - since), 3),
+        step=checkpoint.step if checkpoint else -1,
+    )
+
+
+def gone_through(history: History, entry: Entry) -> History:
+    """A Job's history with this entry: pods of one gang that gave way together count once."""
+    again = entry.at > history.last_at
+    return replace(
+        history,
+        count=history.count + again,
+        ignored=history.ignored + (again and entry.outcome == "Ignored"),
+        lost_gpu_seconds=round(history.lost_gpu_seconds + entry.lost_gpu_seconds, 3),
+        last_at=max(history.last_at, entry.at),
+    )
