@@ -53,6 +53,11 @@ class Home:
         return self.state / "store.sqlite"
 
     @property
+    def fit_observations(self) -> Path:
+        """How much memory engines took, and what had been predicted."""
+        return self.state / "fit-observations.jsonl"
+
+    @property
     def run(self) -> Path:
         """What only a running platform needs."""
         return self.path / "run"

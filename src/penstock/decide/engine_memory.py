@@ -8,6 +8,7 @@ llama.cpp, and is corrected by what they report.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -100,3 +101,10 @@ def engine_memory(name: str, version: str = "") -> EngineMemory:
             engine, utilization=0.92 if number >= (0, 21) else 0.9, caps_windows=number >= (0, 10)
         )
     return replace(engine, version=version)
+
+
+def usual_engine(files: Sequence[str]) -> str:
+    """Which serves files of this format."""
+    if any(name.endswith(".gguf") for name in files):
+        return "llama-cpp"
+    return "penstock-cpu" if any(name.endswith(".xml") for name in files) else "vllm"

@@ -16,6 +16,8 @@ GIB = 1 << 30
 MAX_TEXT = 4 << 20
 """Of a log that is read, from its end."""
 MAX_TOKENS = 1 << 40
+USUAL_BLOCK_TOKENS = 16
+"""vLLM's, as its log does not say."""
 _SIZE = r"([\d,]{1,15}(?:\.\d{1,6})?) ?(GiB|GB|MiB|bytes)"
 _UNITS = {"GiB": GIB, "GB": 10**9, "MiB": 1 << 20, "bytes": 1}
 _WEIGHTS = re.compile(rf"(?:Model loading took|model weights take) {_SIZE}")
@@ -35,8 +37,7 @@ _CACHED_BEFORE_GRAPHS = (0, 21)
 class EngineReport(Struct, frozen=True, kw_only=True):
     """Bytes on one GPU, the most that any rank said; 0 where it does not say. `blocks` of `block_tokens` make up the cache.
 
-    With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing. `used_bytes` is what NVML counts on
-    the GPU while only this engine is there.
+    With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing.
     """
 
     version: str = ""
@@ -50,7 +51,6 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     utilization: float = 0.0
     tensor_parallel: int = 1
     has_fixed_cache: bool = False
-    used_bytes: int = 0
 
 
 def report_of_log(text: str) -> EngineReport:
@@ -67,6 +67,7 @@ def report_of_log(text: str) -> EngineReport:
         cache_bytes=min(caches, default=0),
         cache_tokens=min((int(found.replace(",", "") or 0) for found in tokens), default=0),
         blocks=min(map(int, blocks), default=0),
+        block_tokens=USUAL_BLOCK_TOKENS,
         graph_bytes=max(graphs, default=0),
         total_bytes=int(float(total[1]) * GIB) if total else 0,
         utilization=_share(shares[0]) if shares else 0.0,
@@ -92,17 +93,18 @@ def report_of_metrics(text: str) -> EngineReport:
 
 
 def beside_cache_bytes(
-    report: EngineReport, memory_bytes: int, utilization: float, token_bytes: int
+    report: EngineReport, memory_bytes: int, utilization: float, token_bytes: int, used_bytes: int = 0
 ) -> int | None:
     """What the engine took beside its KV cache, on a GPU of `memory_bytes`; None where the report does not tell.
 
-    `utilization` is the engine's own where the report has none. `token_bytes` is what the cache keeps of a token on a rank.
+    `utilization` is the engine's own where the report has none. `token_bytes` is what the cache keeps of a token on a rank. `used_bytes` is
+    what NVML counts on the GPU while only this engine is there, 0 where nobody looked.
     """
     cache = report.cache_bytes or (report.cache_tokens or report.blocks * report.block_tokens) * token_bytes
     if not cache:
         return None
-    if report.used_bytes:
-        left = report.used_bytes - cache
+    if used_bytes:
+        left = used_bytes - cache
     elif report.has_fixed_cache:
         return None
     else:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from penstock.decide.fit_changes import Change, Question, least_changes, longest_context, most_requests
+from penstock.decide.fit_changes import (
+    LOADED_AS,
+    Change,
+    Question,
+    least_changes,
+    longest_context,
+    most_requests,
+)
 from penstock.decide.fit_error import UNLEARNED, Learned
 from penstock.decide.kv_bytes import token_bytes
 from penstock.decide.memory_need import Device, Plan, Term, terms, usable_bytes
@@ -95,7 +102,7 @@ def _arguments(asked: Question, need: int, cache: int) -> tuple[str, ...]:
         said.append(f"--tensor-parallel-size={plan.tensor_parallel}")
     if plan.kv_dtype != "auto":
         said.append(f"--kv-cache-dtype={plan.kv_dtype}")
-    if plan.quantization:
+    if plan.quantization in LOADED_AS:
         said.append(f"--quantization={plan.quantization}")
     return tuple(said)
 

@@ -21,6 +21,8 @@ LEAST_CONTEXT = 256
 MAX_UTILIZATION = 0.97
 RANKS = (2, 4, 8, 16)
 ONE_BYTE = frozenset(("fp8", "fp8_e4m3", "fp8_e5m2", "int8", "u8", "q8_0", "q5_0", "q4_0", "nvfp4"))
+LOADED_AS = ("fp8", "int8", "bitsandbytes")
+"""What engines make of 16-bit weights by themselves."""
 OWN_FORMATS = ("llama-cpp", "ollama")
 """Engines that take weights as they are in the file, and name their cache's types themselves."""
 

@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from penstock.contracts.devices import GpuType
 from penstock.decide.engine_memory import EngineMemory
 from penstock.decide.kv_bytes import kv_bytes
 from penstock.decide.model_shape import FLOATS, ModelShape, Weights
 from penstock.decide.quantization import quantized_bytes
 
+DRIVER_BYTES = 576 << 20
+"""NVML's total less CUDA's, about: 23.4 of 24.0 GiB, 79.1 of 79.6, 139.8 of 140.4."""
 HALVED = {"F32": 2, "F64": 4}
 """By what the bytes of such weights are divided when an engine loads them in 16 bits."""
 ACTIVATION_BYTES, LOGIT_BYTES = 2, 4
@@ -47,6 +50,11 @@ class Device(Struct, frozen=True, kw_only=True):
     memory_bytes: int
 
 
+def device_of(kind: GpuType) -> Device:
+    """What an engine sees of a GPU of this type: its driver keeps some of what NVML counts."""
+    return Device(name=kind.name, memory_bytes=max(0, kind.memory_bytes - DRIVER_BYTES))
+
+
 class Term(NamedTuple):
     """One summand, and what it consists of."""
 
@@ -73,23 +81,20 @@ def terms(
     )
     loaded = weight_bytes(shape, plan.quantization, engine)
     active = activation_bytes(shape, batched, plan.concurrency, ranks, engine)
+    stored = plan.quantization or "as loaded"
     beside = (
-        Term(
-            "weights",
-            -(-loaded // ranks),
-            f"{plan.quantization or 'as loaded'}, 1/{ranks}" if ranks > 1 else plan.quantization,
-        ),
+        Term("weights", -(-loaded // ranks), f"{stored}, 1 of {ranks} parts" if ranks > 1 else stored),
         Term("activations", active, f"of {batched} tokens at once"),
-        Term("engine", engine.overhead_bytes, engine.name),
+        Term("engine", engine.overhead_bytes, f"{engine.name} {engine.version}".rstrip()),
     )
     learned = round((correction - 1.0) * sum(term.size_bytes for term in beside))
-    cache = Term("kv cache", kept, f"{plan.concurrency} x {plan.context_tokens} tokens")
-    return (
-        beside[0],
-        cache,
-        *beside[1:],
-        *((Term("learned correction", learned, f"x {correction:.3f}"),) if learned else ()),
+    cache = Term("kv cache", kept, f"{plan.concurrency} requests of {plan.context_tokens} tokens")
+    correct = (
+        (Term("learned correction", learned, f"x {correction:.3f} of all but the kv cache"),)
+        if learned
+        else ()
     )
+    return (beside[0], cache, *beside[1:], *correct)
 
 
 def weight_bytes(shape: ModelShape, quantization: str, engine: EngineMemory) -> int:
@@ -108,12 +113,11 @@ def _loaded(part: Weights, quantization: str, engine: EngineMemory) -> int:
 def activation_bytes(
     shape: ModelShape, batched: int, concurrency: int, ranks: int, engine: EngineMemory
 ) -> int:
-    """On one rank. Without layers of attention there is no batch of tokens to speak of, but one of the model's context."""
-    tokens = batched or 0
+    """On one rank, of `batched` tokens and the logits of each request."""
     dense = 2 * shape.hidden_size + -(-3 * shape.intermediate_size // ranks)
     experts = shape.experts_per_token * (-(-3 * shape.expert_size // ranks) + shape.hidden_size)
-    logits = (tokens if engine.all_logits else concurrency) * shape.vocabulary * 2 if shape.layers else 0
-    return tokens * max(dense, 2 * shape.hidden_size + experts) * ACTIVATION_BYTES + logits * LOGIT_BYTES
+    logits = (batched if engine.all_logits else concurrency) * shape.vocabulary * 2 if shape.layers else 0
+    return batched * max(dense, 2 * shape.hidden_size + experts) * ACTIVATION_BYTES + logits * LOGIT_BYTES
 
 
 def usable_bytes(device: Device, plan: Plan, engine: EngineMemory) -> int:
