@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from penstock.app import download as module
+from penstock.app import part_streams
 from penstock.app.download import download, listed
 from penstock.contracts.source import Changed, Corrupt, RemoteFile, Snapshot
+from penstock.host.model_store import ModelStore
 from penstock.kit.errors import Exhausted, InvalidInput, NotFound, TooLarge, Unavailable
 
 CONTENT = bytes(range(256)) * 40
@@ -28,7 +30,7 @@ class Source:
             raise fault
         return Snapshot(files=files_of(self.contents))
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         self.starts.append(start)
         fault = self.faults.pop(0) if self.faults else 1 << 40
         if isinstance(fault, Exception):
@@ -46,16 +48,15 @@ def files_of(contents: dict[str, bytes]) -> tuple[RemoteFile, ...]:
 
 
 def downloaded(source: Source, folder: Path, files: tuple[RemoteFile, ...] | None = None) -> dict[str, bytes]:
-    download(
-        source, files_of(source.contents) if files is None else files, folder / "files", folder / "parts"
-    )
+    wished = files_of(source.contents) if files is None else files
+    download(source, wished, folder / "files", ModelStore(folder))
     found = folder / "files"
     return {str(p.relative_to(found)): p.read_bytes() for p in found.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(part_streams, "FIRST_WAIT_S", 0.0)
 
 
 def test_files_arrive_below_the_folder_and_leave_no_parts(tmp_path: Path) -> None:
@@ -151,14 +152,14 @@ def test_a_change_begins_the_file_anew_and_then_ends_the_snapshot(
     assert source.starts == [0, 3000, 0]
     assert "a: cannot be continued; fetching it anew" in capsys.readouterr().out
     with pytest.raises(Changed):
-        downloaded(Source({"b": CONTENT}, [Changed(), Changed()]), tmp_path)
+        downloaded(Source({"b": CONTENT[1:]}, [Changed(), Changed()]), tmp_path)
 
 
 def test_a_failure_of_one_file_keeps_what_has_arrived_of_the_others(tmp_path: Path) -> None:
     begun, failed = threading.Event(), threading.Event()
 
     class Two(Source):
-        def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+        def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
             if file.path == "bad":
                 begun.wait(5)
                 failed.set()
@@ -170,7 +171,7 @@ def test_a_failure_of_one_file_keeps_what_has_arrived_of_the_others(tmp_path: Pa
             yield CONTENT[4000:5000]
 
     with pytest.raises(NotFound, match="bad: gone"):
-        downloaded(Two({"good": CONTENT, "bad": CONTENT}), tmp_path)
+        downloaded(Two({"good": CONTENT, "bad": b"x"}), tmp_path)
     assert max(path.stat().st_size for path in (tmp_path / "parts").iterdir()) >= 4000
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from file_server import FileServer, file_server
-from penstock.app import download
 from penstock.app import fetch as module
+from penstock.app import part_streams
 from penstock.app.fetch import CACHE, main
 
 
@@ -27,7 +27,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(part_streams, "FIRST_WAIT_S", 0.0)
 
 
 @pytest.fixture
@@ -131,7 +131,11 @@ def test_a_bad_archive_is_told_and_nothing_of_it_is_left(
     server.files["/m.tar.gz"] = content
     assert main([server.uri("/m.tar.gz"), str(tmp_path / "a")], environ) == code
     assert capsys.readouterr().err.count("\n") == 1
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".lock"}
+    assert {path.name for path in tmp_path.rglob("*/models/*/*") if path.is_file()} == {
+        "lock",
+        "progress.json",
+    }
+    assert not list(tmp_path.rglob("blobs/*/*"))
     server.files["/m.tar.gz"] = archive_of("a", "b/c")
     assert main([server.uri("/m.tar.gz"), str(tmp_path / "a")], environ) == 0
     assert contents(tmp_path / "a") == {"a": b"tree", "b/c": b"tree"}
@@ -222,8 +226,12 @@ def test_no_file_is_removed_through_a_link_of_an_earlier_try(
 def test_where_the_cache_is_on_another_disk_files_are_copied(
     server: FileServer, tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_disk(*_: object) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    link = os.link
+
+    def other_disk(path: Path, target: Path) -> None:
+        if (tmp_path / "a") in target.parents:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        link(path, target)
 
     monkeypatch.setattr(os, "link", other_disk)
     assert main([server.uri("/m/model.bin"), str(tmp_path / "a")], environ) == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from file_server import FileServer, file_server
-from penstock.app import download
+from penstock.app import part_streams
 from penstock.app.fetch import CACHE, main
 
 CONTENT = os.urandom(3_000_000)
@@ -27,7 +27,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(part_streams, "FIRST_WAIT_S", 0.0)
 
 
 @pytest.fixture

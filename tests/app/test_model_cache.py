@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.model_cache import cached, wrong_file
+from penstock.app.model_cache import cached
 from penstock.contracts.source import Changed, Corrupt, RemoteFile, Snapshot
+from penstock.host.model_store import wrong_file
 from penstock.kit.errors import NotFound
 
 URI = "https://host/model"
@@ -27,7 +28,7 @@ class Source:
     def snapshot(self) -> Snapshot:
         return Snapshot(files=tuple(RemoteFile(path=n, size_bytes=len(c)) for n, c in self.contents.items()))
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         self.reads += 1
         yield self.contents[file.path][start:]
 
@@ -165,7 +166,7 @@ def test_what_has_arrived_is_kept_unless_the_snapshot_is_over(
     tmp_path: Path, failure: Exception, kept: bool
 ) -> None:
     class Failing(Source):
-        def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+        def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
             yield CONTENT[start : start + 1000]
             raise failure
 

@@ -1,31 +1,41 @@
-"""Brings the files of a snapshot into a folder: resumed where an earlier try ended, verified, several at once.
+"""Brings the files of a snapshot into the node's store: resumed where an earlier try ended, verified, several at once.
 
-A file grows in a folder of its own; only when its size and digest are right does it move to its place and name. So whatever ends
-the process, the next one goes on from the last byte that reached the disk.
+A file grows in a place of its own, of which one process at a time has the lock; only when its size and digest are right does it become
+a blob with its digest for a name. So whatever ends the process, the next one goes on with what reached the disk, and a file that two
+models have is brought once.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import shutil
 import threading
-import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from penstock.app.progress import Progress
+from penstock.app.part_file import PART_BYTES, PartFile
+from penstock.app.part_streams import LATER, MAX_FRUITLESS_TRIES, Streams, pause, wait_s
+from penstock.app.progress import Meter, Moment, unheard
 from penstock.app.unpack import safe_path
-from penstock.contracts.source import MAX_FILES, Changed, Corrupt, ModelSource, RemoteFile, Snapshot
-from penstock.kit.backoff import delay_s
+from penstock.contracts.source import MAX_FILES, Changed, Corrupt, ModelSource, RemoteFile, Snapshot, Unranged
+from penstock.host.model_store import (
+    JOURNAL,
+    Algorithm,
+    Entry,
+    ModelStore,
+    digest_of,
+    is_whole,
+    locked,
+    seal,
+)
 from penstock.kit.errors import Exhausted, InvalidInput, TooLarge, Unavailable
-from penstock.kit.hashing import stable_hash
 
 PARALLEL_FILES = 4
-MAX_FRUITLESS_TRIES = 5
-FIRST_WAIT_S, LAST_WAIT_S = 0.5, 15.0
 SPARE_BYTES = 64 << 20
-LATER = "the source or the way to it is at fault; ask again later"
+PARTED_BYTES = 2 * PART_BYTES
+"""Files from this size on come in parts."""
 
 
 def listed(source: ModelSource) -> Snapshot:
@@ -39,44 +49,42 @@ def listed(source: ModelSource) -> Snapshot:
             fruitless += 1
             if fruitless >= MAX_FRUITLESS_TRIES:
                 raise
-            time.sleep(_wait_s(error, fruitless))
+            pause(error, fruitless)
     if len(snapshot.files) > MAX_FILES:
         raise TooLarge(f"found {len(snapshot.files)} files, expected at most {MAX_FILES}")
     return snapshot
 
 
-def download(source: ModelSource, files: tuple[RemoteFile, ...], folder: Path, parts: Path) -> None:
-    """All `files` below `folder`; what has not arrived whole is in `parts`, on the same disk.
+def download(
+    source: ModelSource,
+    files: tuple[RemoteFile, ...],
+    folder: Path,
+    store: ModelStore,
+    *,
+    about: str = "",
+    hear: Callable[[Moment], None] = unheard,
+) -> dict[str, Entry]:
+    """All `files` below `folder`, as links to blobs of the store; what they are. `about` tells this source's files from others'.
 
     Raises what the source raises, Changed if a file is no longer the listed one, Corrupt, InvalidInput for paths that cannot be
     there together, Exhausted and OSError without room on the disk.
     """
     targets = _targets(files, folder)
-    parts.mkdir(parents=True, exist_ok=True)
-    grow = {file.path: parts / stable_hash(file.path) for file in files}
-    missing = [file for file in files if not targets[file.path].exists()]
-    for file in missing:
-        if not (file.version or file.sha256):
-            # Nothing tells whether an earlier try's bytes are of the same content.
-            grow[file.path].unlink(missing_ok=True)
-    there = sum(_size(grow[file.path]) for file in missing)
-    sizes = [file.size_bytes for file in missing]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    _check_room(parts, (total or 0) - there)
-    progress = Progress(total, there)
-    given_up = threading.Event()
+    sizes = [file.size_bytes for file in files]
+    meter = Meter(None if None in sizes else sum(size or 0 for size in sizes), hear)
+    streams = Streams()
+    tasks = [_Download(source, f, targets[f.path], store, about, meter, streams) for f in files]
+    _check_room(store.path, sum(task.missing_bytes() for task in tasks))
     with ThreadPoolExecutor(PARALLEL_FILES) as pool:
+        running = [pool.submit(task.run) for task in tasks]
         try:
-            tasks = [
-                pool.submit(_Download(source, f, targets[f.path], grow[f.path], progress, given_up).run)
-                for f in missing
-            ]
-            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
         finally:
-            given_up.set()
-        for task in done:
-            task.result()
-    progress.finish()
+            streams.given_up.set()
+    for one in done:
+        one.result()
+    meter.finish()
+    return {file.path: one.result() for file, one in zip(files, running, strict=True)}
 
 
 class _Download:
@@ -87,47 +95,117 @@ class _Download:
         source: ModelSource,
         file: RemoteFile,
         target: Path,
-        part: Path,
-        progress: Progress,
-        given_up: threading.Event,
+        store: ModelStore,
+        about: str,
+        meter: Meter,
+        streams: Streams,
     ) -> None:
         self._source = source
         self._file = file
         self._target = target
-        self._part = part
-        self._progress = progress
-        self._given_up = given_up
+        self._store = store
+        self._meter = meter
+        self._streams = streams
+        self._algorithm: Algorithm = "sha256" if file.sha256 else "blake3"
+        self._part = store.part(
+            [file.sha256] if file.sha256 else [about, file.path, file.version, file.size_bytes]
+        )
 
-    def run(self) -> None:
+    def missing_bytes(self) -> int:
+        """How much room it still takes; 0 where the source does not say."""
+        if self._target.exists() or (
+            self._file.sha256 and self._store.blob("sha256", self._file.sha256).exists()
+        ):
+            return 0
+        with contextlib.suppress(FileNotFoundError):
+            return max(0, (self._file.size_bytes or 0) - self._part.stat().st_blocks * 512)
+        return self._file.size_bytes or 0
+
+    def run(self) -> Entry:
         """Try until it is complete; a try that brought something forgets the failures before it."""
-        fruitless, begun_anew = 0, False
-        while not self._given_up.is_set():
-            before = _size(self._part)
+        if there := self._known():
+            return there
+        self._part.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._store.part_lock(self._part)
+        with locked(lock, self._say_waiting):
+            entry = self._known() or self._bring()
+            lock.unlink(missing_ok=True)
+            return entry
+
+    def _known(self) -> Entry | None:
+        """The file from the store, if a model that is here has it."""
+        if not self._file.sha256:
+            return None
+        blob = self._store.blob("sha256", self._file.sha256)
+        entry = Entry(_size(blob), "sha256", self._file.sha256)
+        if not blob.exists():
+            return None
+        if not is_whole(blob, entry):
+            blob.unlink(missing_ok=True)
+            return None
+        self._meter.there(entry.size_bytes)
+        _link(blob, self._target)
+        return entry
+
+    def _bring(self) -> Entry:
+        """Raises what the source raises, Changed and Corrupt after a second try from the beginning."""
+        if not (self._file.version or self._file.sha256):
+            self._drop()  # nothing tells whether an earlier try's bytes are of the same content
+        begun_anew = False
+        while True:
             try:
-                self._once(before)
-                if self._given_up.is_set():
-                    return
-                self._check_digest()
-            except Unavailable as error:
-                fruitless = 0 if _size(self._part) > before else fruitless + 1
-                if fruitless >= MAX_FRUITLESS_TRIES:
-                    raise
-                self._given_up.wait(_wait_s(error, max(1, fruitless), self._file.path))
+                digest = self._content()
+                return self._keep(digest)
             except (Changed, Corrupt) as error:
-                self._progress.take_back(_size(self._part))
-                self._part.unlink(missing_ok=True)
+                self._meter.take_back(_size(self._part))
+                self._drop()
                 if begun_anew:
                     raise
                 begun_anew = True
                 reason = str(error) or f"{self._file.path}: cannot be continued"
                 print(f"{reason}; fetching it anew", flush=True)
-            else:
-                self._target.parent.mkdir(parents=True, exist_ok=True)
-                self._part.replace(self._target)
-                return
 
-    def _once(self, start: int) -> None:
-        """Let the file grow from `start` to its end. Raises Unavailable if it ends early, Corrupt if it does not end."""
+    def _content(self) -> str:
+        """The digest of the complete part file."""
+        size = self._file.size_bytes
+        if size is not None and size >= PARTED_BYTES:
+            with contextlib.suppress(Unranged):
+                return self._in_parts(size)
+            print(
+                f"{self._file.path}: the source gives whole files only; fetching it in one piece", flush=True
+            )
+            self._drop()
+        self._meter.there(_size(self._part))
+        self._grow()
+        return digest_of(self._part, self._algorithm)
+
+    def _in_parts(self, size: int) -> str:
+        with PartFile(self._part, size, self._algorithm) as parts:
+            self._meter.there(parts.there_bytes)
+            self._streams.run(self._source, self._file, parts, self._meter)
+            self._check_given_up()
+            digest = parts.digest()
+            parts.sync()
+            return digest
+
+    def _grow(self) -> None:
+        """Let it grow to its end, however often the connection ends."""
+        fruitless = 0
+        while True:
+            before = _size(self._part)
+            try:
+                with self._streams.slots:
+                    self._grow_once(before)
+                return
+            except Unavailable as error:
+                self._check_given_up()
+                fruitless = 0 if _size(self._part) > before else fruitless + 1
+                if fruitless >= MAX_FRUITLESS_TRIES:
+                    raise
+                self._streams.given_up.wait(wait_s(error, max(1, fruitless), self._file.path))
+
+    def _grow_once(self, start: int) -> None:
+        """From `start` to its end. Raises Unavailable if it ends early, Corrupt if it does not end."""
         size, expected = start, self._file.size_bytes
         if start and start == expected:
             return
@@ -137,24 +215,61 @@ class _Download:
                 if expected is not None and size > expected:
                     raise Corrupt(f"{self._file.path}: found more than {expected} bytes", hint=LATER)
                 out.write(piece)
-                self._progress.add(len(piece), self._file.path)
-                if self._given_up.is_set():
-                    return
+                self._meter.add(len(piece), self._file.path)
+                self._check_given_up()
             out.flush()
             os.fsync(out.fileno())
         if expected is not None and size < expected:
             raise Unavailable(f"the connection ended after {size} of {expected} bytes")
 
-    def _check_digest(self) -> None:
-        if not self._file.sha256:
-            return
-        with self._part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self._file.sha256:
+    def _keep(self, digest: str) -> Entry:
+        """The part file becomes a blob. It is linked into the model first: at no time is it nobody's."""
+        if self._file.sha256 and digest != self._file.sha256:
             raise Corrupt(
-                f"{self._file.path}: found SHA-256 {found[:12]}…, expected {self._file.sha256[:12]}…",
+                f"{self._file.path}: found SHA-256 {digest[:12]}…, expected {self._file.sha256[:12]}…",
                 hint=LATER,
             )
+        entry = Entry(_size(self._part), self._algorithm, digest)
+        adopt(self._store, self._part, self._target, entry)
+        self._drop()
+        return entry
+
+    def _drop(self) -> None:
+        for path in (self._part, self._part.with_suffix(JOURNAL)):
+            path.unlink(missing_ok=True)
+
+    def _check_given_up(self) -> None:
+        if self._streams.given_up.is_set():
+            raise _GivenUp
+
+    def _say_waiting(self) -> None:
+        print(f"{self._file.path}: another model of this node has it fetched now; waiting for it", flush=True)
+
+
+class _GivenUp(Exception):
+    """Another file failed; this one ends where it is."""
+
+
+def adopt(store: ModelStore, path: Path, target: Path, entry: Entry) -> None:
+    """`path`, whole and checked, becomes the blob of its content, and `target` a link to it; `path` may be `target`."""
+    blob = store.blob(entry.algorithm, entry.digest)
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    if blob.exists() and is_whole(blob, entry):
+        with contextlib.suppress(FileNotFoundError):
+            _link(blob, target)
+            return
+    seal(path, entry.digest)
+    if path != target:
+        _link(path, target)
+    new = blob.with_name(f"{blob.name}.{threading.get_ident()}.{os.getpid()}.new")
+    os.link(path, new)
+    new.replace(blob)
+
+
+def _link(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    os.link(path, target)
 
 
 def _targets(files: tuple[RemoteFile, ...], folder: Path) -> dict[str, Path]:
@@ -169,14 +284,8 @@ def _targets(files: tuple[RemoteFile, ...], folder: Path) -> dict[str, Path]:
     return targets
 
 
-def _wait_s(error: Unavailable, fruitless: int, name: str = "") -> float:
-    """Says that there will be another try, and how long until then."""
-    wait_s = delay_s(fruitless, base_s=FIRST_WAIT_S, cap_s=LAST_WAIT_S)
-    print(f"{name}{': ' if name else ''}{error.message}; trying again in {wait_s:g} s", flush=True)
-    return wait_s
-
-
 def _check_room(folder: Path, needed_bytes: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed_bytes + SPARE_BYTES > free:
         raise Exhausted(

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from penstock.app.download import LATER, listed
+from penstock.app.download import listed
 from penstock.app.local_files import free, link_local
 from penstock.app.model_cache import cached
+from penstock.app.part_streams import LATER
 from penstock.app.registry import open_source
 from penstock.contracts.source import Changed, Corrupt, public
 from penstock.kit.errors import (
@@ -50,6 +51,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
     """Fill `folder` with the model: links to the node's cache or, for local files, to where they lie. Raises PlatformError, OSError."""
     source = open_source(uri, environ)
     cache = Path(environ[CACHE]) if environ.get(CACHE) else folder.parent / ".model-cache"
+    what = ""
     for _ in range(MAX_LISTINGS):
         snapshot = listed(source)
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,14 +59,14 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
             link_local(Path(snapshot.local_folder), folder)
             return
         try:
-            there = cached(cache, uri, source, snapshot.files)
-        except Changed:
+            cached(cache, uri, source, snapshot.files, use=lambda there: _link_all(there, folder))
+        except Changed as error:
+            what = str(error)
             print(f"{public(uri)}: changed while it was fetched; looking anew", flush=True)
             continue
-        for path in sorted(path for path in there.rglob("*") if path.is_file()):
-            _link(path, free(folder, path.relative_to(there)))
         return
-    raise Corrupt(f"changed {MAX_LISTINGS} times while it was fetched", hint=LATER)
+    differs = f": {what}" if what else ""
+    raise Corrupt(f"changed {MAX_LISTINGS} times while it was fetched{differs}", hint=LATER)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -99,6 +101,11 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return 1, f"{error.filename or 'this machine'}: {error.strerror}"
     return 1, f"{type(error).__name__}: {error}"
+
+
+def _link_all(there: Path, folder: Path) -> None:
+    for path in sorted(path for path in there.rglob("*") if path.is_file()):
+        _link(path, free(folder, path.relative_to(there)))
 
 
 def _link(path: Path, target: Path) -> None:

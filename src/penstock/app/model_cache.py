@@ -1,141 +1,188 @@
-"""The node's cache of models: one folder per URI and content, filled by one process, used by every pod of the node.
-
-CACHE/models/HASH.lock                    held while the folder is filled or checked
-CACHE/models/HASH.partial/{parts,archive} while it is being filled
-CACHE/models/HASH/files/                  complete: the files
-CACHE/models/HASH/record.json             each one's size, time of writing and BLAKE3
-"""
+"""Which folder of the node's store holds this model now, whole? Brought by one process, used by every pod of the node."""
 
 from __future__ import annotations
 
-import fcntl
-import os
+import contextlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from blake3 import blake3
-from msgspec import Struct
 
-from penstock.app.download import download
+from penstock.app.download import adopt, download
+from penstock.app.progress import Moment
 from penstock.app.unpack import is_archive, unpack
 from penstock.contracts.source import Changed, Corrupt, ModelSource, RemoteFile, public
-from penstock.kit.errors import InvalidInput, TooLarge
+from penstock.host.model_store import (
+    FILES,
+    LOCK,
+    PARTIAL,
+    RECORD,
+    Entry,
+    ModelStore,
+    Progress,
+    Record,
+    digest_of,
+    key_of,
+    locked,
+    names,
+    write,
+    wrong_file,
+)
+from penstock.kit.errors import Exhausted, InvalidInput, PlatformError, TooLarge
 from penstock.kit.hashing import stable_hash
 
-FILES, PARTS, ARCHIVE, RECORD = "files", "parts", "archive", "record.json"
+ARCHIVE = ".archive"
 
 
-class Entry(Struct, frozen=True):
-    """One file as it was when it was complete."""
+def cached(
+    cache: Path,
+    uri: str,
+    source: ModelSource,
+    files: tuple[RemoteFile, ...],
+    *,
+    use: Callable[[Path], None] = lambda folder: None,
+    limit_bytes: int | None = None,
+) -> Path:
+    """The folder with these files, fetched unless it is there and whole.
 
-    size_bytes: int
-    written_ns: int
-    blake3: str
-
-
-class Record(Struct, frozen=True):
-    """The folder's contents."""
-
-    uri: str
-    files: dict[str, Entry]
-
-
-def cached(cache: Path, uri: str, source: ModelSource, files: tuple[RemoteFile, ...]) -> Path:
-    """The folder with these files, fetched unless it is there and whole. Raises what `download` and `unpack` raise."""
-    folder = cache / "models" / _key(uri, files)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
-        if folder.exists():
-            wrong = wrong_file(folder)
-            if not wrong:
-                print(f"{public(uri)}: is in this node's cache", flush=True)
-                return folder / FILES
-            print(
-                f"{public(uri)}: {wrong} in this node's cache is damaged; fetching the model anew", flush=True
-            )
-            shutil.rmtree(folder)
-        partial = folder.with_suffix(".partial")
-        try:
-            _fill(partial, source, files)
-        except (Changed, Corrupt, InvalidInput, TooLarge):
-            shutil.rmtree(partial, ignore_errors=True)  # nothing to go on from
-            raise
-        (partial / RECORD).write_bytes(msgspec.json.encode(Record(public(uri), _entries(partial / FILES))))
-        for done in (PARTS, ARCHIVE):
-            shutil.rmtree(partial / done, ignore_errors=True)
-        os.sync()
-        partial.rename(folder)
+    `use` is called with it while nobody can remove it. Raises what `download` and `unpack` raise; Exhausted if the files
+    are more than `limit_bytes`, before the first is asked for.
+    """
+    store = ModelStore(cache)
+    folder = store.model(uri) / snapshot_key(uri, files)
+    with locked(store.model(uri) / LOCK, _say_waiting):
+        if not (folder.exists() and _is_whole(uri, folder)):
+            _check_limit(files, limit_bytes)
+            _bring(store, uri, folder, source, files)
+        store.note_use(uri, time.time())
+        use(folder / FILES)
     return folder / FILES
 
 
-def wrong_file(folder: Path) -> str:
-    """The first file that is not as it was recorded, "" if all are. Content is read only where size or time differ."""
+def snapshot_key(uri: str, files: tuple[RemoteFile, ...]) -> str:
+    """Equal for equal contents at one address, as far as the source tells."""
+    return stable_hash([key_of(uri), *(msgspec.to_builtins(file) for file in files)])
+
+
+def _is_whole(uri: str, folder: Path) -> bool:
+    wrong = wrong_file(folder)
+    if not wrong:
+        print(f"{public(uri)}: is in this node's cache", flush=True)
+        return True
+    print(f"{public(uri)}: {wrong} in this node's cache is damaged; fetching the model anew", flush=True)
+    shutil.rmtree(folder)
+    return False
+
+
+def _bring(
+    store: ModelStore, uri: str, folder: Path, source: ModelSource, files: tuple[RemoteFile, ...]
+) -> None:
+    """The tree grows beside its place. What comes to nothing is told in the model's progress, too."""
+    began, partial = time.monotonic(), folder.with_suffix(PARTIAL)
+    attempt = store.progress(uri).attempt + 1 if store.progress(uri).state == "failed" else 1
+    teller = _Teller(store, uri, files, attempt)
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / FILES).mkdir(parents=True)
+    teller.tell("downloading")
     try:
-        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
-        return RECORD
-    if added := _names(folder / FILES) - record.files.keys():
-        return min(added)
-    for name, entry in record.files.items():
-        path = folder / FILES / name
-        try:
-            found = path.stat()
-        except OSError:
-            return name
-        if found.st_size != entry.size_bytes:
-            return name
-        if found.st_mtime_ns != entry.written_ns and _digest(path) != entry.blake3:
-            return name
-    return ""
+        entries = _fill(store, folder.name, partial, source, files, teller)
+    except (Changed, PlatformError, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        teller.tell("failed", _reason(error))
+        raise
+    record = Record(public(uri), entries, time.monotonic() - began)
+    write(partial / RECORD, record)
+    partial.rename(folder)
+    teller.tell("ready")
 
 
-def _key(uri: str, files: tuple[RemoteFile, ...]) -> str:
-    """Equal for equal models. The query can tell two files apart and can be a secret, so only a one-way hash of it takes part."""
-    query = blake3(uri.partition("?")[2].encode()).hexdigest()
-    return stable_hash([public(uri), query, *(msgspec.to_builtins(file) for file in files)])
-
-
-def _fill(partial: Path, source: ModelSource, files: tuple[RemoteFile, ...]) -> None:
+def _fill(
+    store: ModelStore,
+    about: str,
+    partial: Path,
+    source: ModelSource,
+    files: tuple[RemoteFile, ...],
+    teller: _Teller,
+) -> dict[str, Entry]:
     """As in KServe, an archive that is the only file is unpacked in its place."""
     if len(files) != 1 or not is_archive(files[0].path):
-        (partial / FILES).mkdir(parents=True, exist_ok=True)
-        download(source, files, partial / FILES, partial / PARTS)
-        return
-    download(source, files, partial / ARCHIVE, partial / PARTS)
-    shutil.rmtree(partial / FILES, ignore_errors=True)
-    (partial / FILES).mkdir()
-    unpack(partial / ARCHIVE / files[0].path, partial / FILES)
-
-
-def _names(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-
-
-def _entries(folder: Path) -> dict[str, Entry]:
-    entries = {}
-    for name in sorted(_names(folder)):
-        found = (folder / name).stat()
-        entries[name] = Entry(found.st_size, found.st_mtime_ns, _digest(folder / name))
-    return entries
-
-
-def _digest(path: Path) -> str:
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        entries = download(source, files, partial / FILES, store, about=about, hear=teller.hear)
+        teller.tell("verifying")
+        return entries
+    archive = partial.with_suffix(ARCHIVE)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another pod of this node is fetching this model; waiting for it", flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        if not (archive / files[0].path).exists():
+            download(source, files, archive, store, about=about, hear=teller.hear)
+        teller.tell("verifying")
+        unpack(archive / files[0].path, partial / FILES)
+    except OSError:
+        raise  # room may be made: what has arrived is kept
+    except (Corrupt, InvalidInput, TooLarge):
+        _drop(store, archive)
+        raise
+    _drop(store, archive)
+    return {name: _adopted(store, partial / FILES / name) for name in sorted(names(partial / FILES))}
+
+
+def _drop(store: ModelStore, archive: Path) -> None:
+    shutil.rmtree(archive, ignore_errors=True)
+    store.sweep()
+
+
+def _adopted(store: ModelStore, path: Path) -> Entry:
+    entry = Entry(path.stat().st_size, "blake3", digest_of(path, "blake3"))
+    adopt(store, path, path, entry)
+    return entry
+
+
+class _Teller:
+    """Writes a model's progress beside it."""
+
+    def __init__(self, store: ModelStore, uri: str, files: tuple[RemoteFile, ...], attempt: int) -> None:
+        self._store = store
+        self._uri = uri
+        sizes = [file.size_bytes for file in files]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._last = Progress(uri=public(uri), bytes_total=total, attempt=attempt)
+
+    def hear(self, moment: Moment) -> None:
+        """While it is on its way."""
+        self._last = msgspec.structs.replace(
+            self._last,
+            bytes_done=moment.done_bytes,
+            bytes_total=moment.total_bytes,
+            rate_bytes_per_s=moment.rate_bytes_per_s,
+            eta_s=moment.eta_s,
+        )
+        self.tell("downloading")
+
+    def tell(self, state: str, reason: str = "") -> None:
+        """A new state. A disk that is full keeps nobody from learning that it is by other ways."""
+        progress = msgspec.structs.replace(self._last, state=state, reason=reason, updated_at=time.time())
+        with contextlib.suppress(OSError):
+            self._store.tell(self._uri, progress)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PlatformError):
+        return error.message
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error) or "changed while it was fetched"
+
+
+def _check_limit(files: tuple[RemoteFile, ...], limit_bytes: int | None) -> None:
+    """As far as the source says sizes."""
+    known = sum(file.size_bytes or 0 for file in files)
+    if limit_bytes is not None and known > limit_bytes:
+        raise Exhausted(
+            f"found {known} bytes, expected at most {limit_bytes} (spec.modelSize of the model's cache)",
+            code="model_too_large",
+            hint="raise spec.modelSize, for which the node groups must have room",
+        )
+
+
+def _say_waiting() -> None:
+    print("another pod of this node is fetching this model; waiting for it", flush=True)

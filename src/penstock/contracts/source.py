@@ -37,7 +37,14 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Changed(Exception):
-    """The file is no longer the one that was listed, or cannot be continued; what is here of it is of no use."""
+    """The file is no longer the one that was listed, or cannot be continued; what is here of it is of no use.
+
+    Its text says what differs, where that is known.
+    """
+
+
+class Unranged(Exception):
+    """The source gives whole files only: it was asked for a part."""
 
 
 class Corrupt(PlatformError):
@@ -54,8 +61,11 @@ class ModelSource(Protocol):
         """The files behind the URI."""
         ...
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        """The content of a file of the last snapshot from byte `start` on, in pieces. Raises Changed where it can be told."""
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to before `stop` of a file of the last snapshot, in pieces; None is its end. Threads may call at once.
+
+        Raises Changed where it can be told, and Unranged where a `stop` is given and the source knows no parts.
+        """
         ...
 
 

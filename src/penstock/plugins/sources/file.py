@@ -45,7 +45,7 @@ class FileSource:
             raise NotFound(f"cannot be read: {error.strerror}") from None
         return Snapshot(local_folder=str(self._path))
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         """Never asked for: local files are linked, not read."""
         raise NotImplementedError
 

@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from penstock.contracts.source import Changed, RemoteFile, Snapshot
+from penstock.contracts.source import Changed, RemoteFile, Snapshot, Unranged
+from penstock.kit import http_ranges
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
 
 SCHEMES = ("http", "https")
 TIMEOUT_S = 30.0
-PIECE_BYTES = 1 << 20
 EXPECTED = "is no address of a file, expected https://HOST/…/FILE"
 _AS_IT_IS = {"accept-encoding": "identity"}
 """A compressed answer has another length, and may have another entity tag."""
@@ -46,36 +46,37 @@ class HttpSource:
             if 400 <= answer.status_code < 500 or answer.status_code == 501:
                 with client.stream("GET", self._uri, headers=_AS_IT_IS) as answer:
                     pass
-            _check(answer)
+            _check(answer.status_code, answer.reason_phrase)
         length = answer.headers.get("content-length", "")
         encoded = answer.headers.get("content-encoding", "identity") != "identity"
         size = int(length) if length.isdecimal() and not encoded else None
         return Snapshot(files=(RemoteFile(path=self._name, size_bytes=size, version=_version(answer)),))
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        """From `start` on. A server without ranges sends everything, of which the beginning is dropped."""
-        headers = dict(_AS_IT_IS)
-        if start:
-            headers["range"] = f"bytes={start}-"
-            if file.version.startswith('"'):
-                headers["if-range"] = file.version
-        with _client() as client, _explained(), client.stream("GET", self._uri, headers=headers) as answer:
-            if start and answer.status_code == 416:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """A server without ranges sends everything, of which the beginning is dropped."""
+        headers = dict(_AS_IT_IS) | http_ranges.part_of(start, stop)
+        if "range" in headers and file.version.startswith('"'):
+            headers["if-range"] = file.version
+        with http_ranges.get(self._uri, headers) as answer:
+            if start and answer.status == 416:
                 _check_end(answer, file, start)
                 return
-            _check(answer)
-            if file.version and _version(answer) != file.version:
-                raise Changed
-            skip = 0
-            if start:
-                began = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
-                skip = 0 if answer.status_code == 206 and began == str(start) else start
-            for piece in answer.iter_bytes(PIECE_BYTES):
-                if skip >= len(piece):
-                    skip -= len(piece)
-                    continue
-                yield piece[skip:]
-                skip = 0
+            _check(answer.status, answer.reason or "")
+            if file.version and (found := _version(answer)) != file.version:
+                raise Changed(f"{file.path}: found version {found or 'unknown'}, expected {file.version}")
+            began = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
+            ranged = answer.status == 206 and began == str(start)
+            if stop is not None and not ranged:
+                raise Unranged
+            yield from _without(0 if ranged else start, http_ranges.pieces(answer))
+
+
+def _without(skip: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces without the first `skip` bytes."""
+    for piece in pieces:
+        if skip < len(piece):
+            yield piece[skip:] if skip else piece
+        skip = max(0, skip - len(piece))
 
 
 def _client() -> Any:
@@ -96,11 +97,10 @@ def _explained() -> Iterator[None]:
         raise InvalidInput(EXPECTED) from None
 
 
-def _check(answer: Any) -> None:
-    status = answer.status_code
+def _check(status: int, reason: str) -> None:
     if status < 300:
         return
-    said = f"the server answered {status} {answer.reason_phrase}"
+    said = f"the server answered {status} {reason}"
     kinds: dict[int, type[PlatformError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: NotFound}
     if status in kinds or (400 <= status < 500 and status not in (408, 425, 429)):
         raise kinds.get(status, InvalidInput)(said)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.contracts.source import Changed, RemoteFile, Snapshot
+from penstock.contracts.source import Changed, RemoteFile, Snapshot, Unranged
+from penstock.kit import http_ranges
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
 
 SCHEMES = ("hf",)
 TIMEOUT_S = 30.0
-PIECE_BYTES = 1 << 20
 EXPECTED = "is no name of a model, expected hf://OWNER/MODEL or hf://OWNER/MODEL:REVISION"
 CHECK = "check the name; for a private one give HF_TOKEN in a Secret of the service account"
 _URI = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?::([\w./-]+))?/?")
@@ -62,26 +62,22 @@ class HubSource:
             )
         )
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         """Through the Hub's redirects to wherever the file is kept."""
-        import httpx  # noqa: PLC0415  a local model should start without it
-        from huggingface_hub import hf_hub_url  # noqa: PLC0415  see above
+        from huggingface_hub import hf_hub_url  # noqa: PLC0415  takes a third of a second to import
 
         url = hf_hub_url(self._repository, file.path, revision=file.version, endpoint=self._endpoint)
-        headers = {"accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity"} | http_ranges.part_of(start, stop)
         if self._token:
             headers["authorization"] = f"Bearer {self._token}"
-        if start:
-            headers["range"] = f"bytes={start}-"
-        with (
-            _explained(file.version),
-            httpx.Client(follow_redirects=True, timeout=TIMEOUT_S) as client,
-            client.stream("GET", url, headers=headers) as answer,
-        ):
-            if start and answer.status_code in (200, 416):
-                raise Changed  # without ranges it begins anew
-            answer.raise_for_status()
-            yield from answer.iter_bytes(PIECE_BYTES)
+        with http_ranges.get(url, headers) as answer:
+            if "range" in headers and answer.status == 200:
+                raise Changed if stop is None else Unranged  # without ranges it begins anew
+            if start and answer.status == 416:
+                raise Changed(f"{file.path}: ends before byte {start}")
+            if answer.status >= 300:
+                raise _by_status(answer.status)
+            yield from http_ranges.pieces(answer)
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi  # noqa: PLC0415  takes a third of a second to import

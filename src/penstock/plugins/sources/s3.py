@@ -52,6 +52,7 @@ class S3Source:
         self._prefix = prefix
         self._environ = environ
         self._keys: dict[str, str] = {}
+        self._opened: Any = None
 
     def snapshot(self) -> Snapshot:
         """Sizes and entity tags as the store lists them. Raises NotFound if there is nothing, TooLarge beyond MAX_FILES."""
@@ -68,9 +69,13 @@ class S3Source:
             )
         )
 
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         """Asks for the very version that was listed."""
-        options: dict[str, Any] = {"range": {"offset": start}} if start else {}
+        options: dict[str, Any] = {}
+        if stop is not None:
+            options["range"] = (start, stop)
+        elif start:
+            options["range"] = {"offset": start}
         if file.version:
             options["if_match"] = file.version
         with _explained():
@@ -101,6 +106,12 @@ class S3Source:
         return key.rpartition("/")[2] if key == self._prefix else key.removeprefix(self._prefix).lstrip("/")
 
     def _store(self) -> Any:
+        """Opened once, so that its connections are kept."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> Any:
         from obstore.store import S3Store  # noqa: PLC0415  a local model should start without it
 
         env = self._environ

@@ -1,0 +1,98 @@
+"""Several streams that bring the parts of one large file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+import xxhash
+
+from penstock.app.part_file import PartFile
+from penstock.app.progress import Meter
+from penstock.contracts.source import Corrupt, ModelSource, RemoteFile
+from penstock.kit.backoff import delay_s
+from penstock.kit.errors import Unavailable
+
+STREAMS = 8
+"""At once, all files together."""
+MAX_FRUITLESS_TRIES = 5
+FIRST_WAIT_S, LAST_WAIT_S = 0.5, 15.0
+LATER = "the source or the way to it is at fault; ask again later"
+
+
+class Streams:
+    """A bound on streams that files share, and the flag that ends them all."""
+
+    def __init__(self) -> None:
+        self.slots = threading.BoundedSemaphore(STREAMS)
+        self.given_up = threading.Event()
+
+    def run(self, source: ModelSource, file: RemoteFile, parts: PartFile, meter: Meter) -> None:
+        """Until all parts are here or one cannot be had. Raises what the source raises, Unranged among it."""
+        failed = threading.Event()
+
+        def stream() -> None:
+            while not (self.given_up.is_set() or failed.is_set()) and (index := parts.claim()) is not None:
+                try:
+                    with self.slots:
+                        self._bring(source, file, parts, index, meter, failed)
+                except BaseException:
+                    parts.give_back(index)
+                    failed.set()
+                    raise
+
+        with ThreadPoolExecutor(STREAMS, thread_name_prefix="stream") as pool:
+            tasks = [pool.submit(stream) for _ in range(STREAMS)]
+            try:
+                wait(tasks, return_when=FIRST_EXCEPTION)
+            finally:
+                failed.set()
+            done, _ = wait(tasks)
+        for task in done:
+            task.result()
+
+    def _bring(
+        self,
+        source: ModelSource,
+        file: RemoteFile,
+        parts: PartFile,
+        index: int,
+        meter: Meter,
+        failed: threading.Event,
+    ) -> None:
+        """One part; where the connection ends it goes on at that byte."""
+        start, stop = parts.bounds(index)
+        at, fruitless, checksum = start, 0, xxhash.xxh3_128()
+        while at < stop:
+            before = at
+            try:
+                for piece in source.read(file, at, stop):
+                    if at + len(piece) > stop:
+                        raise Corrupt(f"{file.path}: found more than the bytes asked for", hint=LATER)
+                    parts.write(at, piece)
+                    checksum.update(piece)
+                    at += len(piece)
+                    meter.add(len(piece), file.path)
+                    if self.given_up.is_set() or failed.is_set():
+                        meter.take_back(at - start)
+                        parts.give_back(index)
+                        return
+                if at < stop:
+                    raise Unavailable(f"the connection ended after {at} of {file.size_bytes} bytes")
+            except Unavailable as error:
+                fruitless = 0 if at > before else fruitless + 1
+                if fruitless >= MAX_FRUITLESS_TRIES:
+                    raise
+                self.given_up.wait(wait_s(error, max(1, fruitless), file.path))
+        parts.finish(index, checksum.hexdigest())
+
+
+def wait_s(error: Unavailable, fruitless: int, name: str = "") -> float:
+    """Says that there will be another try, and how long until then."""
+    return delay_s(fruitless, base_s=FIRST_WAIT_S, cap_s=LAST_WAIT_S)
+
+
+def pause(error: Unavailable, fruitless: int) -> None:
+    """Wait before the next try."""
+    time.sleep(wait_s(error, fruitless))
