@@ -22,6 +22,8 @@ from penstock.decide.quantization import quantized_bytes
 
 DRIVER_BYTES = 576 << 20
 """NVML's total less CUDA's, about: 23.4 of 24.0 GiB, 79.1 of 79.6, 139.8 of 140.4."""
+AMPERE = 8
+"""Compute capability."""
 HALVED = {"F32": 2, "F64": 4}
 """By what the bytes of such weights are divided when an engine loads them in 16 bits."""
 ACTIVATION_BYTES, LOGIT_BYTES = 2, 4
@@ -44,15 +46,18 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """One GPU, or as much of one as an engine may see."""
+    """One GPU, or as much of one as an engine may see. `can_fp8` is false where FP8 weights and caches have no kernels (before Ampere)."""
 
     name: str
     memory_bytes: int
+    can_fp8: bool = True
 
 
 def device_of(kind: GpuType) -> Device:
     """What an engine sees of a GPU of this type: its driver keeps some of what NVML counts."""
-    return Device(name=kind.name, memory_bytes=max(0, kind.memory_bytes - DRIVER_BYTES))
+    major = kind.compute_capability.partition(".")[0]
+    can_fp8 = not major.isdecimal() or int(major) >= AMPERE
+    return Device(name=kind.name, memory_bytes=max(0, kind.memory_bytes - DRIVER_BYTES), can_fp8=can_fp8)
 
 
 class Term(NamedTuple):
