@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ class Use(Struct, frozen=True):
 
     def once_more(self, now: float) -> Use:
         """After one more."""
-        return Use(now, 1.0 + self.weight * 0.5 ** (max(0.0, now - self.last_at) / HALF_LIFE_S))
+        return Use(now, 1.0 + self.weight * math.exp2(-max(0.0, now - self.last_at) / HALF_LIFE_S))
 
 
 class ModelStore:
