@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -82,7 +83,10 @@ def print_overview(
 
 def _print_model(model: str, headers: Headers, engine: EngineMemory, certificate: Certificate) -> None:
     shape, plan = headers.shape, certificate.plan
-    stored = ", ".join(f"{_gib(part.size_bytes)} {part.dtype}" for part in shape.weights[:4])
+    sums: Counter[str] = Counter()
+    for part in shape.weights:
+        sums[part.dtype] += part.size_bytes
+    stored = ", ".join(f"{_gib(size)} {dtype}" for dtype, size in sums.most_common(4))
     print(
         f"{model}: {shape.architecture or 'unknown architecture'}, {_gib(shape.weight_bytes)} GiB of weights in the files ({stored})"
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from msgspec import Struct
 
 from penstock.decide.fit_changes import (
-    LOADED_AS,
     Change,
     Question,
     least_changes,
@@ -102,7 +101,7 @@ def _arguments(asked: Question, need: int, cache: int) -> tuple[str, ...]:
         said.append(f"--tensor-parallel-size={plan.tensor_parallel}")
     if plan.kv_dtype != "auto":
         said.append(f"--kv-cache-dtype={plan.kv_dtype}")
-    if plan.quantization in LOADED_AS:
+    if plan.quantization in ("fp8", "bitsandbytes"):
         said.append(f"--quantization={plan.quantization}")
     return tuple(said)
 

@@ -21,10 +21,12 @@ LEAST_CONTEXT = 256
 MAX_UTILIZATION = 0.97
 RANKS = (2, 4, 8, 16)
 ONE_BYTE = frozenset(("fp8", "fp8_e4m3", "fp8_e5m2", "int8", "u8", "q8_0", "q5_0", "q4_0", "nvfp4"))
-LOADED_AS = ("fp8", "int8", "bitsandbytes")
-"""What engines make of 16-bit weights by themselves."""
+CACHES = {"llama-cpp": "q8_0", "ollama": "q8_0", "penstock-cpu": "u8"}
+"""What an engine calls a cache of one byte for each number, if not fp8."""
+LOADS_FP8 = ("vllm", "sglang", "tgi")
+"""Engines that make FP8 of 16-bit weights by themselves."""
 OWN_FORMATS = ("llama-cpp", "ollama")
-"""Engines that take weights as they are in the file, and name their cache's types themselves."""
+"""Engines that take weights as they are in the file."""
 
 
 class Change(NamedTuple):
@@ -117,14 +119,8 @@ def _share(asked: Question) -> Iterable[Change]:
 
 
 def _kv_types(asked: Question) -> Iterable[Change]:
-    if asked.shape.layers and asked.plan.kv_dtype not in ONE_BYTE:
-        kind = (
-            "q8_0"
-            if asked.engine.name in OWN_FORMATS
-            else "u8"
-            if asked.engine.name == "penstock-cpu"
-            else "fp8"
-        )
+    kind = CACHES.get(asked.engine.name, "fp8")
+    if asked.shape.layers and asked.plan.kv_dtype not in ONE_BYTE and (asked.device.can_fp8 or kind != "fp8"):
         yield Change(f"keep the KV cache in {kind}", replace(asked.plan, kv_dtype=kind), asked.device)
 
 
@@ -132,10 +128,12 @@ def _quantizations(asked: Question) -> Iterable[Change]:
     floats = any(part.is_linear and part.dtype in FLOATS for part in asked.shape.weights)
     if asked.plan.quantization or not floats or asked.engine.name in OWN_FORMATS:
         return
-    for method in ("int8", "int4") if asked.engine.name == "penstock-cpu" else ("fp8", "int4"):
-        yield Change(
-            f"quantise the weights to {method}", replace(asked.plan, quantization=method), asked.device
-        )
+    eight = "fp8" if asked.engine.name in LOADS_FP8 and asked.device.can_fp8 else "int8"
+    for method, text in (
+        (eight, f"have its weights in {eight}"),
+        ("int4", "have its weights in 4 bits (AWQ, GPTQ)"),
+    ):
+        yield Change(text, replace(asked.plan, quantization=method), asked.device)
 
 
 def _ranks(asked: Question) -> Iterable[Change]:
