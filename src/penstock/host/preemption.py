@@ -1,0 +1,237 @@
+"""Makes room for pods that fit nowhere: tells those who give way, waits until they are gone, and enters what was lost.
+
+`decide/preemption.py` chooses. A pod that gives way is first marked (notice, finalizer), then deleted with its own grace; the kubelet tells and ends
+its processes. Its finalizer is taken off when its loss is in the ledger. Every step is found again after a restart from what is on the pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch
+from penstock.decide.checkpoint import Checkpoint, last_verified
+from penstock.decide.dry_run import Room
+from penstock.decide.inventory import take_stock
+from penstock.decide.lost_work import History, grace_s, job_of, priority_of, unit_name, units_of
+from penstock.decide.preemption import Preemption, preempt
+from penstock.decide.preemption_ledger import Entry, entry_of
+from penstock.decide.replica_set import is_ended
+from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
+from penstock.host.kubelet.layout import Layout
+from penstock.host.placement import is_pending
+from penstock.host.preemption_ledger import PreemptionLedger, history_of
+from penstock.kit.clock import Clock
+from penstock.kit.errors import Conflict, NotFound
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.checkpoint import NOTICE, Notice, notice_of
+from penstock.resources.core import Node
+from penstock.resources.meta import Condition, Resource
+from penstock.resources.pod import Pod
+from penstock.resources.workload import Job
+
+GIVING_WAY = "penstock.dev/preemption"
+"""The finalizer that keeps a pod until its loss is in the ledger."""
+MAX_ENDING = 8
+"""Units that give way at the same time; what else needs room waits its turn."""
+LOOK_AGAIN_S = 5.0
+ALL = Key("", "preemptions")
+EXPLANATION = "Penstock: preempting to accommodate a higher priority pod"
+
+
+class PreemptionController:
+    """One step at a time for all pods, highest priority first, so that two never ask for the same room."""
+
+    name = "preemption"
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, layout: Layout
+    ) -> None:
+        """See `contracts/controller.py`."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+        self._layout = layout
+        self._reader = CheckpointReader()
+        self._ledger = PreemptionLedger(cluster)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Pods and nodes; and jobs only so that the cache knows what they went through."""
+        return (Watch(Pod, _all), Watch(Node, _all), Watch(Job, lambda _: ()))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Settle what is over, end what was told to, then choose for those that wait."""
+        if not any(is_waiting(pod) or NOTICE in pod.metadata.annotations for pod in self._cache.list(Pod)):
+            return None
+        pods = (await self._cluster.list(Pod)).items
+        told = [pod for pod in pods if GIVING_WAY in pod.metadata.finalizers]
+        for pod in told:
+            if _is_gone(pod):
+                await self._settle(pod)
+            elif pod.metadata.deletion_timestamp is None:
+                await self._end(pod)
+        return await self._choose(pods)
+
+    async def _choose(self, pods: Sequence[Pod]) -> float | None:
+        bound = [pod for pod in pods if pod.spec.node_name and not is_ended(pod)]
+        ending = [pod for pod in bound if _is_ending(pod)]
+        asked = {notice.by for pod in ending if (notice := notice_of(pod.metadata)) is not None}
+        free_units = MAX_ENDING - len(
+            {unit_name(pod) for pod in ending if NOTICE in pod.metadata.annotations}
+        )
+        staying = [pod for pod in bound if not _is_ending(pod)]
+        room = self._room(staying)
+        again_s: float | None = None
+        for pod in sorted(filter(is_waiting, pods), key=_turn):
+            if room.take(pod):
+                continue  # there will be room once those who were told are gone
+            if name_of(pod) in asked or free_units <= 0:
+                again_s = LOOK_AGAIN_S
+                continue
+            now = self._clock.now()
+            units = [u for u in units_of(staying, now, self._histories()) if not any(map(_is_ending, u.pods))]
+            chosen = preempt(pod, units, room.fits(pod), now)
+            if not chosen.victims:
+                again_s = LOOK_AGAIN_S if self._refuse(pod, chosen, staying) else again_s
+                continue
+            gone = [other for victim in chosen.victims for other in victim.unit.pods]
+            after = room.without(gone)
+            if not after.take(pod):
+                continue  # something beyond that node keeps the pod away: nobody gives way in vain
+            free_units -= len(chosen.victims)
+            await self._tell(pod, chosen)
+            uids = {other.metadata.uid for other in gone}
+            staying, room = [other for other in staying if other.metadata.uid not in uids], after
+        return again_s
+
+    def _refuse(self, pod: Pod, chosen: Preemption, staying: Iterable[Pod]) -> bool:
+        """Say why nobody gives way; whether time alone may change that."""
+        if not any(priority_of(other) < priority_of(pod) for other in staying):
+            return False
+        self._recorder.event(pod, "Warning", "NoPreemption", chosen.message)
+        return pod.spec.preemption_policy != "Never"
+
+    async def _tell(self, pod: Pod, chosen: Preemption) -> None:
+        """Mark all victims, name the node, then let them end."""
+        now = self._clock.now()
+        victims = [p for victim in chosen.victims for p in victim.unit.pods]
+        for victim in victims:
+            notice = Notice(deadline=now + grace_s([victim]), reason="Preempted", by=name_of(pod), at=now)
+            meta = victim.metadata
+            patch = {
+                "metadata": {
+                    "resourceVersion": meta.resource_version,
+                    "annotations": {NOTICE: msgspec.json.encode(notice).decode()},
+                    "finalizers": [*meta.finalizers, GIVING_WAY],
+                }
+            }
+            with contextlib.suppress(NotFound):
+                await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
+            told = f"Preempted by pod {name_of(pod)} on node {chosen.node}"
+            self._recorder.event(victim, "Normal", "Preempted", told)
+        self._recorder.event(pod, "Normal", "Preempting", chosen.message)
+        with contextlib.suppress(NotFound, Conflict):
+            status = {"status": {"nominatedNodeName": chosen.node}}
+            await self._cluster.patch(
+                Pod, pod.metadata.name, pod.metadata.namespace, status, subresource="status"
+            )
+        for victim in victims:
+            await self._end(victim)
+
+    async def _end(self, pod: Pod) -> None:
+        """Say in its status why, then delete it with its own grace."""
+        meta = pod.metadata
+        with contextlib.suppress(NotFound):
+            current = await self._cluster.get(Pod, meta.name, meta.namespace)
+            if current.metadata.uid != meta.uid or current.metadata.deletion_timestamp:
+                return
+            condition = Condition(
+                type="DisruptionTarget",
+                status="True",
+                reason="PreemptionByScheduler",
+                message=EXPLANATION,
+                last_transition_time=rfc3339(self._clock.now()),
+            )
+            others = tuple(c for c in current.status.conditions if c.type != condition.type)
+            status = msgspec.structs.replace(current.status, conditions=(*others, condition))
+            await self._cluster.replace(msgspec.structs.replace(current, status=status), subresource="status")
+            await self._cluster.delete(Pod, meta.name, meta.namespace)
+
+    async def _settle(self, pod: Pod) -> None:
+        """The processes are gone: what was saved is read for the last time, the loss is entered, and the pod may go."""
+        folder, found = folder_of(pod, self._layout), last_verified(pod)
+        if folder is not None:
+            read = await asyncio.to_thread(self._reader.read, folder)
+            found = read if isinstance(read, Checkpoint) else None
+        notice = notice_of(pod.metadata)
+        if notice is not None:
+            entry = entry_of(pod, notice, found, self._clock.now())
+            await self._ledger.enter(entry, _job_name(pod))
+            self._recorder.event(
+                pod,
+                "Normal" if entry.outcome in ("Saved", "Stateless") else "Warning",
+                "GaveWay",
+                _words(entry),
+            )
+        meta = pod.metadata
+        kept = [name for name in meta.finalizers if name != GIVING_WAY]
+        patch = {"metadata": {"finalizers": kept, "resourceVersion": meta.resource_version}}
+        with contextlib.suppress(NotFound):
+            await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
+
+    def _room(self, staying: Sequence[Pod]) -> Room:
+        return Room(take_stock(self._cache.list(Node), staying), lambda _: ())
+
+    def _histories(self) -> dict[str, History]:
+        return {job.metadata.uid: history_of(job) for job in self._cache.list(Job)}
+
+
+def is_waiting(pod: Pod) -> bool:
+    """Whether placement has found no room for the pod."""
+    return is_pending(pod) and any(
+        c.type == "PodScheduled" and c.status == "False" and c.reason == "Unschedulable"
+        for c in pod.status.conditions
+    )
+
+
+def name_of(pod: Pod) -> str:
+    """NAMESPACE/NAME."""
+    return f"{pod.metadata.namespace}/{pod.metadata.name}"
+
+
+def _turn(pod: Pod) -> tuple[int, str, str]:
+    return -priority_of(pod), pod.metadata.creation_timestamp or "", pod.metadata.name
+
+
+def _is_ending(pod: Pod) -> bool:
+    return pod.metadata.deletion_timestamp is not None or NOTICE in pod.metadata.annotations
+
+
+def _is_gone(pod: Pod) -> bool:
+    """Whether its processes are: the kubelet has let go of it."""
+    return pod.metadata.deletion_timestamp is not None and not pod.metadata.deletion_grace_period_seconds
+
+
+def _job_name(pod: Pod) -> str:
+    return next((o.name for o in pod.metadata.owner_references if o.uid == job_of(pod)), "")
+
+
+def _words(entry: Entry) -> str:
+    step = f" at step {entry.step}" if entry.step >= 0 else ""
+    said = {
+        "Saved": f"saved{step}",
+        "LastCheckpoint": f"goes on from its last checkpoint{step}",
+        "Ignored": f"did not save when told; its last checkpoint is{step or ' none'}",
+        "NothingSaved": "had saved nothing",
+        "Stateless": "had nothing to save",
+    }[entry.outcome]
+    return f"Gave way to {entry.by}: {said}; {entry.lost_gpu_seconds:g} GPU-seconds are lost"
+
+
+def _all(obj: Resource) -> Iterable[Key]:
+    return (ALL,)

@@ -1,0 +1,116 @@
+"""The ledger of preemptions: a ConfigMap that outlives restarts, the history on each Job, and counters for `/metrics`."""
+
+from __future__ import annotations
+
+import msgspec
+from prometheus_client import Counter
+
+from penstock.contracts.cluster import Cluster
+from penstock.decide.lost_work import History
+from penstock.decide.preemption_ledger import Entry, Ledger, Totals, gone_through
+from penstock.kit.errors import AlreadyExists, NotFound
+from penstock.resources.core import ConfigMap
+from penstock.resources.meta import ObjectMeta
+from penstock.resources.workload import Job
+
+NAMESPACE, NAME = "penstock-system", "preemptions"
+HISTORY = "penstock.dev/preemptions"
+"""On a Job: its `History` as JSON."""
+PODS = Counter(
+    "penstock_preempted_pods", "Pods that gave way to others, by what became of their work.", ("outcome",)
+)
+LOST = Counter(
+    "penstock_preemption_lost_gpu_seconds",
+    "GPU-seconds of work that pods lost when they gave way, by what became of it.",
+    ("outcome",),
+)
+
+
+def history_of(job: Job) -> History:
+    """What the Job went through so far."""
+    text = job.metadata.annotations.get(HISTORY)
+    if not text:
+        return History()
+    try:
+        return msgspec.json.decode(text, type=History)
+    except msgspec.DecodeError:
+        return History()
+
+
+class PreemptionLedger:
+    """Writes entries, each once. Counters begin with what the ledger holds, so that a restart does not set them back."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._is_counted = False
+
+    async def enter(self, entry: Entry, job: str) -> None:
+        """Add an entry; `job` is the name of the victim's Job, "" for none. Raises Conflict where another wrote at the same time."""
+        found = await self._find()
+        ledger = self._read(found)
+        self._count_old(ledger)
+        after = ledger.with_(entry)
+        if after is ledger:
+            return None
+        data = {
+            "totals": msgspec.json.encode(after.totals).decode(),
+            "entries": msgspec.json.encode(after.entries).decode(),
+        }
+        if found is None:
+            try:
+                await self._cluster.create(
+                    ConfigMap(metadata=ObjectMeta(name=NAME, namespace=NAMESPACE), data=data)
+                )
+            except AlreadyExists:
+                return await self.enter(entry, job)
+        else:
+            await self._cluster.replace(msgspec.structs.replace(found, data=data))
+        PODS.labels(entry.outcome).inc()
+        LOST.labels(entry.outcome).inc(entry.lost_gpu_seconds)
+        if job:
+            await self._note(entry, job)
+        return None
+
+    async def read(self) -> Ledger:
+        """All that is kept; also what the counters begin with."""
+        ledger = self._read(await self._find())
+        self._count_old(ledger)
+        return ledger
+
+    async def _find(self) -> ConfigMap | None:
+        try:
+            return await self._cluster.get(ConfigMap, NAME, NAMESPACE)
+        except NotFound:
+            return None
+
+    async def _note(self, entry: Entry, name: str) -> None:
+        namespace = entry.victim.split("/")[0]
+        try:
+            job = await self._cluster.get(Job, name, namespace)
+            history = gone_through(history_of(job), entry)
+            patch = {"metadata": {"annotations": {HISTORY: msgspec.json.encode(history).decode()}}}
+            await self._cluster.patch(Job, name, namespace, patch)
+        except NotFound:
+            return
+
+    def _count_old(self, ledger: Ledger) -> None:
+        if self._is_counted:
+            return
+        self._is_counted = True
+        for outcome, count in ledger.totals.preempted_pods.items():
+            PODS.labels(outcome).inc(count)
+        for outcome, lost in ledger.totals.lost_gpu_seconds.items():
+            LOST.labels(outcome).inc(lost)
+
+    @staticmethod
+    def _read(found: ConfigMap | None) -> Ledger:
+        """What cannot be read is begun anew."""
+        if found is None:
+            return Ledger()
+        try:
+            return Ledger(
+                totals=msgspec.json.decode(found.data.get("totals", "{}"), type=Totals),
+                entries=msgspec.json.decode(found.data.get("entries", "[]"), type=tuple[Entry, ...]),
+            )
+        except msgspec.DecodeError:
+            return Ledger()
