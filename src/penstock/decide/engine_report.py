@@ -18,13 +18,13 @@ MAX_TEXT = 4 << 20
 MAX_TOKENS = 1 << 40
 USUAL_BLOCK_TOKENS = 16
 """vLLM's, as its log does not say."""
-_SIZE = r"([\d,]{1,15}(?:\.\d{1,6})?) ?(GiB|GB|MiB|bytes)"
+_SIZE = r"(\d[\d,]{0,14}(?:\.\d{1,6})?) ?(GiB|GB|MiB|bytes)"
 _UNITS = {"GiB": GIB, "GB": 10**9, "MiB": 1 << 20, "bytes": 1}
 _WEIGHTS = re.compile(rf"(?:Model loading took|model weights take) {_SIZE}")
 _CACHE = re.compile(rf"(?:Available KV cache memory:|memory reserved for KV Cache is) {_SIZE}")
 _GRAPHS = re.compile(rf"Graph capturing finished in \d{{1,6}} secs?, took {_SIZE}")
 _TOTAL = re.compile(r"total_gpu_memory \((\d{1,6}(?:\.\d{1,6})?)GiB\)")
-_TOKENS = re.compile(r"GPU KV cache size: ([\d,]{1,20}) tokens")
+_TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]{0,19}) tokens")
 _BLOCKS = re.compile(r"# (?:GPU|cuda) blocks: (\d{1,12})", re.IGNORECASE)
 _SHARE = re.compile(r"gpu_memory_utilization['\"]?(?: ?[=:] ?| \()(\d?\.\d{1,6}|1\.0)")
 _RANKS = re.compile(r"tensor_parallel_size['\"]?(?:=|: )(\d{1,4})")
@@ -65,7 +65,7 @@ def report_of_log(text: str) -> EngineReport:
         version=version[1] if version else "",
         weight_bytes=max(_sizes(_WEIGHTS, text), default=0),
         cache_bytes=min(caches, default=0),
-        cache_tokens=min((int(found.replace(",", "") or 0) for found in tokens), default=0),
+        cache_tokens=min((int(found.replace(",", "")) for found in tokens), default=0),
         blocks=min(map(int, blocks), default=0),
         block_tokens=USUAL_BLOCK_TOKENS,
         graph_bytes=max(graphs, default=0),
