@@ -44,6 +44,14 @@ class BlockPool:
         """Hashes of all blocks that a prompt can find."""
         return frozenset(number for number in (*self._uses, *self._idle) if number >= 0)
 
+    def leading(self, hashes: Sequence[int]) -> int:
+        """How many leading blocks are cached."""
+        uses, idle = self._uses, self._idle
+        for place, number in enumerate(hashes):
+            if number not in uses and number not in idle:
+                return place
+        return len(hashes)
+
     def match(self, hashes: Sequence[int]) -> tuple[int, int]:
         """How many leading blocks are cached, and how many of these are idle."""
         uses, idle = self._uses, self._idle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -107,9 +107,13 @@ class Policy:
     def removed(self, replica: int, hashes: Sequence[int]) -> None:
         """It holds these blocks no more."""
 
-    def least(self, costs: Sequence[float] | Mapping[int, float], among: Collection[int] = ()) -> int:
+    def least(self, costs: Sequence[float], among: Collection[int] = ()) -> int:
         """Which of these replicas (none named: all) costs least; equals by chance."""
-        places = among or self.everyone
-        low = min(costs[place] for place in places)
-        equal = [place for place in places if costs[place] == low]
-        return equal[0] if len(equal) == 1 else self.chance.choice(equal)
+        if among:
+            low = min(map(costs.__getitem__, among))
+            equal = [place for place in among if costs[place] == low]
+            return equal[0] if len(equal) == 1 else self.chance.choice(equal)
+        low = min(costs)
+        if costs.count(low) == 1:
+            return costs.index(low)
+        return self.chance.choice([place for place, cost in enumerate(costs) if cost == low])

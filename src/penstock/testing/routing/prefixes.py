@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+
+from penstock.testing.routing.holders import Holders
 
 
 class Prefixes:
@@ -12,69 +14,47 @@ class Prefixes:
     def __init__(self, replicas: int, capacity: int = 0) -> None:
         self.capacity = capacity
         self._held: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(replicas)]
-        self._owners: dict[int, int] = {}
+        self._holders = Holders()
 
     def size(self, replica: int) -> int:
         """Blocks that it is taken to hold."""
         return len(self._held[replica])
 
+    def sizes(self) -> list[int]:
+        """The same of all."""
+        return [*map(len, self._held)]
+
     def leading(self, hashes: Sequence[int]) -> dict[int, int]:
         """How many blocks from the start each replica holds; those that hold none are left out."""
-        if not hashes:
-            return {}
-        owners = self._owners
-        found: dict[int, int] = {}
-        among = owners.get(hashes[0], 0)
-        for place, key in enumerate(hashes):
-            if not among:
-                return found
-            left = among & owners.get(key, 0)
-            if left != among:
-                found.update(dict.fromkeys(_places(among ^ left), place))
-                among = left
-        found.update(dict.fromkeys(_places(among), len(hashes)))
-        return found
+        return self._holders.leading(hashes)
 
     def use(self, replica: int, hashes: Sequence[int], *, tail_first: bool = True) -> None:
         """It holds these from now on. Used `tail_first`, the heads of prompts, which others share, live longest."""
-        held, owners, bit = self._held[replica], self._owners, 1 << replica
+        held, fresh = self._held[replica], list[int]()
         for key in reversed(hashes) if tail_first else hashes:
             if key in held:
                 held.move_to_end(key)
             else:
                 held[key] = None
-                owners[key] = owners.get(key, 0) | bit
+                fresh.append(key)
+        self._holders.give(replica, fresh)
         if self.capacity:
             self.trim(replica, self.capacity)
 
     def trim(self, replica: int, capacity: int) -> None:
         """It holds no more than that."""
         held = self._held[replica]
-        while len(held) > capacity:
-            self._disown(held.popitem(last=False)[0], 1 << replica)
+        if len(held) > capacity:
+            self._holders.take(replica, [held.popitem(last=False)[0] for _ in range(len(held) - capacity)])
 
     def drop(self, replica: int, hashes: Iterable[int]) -> None:
         """It holds these no more."""
         held = self._held[replica]
-        for key in hashes:
-            if key in held:
-                del held[key]
-                self._disown(key, 1 << replica)
+        gone = [key for key in hashes if key in held]
+        for key in gone:
+            del held[key]
+        self._holders.take(replica, gone)
 
     def clear(self, replica: int) -> None:
         """It holds nothing any more."""
         self.trim(replica, 0)
-
-    def _disown(self, key: int, bit: int) -> None:
-        left = self._owners[key] & ~bit
-        if left:
-            self._owners[key] = left
-        else:
-            del self._owners[key]
-
-
-def _places(bits: int) -> Iterator[int]:
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest

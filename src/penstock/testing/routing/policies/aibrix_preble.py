@@ -39,17 +39,19 @@ class Preble(SentPrefixes):
         best = max(self._matched.values(), default=0)
         if 2 * best * self.setup.block_tokens > ask.prompt_tokens:
             return self.least(self._load_s, [p for p, n in self._matched.items() if n == best])
-        capacity, blocks = self.setup.capacity_blocks, len(ask.hashes)
-        costs = []
-        for place in self.everyone:
-            new = blocks - self._matched.get(place, 0)
-            evicted = max(0, self.prefixes.size(place) + new - capacity) / capacity
-            costs.append(
-                self._load_s[place]
-                + evicted * self._hits_s[place]
-                + new * self.setup.block_tokens * self._token_s
-            )
-        return self.least(costs)
+        capacity, tokens, token_s = self.setup.capacity_blocks, self.setup.block_tokens, self._token_s
+        new = [len(ask.hashes)] * self.replicas
+        for place, blocks in self._matched.items():
+            new[place] -= blocks
+        known = zip(new, self.prefixes.sizes(), self._load_s, self._hits_s, strict=True)
+        return self.least(
+            [
+                load_s
+                + ((size + blocks - capacity) / capacity * hits_s if size + blocks > capacity else 0.0)
+                + blocks * tokens * token_s
+                for blocks, size, load_s, hits_s in known
+            ]
+        )
 
     def sent(self, ask: Ask, replica: int, now: float) -> None:
         """It counts for three minutes."""

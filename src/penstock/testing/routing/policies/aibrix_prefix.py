@@ -6,7 +6,8 @@ mean + 1 standard deviation; else the least loaded. Running is the router's own 
 
 from __future__ import annotations
 
-from statistics import fmean, pstdev
+from math import sqrt
+from operator import mul
 
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
@@ -30,11 +31,16 @@ class AibrixPrefix(SentPrefixes):
             return self.least(busy)
         found = self.prefixes.leading(ask.hashes)
         if found:
-            most = fmean(busy) + DEVIATIONS * pstdev(busy)
-            for place in sorted(found, key=lambda place: (-found[place], busy[place])):
-                if busy[place] <= most:
-                    return place
+            most = self._usual()
+            left = [place for place in found if busy[place] <= most]
+            if left:
+                return min(left, key=lambda place: (-found[place], busy[place]))
         return self.least(busy)
+
+    def _usual(self) -> float:
+        """The mean of requests under way, and so many standard deviations more."""
+        busy, count, total = self.in_flight, self.replicas, sum(self.in_flight)
+        return total / count + DEVIATIONS * sqrt(count * sum(map(mul, busy, busy)) - total * total) / count
 
 
 def open_policy(setup: Setup) -> Policy:

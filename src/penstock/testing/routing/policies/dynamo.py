@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from penstock.testing.routing.ask import Ask
+from penstock.testing.routing.holders import Holders
 from penstock.testing.routing.policy import Policy, Setup
 from penstock.testing.routing.prefixes import Prefixes
 
 
 class Dynamo(Policy):
-    """See the module."""
+    """See the module. `shared` are the blocks of prompts under way."""
 
     hears_events = True
 
@@ -23,20 +24,22 @@ class Dynamo(Policy):
         super().__init__(setup)
         self.prefixes = Prefixes(self.replicas)
         self._prefill = [0.0] * self.replicas
+        self.shared = Holders()
         self._active: list[Counter[int]] = [Counter() for _ in self.everyone]
         self._partial = [0] * self.replicas
+        self._decode = [0] * self.replicas
         self._new: dict[Ask, float] = {}
         self._matched: dict[int, int] = {}
 
     def choose(self, ask: Ask, now: float) -> int:
         """The lowest cost."""
         matched = self._matched = self.prefixes.leading(ask.hashes)
-        blocks = self._blocks(ask)
-        costs = []
-        for place in self.everyone:
-            overlap = matched.get(place, 0)
-            decode = len(self._active[place]) + self._partial[place] + blocks - self.shared(place, ask.hashes)
-            costs.append(max(self._prefill[place] + blocks - overlap, 0.0) + decode)
+        shared = self.shared.leading(ask.hashes)
+        blocks, prefill, decode = self._blocks(ask), self._prefill, self._decode
+        costs = [ahead + blocks + (held + blocks) for ahead, held in zip(prefill, decode, strict=True)]
+        for place in matched.keys() | shared.keys():
+            ahead = max(prefill[place] + blocks - matched.get(place, 0), 0.0)
+            costs[place] = ahead + (decode[place] + blocks - shared.get(place, 0))
         return self.least(costs)
 
     def sent(self, ask: Ask, replica: int, now: float) -> None:
@@ -45,8 +48,11 @@ class Dynamo(Policy):
         new = max(self._blocks(ask) - self._matched.get(replica, 0), 0.0)
         self._new[ask] = new
         self._prefill[replica] += new
-        self._active[replica].update(ask.hashes)
+        active = self._active[replica]
+        self.shared.give(replica, [key for key in ask.hashes if key not in active])
+        active.update(ask.hashes)
         self._partial[replica] += 1
+        self._decode[replica] = len(active) + self._partial[replica]
 
     def began(self, ask: Ask, replica: int, now: float) -> None:
         """Prefill is over."""
@@ -58,12 +64,12 @@ class Dynamo(Policy):
         self._prefill[replica] -= self._new.pop(ask, 0.0)
         self._partial[replica] -= 1
         active = self._active[replica]
-        for key in ask.hashes:
-            left = active[key] - 1
-            if left:
-                active[key] = left
-            else:
-                del active[key]
+        gone = [key for key in ask.hashes if active[key] == 1]
+        active.subtract(ask.hashes)
+        for key in gone:
+            del active[key]
+        self.shared.take(replica, gone)
+        self._decode[replica] = len(active) + self._partial[replica]
 
     def stored(self, replica: int, hashes: Sequence[int]) -> None:
         """Into the radix tree."""
@@ -72,20 +78,6 @@ class Dynamo(Policy):
     def removed(self, replica: int, hashes: Sequence[int]) -> None:
         """Out of it."""
         self.prefixes.drop(replica, hashes)
-
-    def shared(self, place: int, hashes: Sequence[int]) -> int:
-        """Leading blocks that are active there already, by bisection: who holds a block of a chain holds all before it."""
-        active = self._active[place]
-        if not hashes or hashes[0] not in active:
-            return 0
-        low, high = 1, len(hashes)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if hashes[middle - 1] in active:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     def _blocks(self, ask: Ask) -> float:
         return ask.prompt_tokens / self.setup.block_tokens

@@ -19,15 +19,16 @@ class DynamoApproximate(Dynamo):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._used: deque[tuple[float, int, Ask]] = deque()
-        self._last: dict[tuple[int, int], float] = {}
+        self._last: list[dict[int, float]] = [{} for _ in self.everyone]
 
     def choose(self, ask: Ask, now: float) -> int:
         """After what is too old is forgotten."""
         while self._used and self._used[0][0] <= now - KEPT_S:
             at, replica, old = self._used.popleft()
-            late = [key for key in old.hashes if self._last.get((replica, key)) == at]
+            last = self._last[replica]
+            late = [key for key in old.hashes if last.get(key) == at]
             for key in late:
-                del self._last[replica, key]
+                del last[key]
             self.prefixes.drop(replica, late)
         return super().choose(ask, now)
 
@@ -35,7 +36,7 @@ class DynamoApproximate(Dynamo):
         """Predicted to be stored."""
         super().sent(ask, replica, now)
         self.prefixes.use(replica, ask.hashes)
-        self._last.update(((replica, key), now) for key in ask.hashes)
+        self._last[replica].update(dict.fromkeys(ask.hashes, now))
         self._used.append((now, replica, ask))
 
 

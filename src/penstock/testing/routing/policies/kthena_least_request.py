@@ -20,22 +20,44 @@ class Kthena(Policy):
 
     scrape_s = 1.0
 
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._left: Sequence[int] = ()
+        self._bases = [0] * self.replicas
+
     def bonus(self, ask: Ask) -> dict[int, int]:
         """0 to 100 for each replica that has more than 0 of another score."""
         return {}
 
     def choose(self, ask: Ask, now: float) -> int:
         """The highest sum, all weights 1."""
-        left = [place for place in self.everyone if self.waiting[place] < MAX_WAITING] or self.everyone
-        scores, bonus = self._idle(left), self.bonus(ask)
-        costs = {place: -score - bonus.get(place, 0) for place, score in zip(left, scores, strict=True)}
+        left, bases = self._left, self._bases
+        most = max(map(bases.__getitem__, left)) if left else max(bases)
+        costs = [-(100 * (most - base) // most) for base in bases] if most else [-100] * self.replicas
+        for place, more in self.bonus(ask).items():
+            costs[place] -= more
         return self.least(costs, left)
 
-    def _idle(self, left: Sequence[int]) -> list[int]:
-        busy, running = self.in_flight, self.running
-        bases = [busy[place] + 100 * max(busy[place] - running[place], 0) for place in left]
-        most = max(bases)
-        return [100 * (most - base) // most if most else 100 for base in bases]
+    def sent(self, ask: Ask, replica: int, now: float) -> None:
+        """Its base grows."""
+        super().sent(ask, replica, now)
+        self._bases[replica] = self._base(replica)
+
+    def ended(self, ask: Ask, replica: int, now: float, cached_tokens: int) -> None:
+        """And becomes less."""
+        super().ended(ask, replica, now, cached_tokens)
+        self._bases[replica] = self._base(replica)
+
+    def scraped(self, now: float) -> None:
+        """What is asked of metrics is the same until the next."""
+        super().scraped(now)
+        left = [place for place in self.everyone if self.waiting[place] < MAX_WAITING]
+        self._left = left if len(left) < self.replicas else ()
+        self._bases = [self._base(place) for place in self.everyone]
+
+    def _base(self, place: int) -> int:
+        busy = self.in_flight[place]
+        return busy + 100 * max(busy - self.running[place], 0)
 
 
 def open_policy(setup: Setup) -> Policy:

@@ -23,18 +23,27 @@ class LlmD(Policy):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.prefixes = Prefixes(self.replicas, setup.capacity_blocks)
+        self._costs = self._without_prefix()
 
     def choose(self, ask: Ask, now: float) -> int:
         """The highest sum."""
-        matched = self.matched(ask)
-        low, high = min(self.waiting), max(self.waiting)
-        span, total = high - low, len(ask.hashes) or 1
-        costs = []
-        for place in self.everyone:
-            queue = (high - self.waiting[place]) / span if span else 1.0
-            score = self.queue_weight * queue + self.kv_weight * (1.0 - self.kv_use[place])
-            costs.append(-score - self.prefix_weight * matched.get(place, 0) / total)
+        costs, total = self._costs.copy(), len(ask.hashes) or 1
+        for place, blocks in self.matched(ask).items():
+            costs[place] -= self.prefix_weight * blocks / total
         return self.least(costs)
+
+    def scraped(self, now: float) -> None:
+        """What the other two scorers say is the same until the next."""
+        super().scraped(now)
+        self._costs = self._without_prefix()
+
+    def _without_prefix(self) -> list[float]:
+        low, high = min(self.waiting), max(self.waiting)
+        span = high - low
+        return [
+            -(self.queue_weight * ((high - waiting) / span if span else 1.0) + self.kv_weight * (1.0 - use))
+            for waiting, use in zip(self.waiting, self.kv_use, strict=True)
+        ]
 
     def matched(self, ask: Ask) -> Mapping[int, int]:
         """Leading blocks by replica."""

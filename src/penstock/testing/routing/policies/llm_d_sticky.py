@@ -7,6 +7,8 @@ after the best other one, where that is in-flight uncached tokens / 15,928 a sec
 
 from __future__ import annotations
 
+from math import inf
+
 from penstock.testing.routing.ask import Ask
 from penstock.testing.routing.policy import Policy, Setup
 from penstock.testing.routing.prefixes import Prefixes
@@ -31,9 +33,10 @@ class LlmDSticky(Policy):
         enough, tokens = AFFINE * (len(ask.hashes) or 1), self._tokens
         affine = [place for place, blocks in self._matched.items() if blocks >= enough]
         if affine:
-            others = [tokens[place] for place in self.everyone if self._matched.get(place, 0) < enough]
-            wait = min(tokens[place] for place in affine)
-            if not others or wait - min(others) <= MOST_WAIT_TOKENS:
+            others = tokens.copy()
+            for place in affine:
+                others[place] = inf
+            if min(map(tokens.__getitem__, affine)) - min(others) <= MOST_WAIT_TOKENS:
                 return self.least(tokens, affine)
         return self.least(tokens)
 

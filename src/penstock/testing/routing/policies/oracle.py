@@ -23,25 +23,25 @@ class Oracle(Dynamo):
         self._ahead_s = [0.0] * self.replicas
         self._decoding = [0] * self.replicas
         self._context = [0] * self.replicas
+        self._own_s: list[float] = []
         self._own: dict[Ask, float] = {}
 
     def choose(self, ask: Ask, now: float) -> int:
         """The least cost."""
-        profile = self.setup.profile
-        costs = []
-        for place in self.everyone:
-            own_s = self._own_s(ask, place)
-            step_s = profile.step_base_s + profile.step_per_context_token_s * (
-                self._context[place] + ask.prompt_tokens
-            )
-            costs.append(
-                self._ahead_s[place] + own_s * (1 + self._decoding[place]) + ask.output_tokens * step_s
-            )
-        return self.least(costs)
+        profile, tokens = self.setup.profile, ask.prompt_tokens
+        base_s, token_s = profile.step_base_s, profile.step_per_context_token_s
+        self._own_s = self._owns_s(ask)
+        known = zip(self._ahead_s, self._own_s, self._decoding, self._context, strict=True)
+        return self.least(
+            [
+                ahead_s + own_s * (1 + decoding) + ask.output_tokens * (base_s + token_s * (context + tokens))
+                for ahead_s, own_s, decoding, context in known
+            ]
+        )
 
     def sent(self, ask: Ask, replica: int, now: float) -> None:
         """Ahead of what comes after."""
-        own_s = self._own_s(ask, replica)
+        own_s = self._own_s[replica]
         super().sent(ask, replica, now)
         self._own[ask] = own_s
         self._ahead_s[replica] += own_s
@@ -64,10 +64,18 @@ class Oracle(Dynamo):
         else:
             self._ahead_s[replica] -= own_s
 
-    def _own_s(self, ask: Ask, place: int) -> float:
-        cached, _ = self.setup.engines[place].pool.match(ask.hashes)
-        held = max(cached, self.shared(place, ask.hashes)) * self.setup.block_tokens
-        return prefill_s(self.setup.profile, held, max(ask.prompt_tokens - held, 1))
+    def _owns_s(self, ask: Ask) -> list[float]:
+        """What computing it takes at each replica."""
+        held = self.shared.leading(ask.hashes)
+        for place, engine in enumerate(self.setup.engines):
+            cached = engine.pool.leading(ask.hashes)
+            if cached and cached > held.get(place, 0):
+                held[place] = cached
+        profile, size, tokens = self.setup.profile, self.setup.block_tokens, ask.prompt_tokens
+        owns_s = [prefill_s(profile, 0, max(tokens, 1))] * self.replicas
+        for place, blocks in held.items():
+            owns_s[place] = prefill_s(profile, blocks * size, max(tokens - blocks * size, 1))
+        return owns_s
 
 
 def open_policy(setup: Setup) -> Policy:

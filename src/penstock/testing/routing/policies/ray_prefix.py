@@ -24,7 +24,7 @@ class RayPrefix(SentPrefixes):
         best = max(found.values(), default=0)
         if best * self.setup.block_tokens >= MATCH_RATE * ask.prompt_tokens and best:
             return self._better_of_two([place for place, blocks in found.items() if blocks == best])
-        sizes = [self.prefixes.size(place) for place in self.everyone]
+        sizes = self.prefixes.sizes()
         smallest = min(sizes)
         return self._better_of_two([place for place in self.everyone if sizes[place] == smallest])
 

@@ -21,15 +21,20 @@ class LeastLoad(Policy):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._tokens = [0] * self.replicas
+        self._queued = [0.0] * self.replicas
+        self._of_use = [0.0] * self.replicas
 
     def choose(self, ask: Ask, now: float) -> int:
         """The least loaded."""
-        costs = []
-        for place in self.everyone:
-            use = min(self.kv_use[place], NEARLY)
-            tokens = self.waiting[place] * MEAN_PREFILL_TOKENS + self._tokens[place]
-            costs.append(tokens / THROUGHPUT + 0.15 * use / (1.0 - use))
-        return self.least(costs)
+        each = zip(self._queued, self._tokens, self._of_use, strict=True)
+        return self.least([(queued + own) / THROUGHPUT + of_use for queued, own, of_use in each])
+
+    def scraped(self, now: float) -> None:
+        """What is asked of metrics is the same until the next."""
+        super().scraped(now)
+        uses = [min(use, NEARLY) for use in self.kv_use]
+        self._of_use = [0.15 * use / (1.0 - use) for use in uses]
+        self._queued = [waiting * MEAN_PREFILL_TOKENS for waiting in self.waiting]
 
     def sent(self, ask: Ask, replica: int, now: float) -> None:
         """Its prompt is in flight."""
