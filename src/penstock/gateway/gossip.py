@@ -27,6 +27,8 @@ from penstock.kit.clock import Clock
 from penstock.kit.hashing import draw
 
 EXCHANGE_S = 0.025
+ALONE_S = 0.1
+"""As long as nobody is heard there is little to do each time."""
 BYTES_PER_S = 1_000_000
 BURST_S = 0.25
 """What was not used is kept for so long."""
@@ -103,7 +105,7 @@ class Gossip:
     async def run(self) -> None:
         """Exchange until cancelled."""
         while True:
-            await self._clock.sleep(EXCHANGE_S)
+            await self._clock.sleep(EXCHANGE_S if self.gateways else ALONE_S)
             self.tell()
 
     def tell(self) -> None:

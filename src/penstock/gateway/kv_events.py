@@ -54,9 +54,9 @@ class KvEvents:
 
     def _opened(self) -> Shared:
         if self._shared is None:
-            import zmq.asyncio  # noqa: PLC0415  only gateways of engines that publish need it
+            import zmq  # noqa: PLC0415  only gateways of engines that publish need it
 
-            self._shared = Shared(self._index, zmq.asyncio.Context())
+            self._shared = Shared(self._index, zmq.Context())
         return self._shared
 
 

@@ -16,7 +16,6 @@ from msgspec import Raw
 from penstock.decide import kv_sequence
 from penstock.decide.kv_sequence import Step
 from penstock.gateway.kv_event_codec import (
-    MAX_BATCH_BYTES,
     Batch,
     Cleared,
     Malformed,
@@ -25,6 +24,7 @@ from penstock.gateway.kv_event_codec import (
     batch_of,
     event_of,
 )
+from penstock.gateway.kv_socket import KvSocket
 from penstock.kit.clock import SteadyClock
 
 WAITING_BATCHES = 1_000
@@ -38,8 +38,6 @@ REPLAY_TIMEOUT_S = 2.0
 """For the next batch of a replay."""
 RANK_S = 30.0
 """How long one of several ranks may be silent before another is heard instead."""
-RECONNECT_MS = 1_000
-"""Until an engine that came back is heard again at the latest: for so long it draws requests by what it held before."""
 SLICE_BLOCKS, SLICE_TOKENS = 256, 8192
 """As many of the engine's blocks, or as few as have so many tokens, at once."""
 TURN_S = 0.002
@@ -126,17 +124,15 @@ class Subscription:
         """Until cancelled."""
         import zmq  # noqa: PLC0415
 
-        socket = self._socket(zmq.SUB, WAITING_BATCHES)
+        socket = KvSocket(self._shared.context, zmq.SUB, self._live, WAITING_BATCHES)
         try:
-            socket.subscribe(b"")
-            socket.connect(self._live)
             await self._join(kv_sequence.started(can_replay=bool(self._replay)), ())
             while True:
-                frames = await socket.recv_multipart()
+                frames = await socket.received()
                 await self._heard(frames)
                 await self._shared.breathe()
         finally:
-            socket.close(linger=0)
+            socket.close()
 
     async def _heard(self, frames: Sequence[bytes]) -> None:
         found = self._batch(frames[-2], frames[-1]) if len(frames) == 3 else None
@@ -184,13 +180,13 @@ class Subscription:
         """Whether the replay came to its end; it breaks off where it has a hole, which is the engine's only if it begins with it."""
         import zmq  # noqa: PLC0415
 
-        socket, has_begun = self._socket(zmq.DEALER, REPLAYED_BATCHES), False
+        socket = KvSocket(self._shared.context, zmq.DEALER, self._replay, REPLAYED_BATCHES)
+        has_begun = False
         try:
-            socket.connect(self._replay)
-            await socket.send_multipart([b"", start.to_bytes(8, "big")])
+            socket.send([b"", start.to_bytes(8, "big")])
             for _ in range(REPLAYED_BATCHES):
                 async with asyncio.timeout(REPLAY_TIMEOUT_S):
-                    frames = await socket.recv_multipart()
+                    frames = await socket.received()
                 if len(frames) in (3, 4) and frames[-2] == END:
                     return True
                 found = self._batch(frames[-2], frames[-1]) if len(frames) in (3, 4) else None
@@ -211,17 +207,7 @@ class Subscription:
         except TimeoutError:
             return False
         finally:
-            socket.close(linger=0)
-
-    def _socket(self, kind: int, waiting: int) -> Any:
-        import zmq  # noqa: PLC0415
-
-        socket = self._shared.context.socket(kind)
-        socket.setsockopt(zmq.RCVHWM, waiting)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH_BYTES)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS)
-        socket.setsockopt(zmq.IPV6, 1)
-        return socket
+            socket.close()
 
     def _batch(self, number: bytes, payload: bytes) -> tuple[int, Batch] | None:
         if len(number) != 8 or number[0] & 0x80:

@@ -15,7 +15,7 @@ from penstock.contracts.tokenizing import BYTES_TOKENIZER, TOLD, Ask, Told, fram
 from penstock.engine.simulated.byte_text import ByteText
 from penstock.engine.text import Text
 from penstock.engine.tokenizing.__main__ import serve
-from penstock.engine.tokenizing.folders import Tokenizers
+from penstock.engine.tokenizing.folders import LOOK_S, Tokenizers
 from penstock.engine.wishes import Bounds, read_prompt, read_wish
 from penstock.kit.hashing import token_blocks
 
@@ -118,12 +118,14 @@ def test_a_folder_without_tokenizer_and_a_damaged_one_are_told(tmp_path: Path) -
     assert Tokenizers().answer(Ask(str(tmp_path))).broken == "corrupt_tokenizer"
 
 
-def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
-    tokenizers, body = Tokenizers(), json.dumps({"messages": TALK[:1]}).encode()
+def test_a_file_that_changes_is_read_again_soon(tmp_path: Path) -> None:
+    now = [0.0]
+    tokenizers, body = Tokenizers(lambda: now[0]), json.dumps({"messages": TALK[:1]}).encode()
     shutil.copy(TINY / "tokenizer.json", tmp_path)
     (tmp_path / "chat_template.jinja").write_text("one")
     one = tokenizers.answer(Ask(str(tmp_path), body, 16, 7, 100)).tokens
     (tmp_path / "chat_template.jinja").write_text("one and two")
+    now[0] = LOOK_S
     assert tokenizers.answer(Ask(str(tmp_path), body, 16, 7, 100)).tokens > one
 
 

@@ -8,6 +8,7 @@ Where texts begin alike, their chunks do.
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from collections import OrderedDict
@@ -23,6 +24,10 @@ CHUNK_CHARS = 512
 KEPT_BYTES = 64 << 20
 ENTRY_BYTES = 200
 """What keeping a chunk takes, beside 4 bytes for each token."""
+
+MANY = 16
+"""So many chunks are worth waking other threads for; the library asks the environment each time."""
+PARALLEL = "TOKENIZERS_PARALLELISM"
 
 MAX_SPECIAL = 1024
 _BETWEEN_WORDS = re.compile("[A-Za-z] [A-Za-z]")
@@ -97,6 +102,7 @@ class ChunkedTokenizer:
                     known[key] = found
         fresh = 0
         if missing:
+            os.environ[PARALLEL] = "true" if len(missing) >= MANY else "false"
             made = self._tokenizer.encode_batch_fast([*missing.values()], add_special_tokens=False)
             for (key, chunk), encoding in zip(missing.items(), made, strict=True):
                 tokens = known[key] = array("I", encoding.ids).tobytes()

@@ -6,6 +6,8 @@ import sys
 import time
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,12 @@ from penstock.kit.hashing import TOKEN_BYTES, text_blocks, token_bytes
 MAX_LOADED = 8
 """Of more models than that, those that were asked for last."""
 
+LOOK_S = 1.0
+"""So often it is looked whether a folder's files have changed: that takes as long as tokenizing a short question."""
+
+MAX_SEEN = 1024
 Files = tuple[tuple[str, int, int, int], ...]
+NEVER: tuple[float, Files] = (-inf, ())
 
 
 class Loaded:
@@ -50,8 +57,10 @@ class Loaded:
 class Tokenizers:
     """Loaded when they are asked for, and anew when their files are others."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """None is loaded."""
+        self._clock = clock
+        self._seen: OrderedDict[str, tuple[float, Files]] = OrderedDict()
         self._loaded: OrderedDict[Files, Loaded] = OrderedDict()
         self._chunks = Chunks()
         self._number = 0
@@ -82,7 +91,7 @@ class Tokenizers:
 
     def _of(self, folder: str) -> Loaded:
         """Pods of one model have the same files, under different paths."""
-        files = _files(folder)
+        files = self._files_of(folder)
         found = self._loaded.get(files)
         if found is None:
             found = self._loaded[files] = self._load(folder)
@@ -90,6 +99,17 @@ class Tokenizers:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(files)
         return found
+
+    def _files_of(self, folder: str) -> Files:
+        """As last seen, if that was just now."""
+        now, (seen_at, files) = self._clock(), self._seen.get(folder, NEVER)
+        if now - seen_at >= LOOK_S:
+            self._seen.pop(folder, None)
+            files = _files(folder)
+            self._seen[folder] = now, files
+            if len(self._seen) > MAX_SEEN:
+                self._seen.popitem(last=False)
+        return files
 
     def _load(self, folder: str) -> Loaded:
         if folder == BYTES_TOKENIZER:
