@@ -19,6 +19,8 @@ FOOTPRINT_BLOCKS = GROUPS * PREFIX // 32
 """768 of shared prefixes alone: twice what one replica holds, half of what four do."""
 HOT, DRIFTING_GROUPS, DRIFTING_PROMPTS = 24, 48, 5
 """24 prefixes of 48 blocks are 75 % of the fleet's 1,536; 48 are 150 %. While 24 others come, each with five prompts, the fleet stores as much as it holds."""
+CORES = 0.4
+"""Of each engine: 1.6 of two cores; the rest is for router and load."""
 CONCURRENCY = 12
 SHARED, SKEWED, TURNS, SHORT = "shared-prefix", "shared-prefix, skewed", "multi-turn", "short"
 DRIFTING, RESTART = "drifting", "restart"

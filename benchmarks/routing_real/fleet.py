@@ -38,13 +38,13 @@ class Cached(NamedTuple):
     queries: float
 
 
-def runtime() -> dict[str, Any]:
-    """penstock-cpu, but that its engine can be killed and is back at once: the platform waits longer each time, as Kubernetes does."""
+def runtime(cores: float) -> dict[str, Any]:
+    """penstock-cpu, run by respawn.py."""
     document: dict[str, Any] = yaml.safe_load(
         (Path(penstock.runtimes.__path__[0]) / "penstock-cpu.yaml").read_text()
     )
     document["metadata"]["name"] = RUNTIME
-    command = ["{python}", str(RESPAWN), "{python}", "-m", "penstock.engine"]
+    command = ["{python}", str(RESPAWN), str(cores), "{python}", "-m", "penstock.engine"]
     document["metadata"]["annotations"]["penstock.dev/local-command"] = json.dumps(command)
     return document
 
@@ -52,8 +52,9 @@ def runtime() -> dict[str, Any]:
 class Fleet:
     """Running within its block. Every system is put before the same engines."""
 
-    def __init__(self, home: Path, replicas: int, kv_blocks: int) -> None:
-        self._home, self._replicas = home, replicas
+    def __init__(self, home: Path, replicas: int, kv_blocks: int, cores: float) -> None:
+        """Each engine has at most so many `cores`, where this machine lets that be said."""
+        self._home, self._replicas, self._runtime = home, replicas, runtime(cores)
         self._log = (home.parent / "penstock.log").open("wb")
         gateway, api = free_port(), free_port()
         self._environment = os.environ | {
@@ -77,6 +78,7 @@ class Fleet:
                         "runtime": RUNTIME,
                         "storageUri": model_folder().as_uri(),
                         "args": [f"--kv_blocks={kv_blocks}", "--threads=1"],
+                        "resources": {"limits": {"cpu": str(cores)}},
                     },
                 }
             },
@@ -139,7 +141,7 @@ class Fleet:
         subprocess.run(
             [*PENSTOCK, "apply", "-f", "-"],
             env=self._environment,
-            input="\n---\n".join(map(json.dumps, (runtime(), self._service))),
+            input="\n---\n".join(map(json.dumps, (self._runtime, self._service))),
             text=True,
             check=True,
             stdout=subprocess.DEVNULL,

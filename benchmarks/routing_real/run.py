@@ -21,6 +21,7 @@ from benchmarks.gateway.peers import Missing
 from benchmarks.report import Target, conclude
 from benchmarks.routing_real.cases import (
     CASES,
+    CORES,
     DRIFTING,
     FOOTPRINT_BLOCKS,
     KV_BLOCKS,
@@ -182,7 +183,7 @@ def main() -> None:
     found: dict[str, dict[str, dict[str, Any]]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
-        fleet = stack.enter_context(Fleet(folder / "home", REPLICAS, KV_BLOCKS))
+        fleet = stack.enter_context(Fleet(folder / "home", REPLICAS, KV_BLOCKS, CORES))
         print(f"{REPLICAS} engines of {KV_BLOCKS} KV blocks; shared prefixes are {FOOTPRINT_BLOCKS} blocks")
         contenders = [Contender(OURS, fleet.url, fleet.gateway)]
         for system in SYSTEMS:
@@ -214,6 +215,7 @@ def main() -> None:
         setup={
             "replicas": REPLICAS,
             "kv_blocks": KV_BLOCKS,
+            "engine_cores": CORES,
             "prefix_blocks": FOOTPRINT_BLOCKS,
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
