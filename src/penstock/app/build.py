@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import msgspec
+import psutil
 from starlette.applications import Starlette
 
 from penstock import __version__
+from penstock.app.declared_nodes import node_template
+from penstock.app.gpu_types import load_gpu_types
 from penstock.app.home import Home
 from penstock.app.local_files import at_once
 from penstock.app.registry import trigger_plugin
-from penstock.app.settings import DeclaredNode, Settings
+from penstock.app.settings import Settings
 from penstock.contracts.controller import Controller
 from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.loop import Autoscaler
@@ -36,7 +38,9 @@ from penstock.host.api.app import build_api
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
 from penstock.host.deployments import DeploymentController
+from penstock.host.device_eviction import DeviceEvictionController
 from penstock.host.garbage import GarbageCollector
+from penstock.host.gpu_faults import GpuFaults
 from penstock.host.gpus import discover_gpus
 from penstock.host.hpa import HpaController
 from penstock.host.jobs import JobController
@@ -48,7 +52,8 @@ from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetr
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.host.namespaces import NamespaceController
-from penstock.host.nodes import NodeController, NodeTemplate, this_machine
+from penstock.host.node_devices import NodeDevices
+from penstock.host.nodes import NodeController, this_machine
 from penstock.host.objects import ObjectStore
 from penstock.host.placement import PlacementController
 from penstock.host.replicasets import ReplicaSetController
@@ -57,9 +62,6 @@ from penstock.host.store import Store
 from penstock.host.vpa import VpaController
 from penstock.host.weights import WeightKeeper
 from penstock.kit.clock import Clock
-from penstock.resources.core import Taint
-
-GPU = "nvidia.com/gpu"
 
 
 class ControlPlane:
@@ -73,9 +75,15 @@ class ControlPlane:
         self.cache = InformerCache(self.cluster, clock)
         self.recorder = EventRecorder(self.cluster, clock)
         self.feed = Feed(clock)
-        templates = [this_machine(discover_gpus()), *map(declared, settings.nodes)]
+        templates = [this_machine(), *map(node_template, settings.nodes)]
         self.nodes = NodeController(
-            self.cluster, self.cache, self.recorder.named("nodes"), clock, home=home.path, nodes=templates
+            self.cluster,
+            self.cache,
+            self.recorder.named("nodes"),
+            clock,
+            home=home.path,
+            nodes=templates,
+            devices=self._devices(settings, clock, templates[0].name),
         )
         self.kubelet = Kubelet(
             self.cluster,
@@ -96,6 +104,22 @@ class ControlPlane:
             controllers, cache=self.cache, recorder=self.recorder, beside={"autoscaler": autoscaler.run}
         )
         self.logs = PodLogs(home.path, clock)
+
+    def _devices(self, settings: Settings, clock: Clock, local: str) -> NodeDevices:
+        namespace, _, name = settings.device_plugin_config.partition("/")
+        types = load_gpu_types()
+        return NodeDevices(
+            self.cluster,
+            self.cache,
+            self.recorder.named("nodes"),
+            clock,
+            types=types,
+            local=local,
+            discover=lambda: discover_gpus(types),
+            faults=GpuFaults(),
+            plugin_config=(namespace, name),
+            started_at=psutil.boot_time(),
+        )
 
     def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
@@ -137,6 +161,7 @@ class ControlPlane:
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=volumes),
             PlacementController(cluster, cache, named("placement"), clock),
+            DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=load_gpu_types()),
             GarbageCollector(self.objects),
             NamespaceController(self.objects),
             self.nodes,
@@ -166,12 +191,3 @@ class ControlPlane:
         """Let go of files, and of the store, last of all."""
         self.weights.close()
         self.objects.store.close()
-
-
-def declared(node: DeclaredNode) -> NodeTemplate:
-    """A node of the settings as the host knows nodes."""
-    capacity: dict[str, str] = {"cpu": node.cpu, "memory": node.memory}
-    if node.gpus:
-        capacity[GPU] = str(node.gpus)
-    taints = msgspec.convert(node.taints, tuple[Taint, ...])
-    return NodeTemplate(name=node.name, capacity=capacity, labels=node.labels, taints=taints)

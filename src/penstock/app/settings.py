@@ -7,6 +7,7 @@ generated from this file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from penstock.app.addresses import PREFIX, Address, check_peers, parse_address, variable_of
+from penstock.app.node_settings import DeclaredNode
 from penstock.kit.errors import InvalidInput, nearest
 
 CONFIG_FILE = "config.yaml"
@@ -34,17 +36,6 @@ class SecretText(str):
 
     def __repr__(self) -> str:
         return "'[redacted]'" if self else "''"
-
-
-class DeclaredNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """A further node to try out a cluster's shape with; its pods run on this machine."""
-
-    name: str
-    cpu: str = "4"
-    memory: str = "16Gi"
-    gpus: int = 0
-    labels: dict[str, str] = {}
-    taints: tuple[dict[str, str], ...] = ()
 
 
 class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -195,8 +186,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
     ] = 30.0
     nodes: Annotated[
         tuple[DeclaredNode, ...],
-        Meta(description="Further nodes, declared to try out a cluster's shape; only in the file."),
+        Meta(
+            description="Further nodes, declared to try out a cluster's shape; only in the file. See docs/howto/gpus.md."
+        ),
     ] = ()
+    device_plugin_config: Annotated[
+        str,
+        Meta(
+            description="NAMESPACE/NAME of the ConfigMap with configurations of NVIDIA's device plugin; a node's label "
+            "nvidia.com/device-plugin.config says which of its keys holds there."
+        ),
+    ] = "gpu-operator/device-plugin-config"
 
     @property
     def gateway(self) -> Address:
@@ -311,6 +311,15 @@ def _check(settings: Settings) -> None:
             code="bad_setting",
             hint="for example PENSTOCK_REDIS_URL=rediss://:PASSWORD@HOST:6379/0",
         )
+    if not re.fullmatch(r"[^/]+/[^/]+", settings.device_plugin_config):
+        raise InvalidInput(
+            f"devicePluginConfig: found {settings.device_plugin_config!r}, expected NAMESPACE/NAME"
+        )
+    if settings.nodes:
+        from penstock.app.declared_nodes import declared_gpus  # noqa: PLC0415  most installations declare none, and a command should start fast
+
+        for node in settings.nodes:
+            declared_gpus(node)
     check_peers(settings.peer_addresses, settings.peers_listen, settings.peers_secret)
 
 

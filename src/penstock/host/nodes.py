@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,14 +17,20 @@ import psutil
 from penstock import __version__
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
-from penstock.host.gpus import Gpu, gpu_labels
+from penstock.contracts.devices import Gpu
+from penstock.decide.device_resources import device_counts
+from penstock.decide.gpu_health import problem
+from penstock.decide.gpu_labels import gpu_labels
+from penstock.host.node_devices import NodeDevices
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.core import Node, NodeAddress, NodeSpec, NodeStatus, Taint
-from penstock.resources.meta import Condition, ObjectMeta, Quantity
+from penstock.resources.core import ConfigMap, Node, NodeAddress, NodeSpec, NodeStatus, Taint
+from penstock.resources.meta import Condition, ObjectMeta, Quantity, Resource
 
 HEARTBEAT_S = 30.0
+GPU_LOOK_S = 10.0
+"""How often a node with GPUs looks whether they changed or failed."""
 MAX_PODS = 110
 MEMORY_PRESSURE_BYTES = 256 << 20
 DISK_PRESSURE_RATIO = 0.05
@@ -32,10 +38,11 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class NodeTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node offers: quantities by resource name, labels, taints."""
+    """What a node offers: quantities by resource name beside its GPUs, labels, taints. The GPUs of this machine are looked for anew at each beat."""
 
     name: str
     capacity: Mapping[str, Quantity]
+    gpus: tuple[Gpu, ...] = ()
     labels: Mapping[str, str] = {}
     taints: tuple[Taint, ...] = ()
 
@@ -46,15 +53,13 @@ def local_node_name() -> str:
     return name[:63].strip("-.") or "localhost"
 
 
-def this_machine(gpus: Sequence[Gpu]) -> NodeTemplate:
-    """All CPUs, all memory and all GPUs of this machine."""
+def this_machine() -> NodeTemplate:
+    """All CPUs and all memory of this machine."""
     capacity: dict[str, Quantity] = {
         "cpu": str(psutil.cpu_count() or 1),
         "memory": f"{psutil.virtual_memory().total // 1024}Ki",
     }
-    if gpus:
-        capacity["nvidia.com/gpu"] = str(len(gpus))
-    return NodeTemplate(name=local_node_name(), capacity=capacity, labels=gpu_labels(gpus))
+    return NodeTemplate(name=local_node_name(), capacity=capacity)
 
 
 class NodeController:
@@ -71,6 +76,7 @@ class NodeController:
         *,
         home: Path,
         nodes: Sequence[NodeTemplate],
+        devices: NodeDevices,
     ) -> None:
         """`home` is the data folder, whose disk is watched for pressure."""
         self._cluster = cluster
@@ -78,11 +84,17 @@ class NodeController:
         self._recorder = recorder
         self._clock = clock
         self._home = home
+        self._devices = devices
+        self._gpus: dict[str, tuple[Gpu, ...]] = {}
+        self._wishes: dict[str, object] = {}
         self._nodes = {template.name: template for template in nodes}
 
     def watches(self) -> tuple[Watch, ...]:
-        """Nodes, so that one which somebody deletes comes back."""
-        return (Watch(Node, own_key),)
+        """Nodes, so that one which somebody deletes comes back; and how their GPUs are shared."""
+        return (Watch(Node, own_key), Watch(ConfigMap, self._shared))
+
+    def _shared(self, obj: Resource) -> Iterable[Key]:
+        return (Key("", name) for name in self._nodes) if self._devices.is_config(obj) else ()
 
     async def register(self) -> None:
         """Make what is missing and renew what is there; once, at start."""
@@ -94,18 +106,22 @@ class NodeController:
             await self._beat(template)
 
     async def reconcile(self, key: Key) -> float | None:
-        """A heartbeat every half minute."""
+        """A heartbeat every half minute, and at once when the node's GPUs changed or are to be shared otherwise."""
         template = self._nodes.get(key.name)
         if template is None:
             return None
         node = self._cache.get(Node, key.name)
         if node is None:
             await self.register()
-        elif self._due_in_s(node) <= 0:
+            return self._again_in_s(template)
+        is_due = self._due_in_s(node) <= 0 or self._wishes.get(key.name) != self._devices.wishes(node)
+        if is_due or await self._devices.settle(node, template.gpus) != self._gpus.get(key.name):
             await self._beat(template)
-        else:
-            return self._due_in_s(node)
-        return HEARTBEAT_S
+            return self._again_in_s(template)
+        return min(self._due_in_s(node), self._again_in_s(template))
+
+    def _again_in_s(self, template: NodeTemplate) -> float:
+        return GPU_LOOK_S if self._gpus.get(template.name) else HEARTBEAT_S
 
     def _due_in_s(self, node: Node) -> float:
         beats = [c.last_heartbeat_time for c in node.status.conditions if c.type == "Ready"]
@@ -122,8 +138,26 @@ class NodeController:
 
     async def _beat(self, template: NodeTemplate) -> None:
         node = await self._cluster.get(Node, template.name)
-        status = _status(template, node, self._home, self._clock.now())
+        gpus = await self._devices.settle(node, template.gpus)
+        node = await self._labelled(node, template, gpus)
+        if (wrong := problem(gpus)) and gpus != self._gpus.get(template.name):
+            self._recorder.event(node, "Warning", "GPUUnhealthy", wrong)
+        status = _status(template, node, gpus, _conditions(node, gpus, self._home, self._clock.now()))
         await self._cluster.replace(msgspec.structs.replace(node, status=status), subresource="status")
+        self._gpus[template.name], self._wishes[template.name] = gpus, self._devices.wishes(node)
+
+    async def _labelled(self, node: Node, template: NodeTemplate, gpus: tuple[Gpu, ...]) -> Node:
+        """With the labels of its GPUs as they are, and without those of GPUs that it had."""
+        wanted = {**gpu_labels(gpus), **template.labels}
+        before = self._gpus.get(template.name, ())
+        stale = (node.metadata.labels.keys() & gpu_labels(before).keys()) - wanted.keys()
+        patch = {
+            **{name: value for name, value in wanted.items() if node.metadata.labels.get(name) != value},
+            **dict.fromkeys(stale),
+        }
+        if not patch:
+            return node
+        return await self._cluster.patch(Node, template.name, "", {"metadata": {"labels": patch}})
 
 
 def _node(template: NodeTemplate) -> Node:
@@ -136,12 +170,15 @@ def _node(template: NodeTemplate) -> Node:
     return Node(metadata=ObjectMeta(name=template.name, labels=labels), spec=NodeSpec(taints=template.taints))
 
 
-def _status(template: NodeTemplate, node: Node, home: Path, now: float) -> NodeStatus:
-    capacity = {**template.capacity, "pods": str(MAX_PODS)}
+def _status(
+    template: NodeTemplate, node: Node, gpus: tuple[Gpu, ...], conditions: tuple[Condition, ...]
+) -> NodeStatus:
+    own: dict[str, Quantity] = {**template.capacity, "pods": str(MAX_PODS)}
+    healthy = tuple(msgspec.structs.replace(gpu, taints=()) for gpu in gpus)
     return NodeStatus(
-        capacity=capacity,
-        allocatable=capacity,
-        conditions=_conditions(node, home, now),
+        capacity=own | {name: str(count) for name, count in device_counts(healthy).items()},
+        allocatable=own | {name: str(count) for name, count in device_counts(gpus).items()},
+        conditions=conditions,
         addresses=(
             NodeAddress(type="InternalIP", address="127.0.0.1"),
             NodeAddress(type="Hostname", address=template.name),
@@ -161,15 +198,18 @@ def _status(template: NodeTemplate, node: Node, home: Path, now: float) -> NodeS
     )
 
 
-def _conditions(node: Node, home: Path, now: float) -> tuple[Condition, ...]:
+def _conditions(node: Node, gpus: tuple[Gpu, ...], home: Path, now: float) -> tuple[Condition, ...]:
     memory_low = psutil.virtual_memory().available < MEMORY_PRESSURE_BYTES
     disk = psutil.disk_usage(str(home))
     disk_low = disk.free < DISK_PRESSURE_RATIO * disk.total
-    facts = (
+    gpu_problem = problem(gpus)
+    facts = [
         ("MemoryPressure", memory_low, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
         ("DiskPressure", disk_low, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
         ("Ready", True, "KubeletReady", "KubeletNotReady"),
-    )
+    ]
+    if gpus:
+        facts.append(("GPUProblem", bool(gpu_problem), "DeviceFault", "DevicesAreHealthy"))
     known = {condition.type: condition for condition in node.status.conditions}
     conditions = []
     for kind, holds, if_true, if_false in facts:
@@ -180,6 +220,7 @@ def _conditions(node: Node, home: Path, now: float) -> tuple[Condition, ...]:
                 type=kind,
                 status=status,
                 reason=if_true if holds else if_false,
+                message=gpu_problem if kind == "GPUProblem" else "",
                 last_heartbeat_time=rfc3339(now),
                 last_transition_time=known[kind].last_transition_time if same else rfc3339(now),
             )

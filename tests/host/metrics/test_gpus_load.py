@@ -1,15 +1,24 @@
 """GPUs' load by whose processes use them; NVML itself is a fake that answers as the library does."""
 
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from penstock.host.metrics.gpus import GpuLoad, Nvml, in_use
+from penstock.host.nvml import nvml
 
 
 class NVMLError(Exception):
     pass
+
+
+@pytest.fixture(autouse=True)
+def unopened() -> Iterator[None]:
+    nvml.cache_clear()
+    yield
+    nvml.cache_clear()
 
 
 def library(devices: list[tuple[int, list[int]] | None]) -> SimpleNamespace:
@@ -43,8 +52,8 @@ def test_without_a_driver_there_are_no_gpus_and_nobody_asks_again(monkeypatch: p
     absent = library([])
     absent.nvmlInit = refuse
     monkeypatch.setitem(sys.modules, "pynvml", absent)
-    nvml = Nvml()
-    assert (nvml.read(), nvml.read(), len(asked)) == ((), (), 1)
+    gpus = Nvml()
+    assert (gpus.read(), gpus.read(), len(asked)) == ((), (), 1)
 
 
 def test_a_container_uses_the_devices_that_its_processes_are_on() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+from penstock.host.nvml import nvml
 
 
 class GpuLoad(NamedTuple):
@@ -21,38 +23,23 @@ class GpuReader(Protocol):
 
 
 class Nvml:
-    """NVIDIA's management library, opened at the first look. A machine without a driver has no GPUs."""
-
-    def __init__(self) -> None:
-        self._nvml: Any = None
-        self._absent = False
+    """NVIDIA's management library. A machine without a driver has no GPUs."""
 
     def read(self) -> tuple[GpuLoad, ...]:
         """See `GpuReader`. A device that cannot be asked (it fell off the bus) is left out."""
-        nvml = self._opened()
-        if nvml is None:
+        library = nvml()
+        if library is None:
             return ()
         loads = []
-        for index in range(nvml.nvmlDeviceGetCount()):
+        for index in range(library.nvmlDeviceGetCount()):
             try:
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-            except nvml.NVMLError:
+                handle = library.nvmlDeviceGetHandleByIndex(index)
+                busy = library.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+                running = library.nvmlDeviceGetComputeRunningProcesses(handle)
+            except library.NVMLError:
                 continue
             loads.append(GpuLoad(busy, frozenset(process.pid for process in running)))
         return tuple(loads)
-
-    def _opened(self) -> Any:
-        if self._nvml is None and not self._absent:
-            import pynvml  # noqa: PLC0415  loading the library on a machine without a driver would be for nothing
-
-            try:
-                pynvml.nvmlInit()
-                self._nvml = pynvml
-            except pynvml.NVMLError:
-                self._absent = True
-        return self._nvml
 
 
 def in_use(loads: tuple[GpuLoad, ...], pids: frozenset[int]) -> float | None:

@@ -1,0 +1,86 @@
+"""Moves pods off devices that failed: the pod is told why and deleted, and whoever owns it makes another, which is placed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch
+from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType
+from penstock.decide.device_slices import gpus_of
+from penstock.decide.gpu_health import problem
+from penstock.decide.inventory import shares_of
+from penstock.kit.clock import Clock
+from penstock.kit.errors import Conflict, NotFound
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.devices import ResourceSlice
+from penstock.resources.meta import Condition, Resource
+from penstock.resources.pod import Pod
+
+
+class DeviceEvictionController:
+    """Looks at one node at a time. Only devices tainted NoExecute lose their pods."""
+
+    name = "device-eviction"
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, types: Sequence[GpuType]
+    ) -> None:
+        """See `contracts/controller.py`."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+        self._types = tuple(types)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Slices, and pods that hold devices; the keys name nodes."""
+        return (Watch(ResourceSlice, _node_of_slice), Watch(Pod, _node_of_pod))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Delete the pods of this node whose device must be left."""
+        slices = [one for one in self._cache.list(ResourceSlice) if one.spec.node_name == key.name]
+        gpus = gpus_of(slices, self._types).get(key.name, ())
+        bad = {gpu.uuid: gpu for gpu in gpus if any(taint.effect == "NoExecute" for taint in gpu.taints)}
+        if not bad:
+            return None
+        for pod in self._cache.list(Pod):
+            held = [share.gpu for share in shares_of(pod) if share.gpu in bad]
+            if held and pod.spec.node_name == key.name and not _is_leaving(pod):
+                await self._evict(pod, bad[held[0]])
+        return None
+
+    async def _evict(self, pod: Pod, gpu: Gpu) -> None:
+        message = f"moved off a device that failed: {problem([gpu])}"
+        condition = Condition(
+            type="DisruptionTarget",
+            status="True",
+            reason="DeletionByDeviceTaintManager",
+            message=message,
+            last_transition_time=rfc3339(self._clock.now()),
+        )
+        others = tuple(one for one in pod.status.conditions if one.type != condition.type)
+        status = msgspec.structs.replace(pod.status, conditions=(*others, condition))
+        try:
+            await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
+            await self._cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)
+        except (Conflict, NotFound):
+            return  # it changed or went meanwhile: its change brings us back
+        self._recorder.event(pod, "Warning", "DeviceFailed", message)
+
+
+def _is_leaving(pod: Pod) -> bool:
+    return pod.metadata.deletion_timestamp is not None or pod.status.phase in ("Succeeded", "Failed")
+
+
+def _node_of_slice(obj: Resource) -> Iterable[Key]:
+    assert isinstance(obj, ResourceSlice), "the watch is on slices"
+    return (Key("", obj.spec.node_name),) if obj.spec.node_name else ()
+
+
+def _node_of_pod(obj: Resource) -> Iterable[Key]:
+    assert isinstance(obj, Pod), "the watch is on pods"
+    has_devices = DEVICES_ANNOTATION in obj.metadata.annotations and obj.spec.node_name
+    return (Key("", obj.spec.node_name),) if has_devices else ()
