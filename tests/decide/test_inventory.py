@@ -71,7 +71,7 @@ def test_a_time_slice_takes_a_replica_and_neither_memory_nor_slices() -> None:
     shared = (Gpu(index=0, uuid="g", type=H100, sharing=Sharing(strategy="time-slicing", replicas=4)),)
     held = pod("a", on="n", shares=(Share(gpu="g", replica=0),))
     left = only(take_stock([node("n")], [held], {"n": shared})).gpus[0]
-    assert (left.replicas, left.memory_bytes, left.slices) == (3, 80 * GIB, 0xFF)
+    assert (left.replicas, left.memory_bytes, left.slices) == (0b1110, 80 * GIB, 0xFF)
 
 
 def test_an_annotation_that_cannot_be_read_holds_nothing() -> None:

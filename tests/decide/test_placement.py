@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.decide.placement import place, requests_of
+from penstock.decide import placement
+from penstock.decide.inventory import take_stock
+from penstock.decide.placement import Placement
+from penstock.decide.pod_requests import requests_of
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 from penstock.testing.factories import node
+
+
+def place(asked: Pod, nodes: tuple[Node, ...], bound: tuple[Pod, ...]) -> Placement:
+    return placement.place(asked, take_stock(nodes, bound))
 
 
 def pod(name: str = "p", *, on: str = "", owner: str = "", **spec: Any) -> Pod:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from penstock.decide.deployment import replicas_of
+from penstock.decide.inventory import take_stock
 from penstock.decide.placement import place
 from penstock.decide.replica_set import is_active, ready_since
 from penstock.decide.revision import PROGRESS_DEADLINE_S, REVISION_LABEL
@@ -143,8 +144,9 @@ def _given_up(newest: Deployment, old: Deployment, room: Room, now: float, size_
     if left_s > 0:
         return Handover(again_s=left_s)
     placed = tuple(pod for pod in room.pods if pod.spec.node_name and is_active(pod))
-    others = tuple(pod for pod in placed if not _belongs(pod, old))
-    if place(waiting[0], room.nodes, placed).node or not place(waiting[0], room.nodes, others).node:
+    stock = take_stock(room.nodes, placed)
+    without_old = stock.without(pod for pod in placed if _belongs(pod, old))
+    if place(waiting[0], stock).node or not place(waiting[0], without_old).node:
         return Handover()
     size, name = replicas_of(old) - 1, old.metadata.name
     told = (

@@ -22,7 +22,7 @@ NO_GPUS: Mapping[str, tuple[Gpu, ...]] = {}
 
 
 class GpuRoom(Struct, frozen=True):
-    """What is left of one GPU: thousandths of compute, bytes, free memory slices (bit i is slice i), compute slices, replicas.
+    """What is left of one GPU: thousandths of compute, bytes, free memory slices and replicas (bit i is the i-th), compute slices.
 
     `holders` names whose pods hold a part of it, by owner. Nothing is ever below zero: a GPU that is held twice has nothing left.
     """
@@ -56,13 +56,17 @@ class Held(Struct, frozen=True):
 
 
 class NodeRoom(Struct, frozen=True):
-    """One node: `free` is what is left of each resource in whole units (`pod_requests.Units`), `whole` what there is."""
+    """One node: `free` is what is left of each resource in whole units (`pod_requests.Units`), `whole` what there is.
+
+    `repels` says that a pod is here which keeps others away by anti-affinity.
+    """
 
     node: Node
     whole: Units
     free: Units
     gpus: tuple[GpuRoom, ...] = ()
     held: tuple[Held, ...] = ()
+    repels: bool = False
 
     @property
     def name(self) -> str:
@@ -73,7 +77,8 @@ class NodeRoom(Struct, frozen=True):
     def residual(self) -> tuple[object, ...]:
         """What two nodes have in common that are equally useful: hashable, whichever of its GPUs is the free one."""
         rooms = sorted(
-            (g.gpu.type.name, g.free_milli, g.slices, g.compute_slices, g.replicas) for g in self.gpus
+            (g.gpu.type.name, g.free_milli, g.slices, g.compute_slices, g.replicas.bit_count())
+            for g in self.gpus
         )
         return self.free.get("cpu", 0), self.free.get("memory", 0), self.free.get("pods", 0), tuple(rooms)
 
@@ -82,7 +87,13 @@ class NodeRoom(Struct, frozen=True):
         free = {**self.free}
         for name, units in held.needs.items():
             free[name] = free.get(name, 0) - units
-        return replace(self, free=free, gpus=taken(self.gpus, held), held=(*self.held, held))
+        return replace(
+            self,
+            free=free,
+            gpus=taken(self.gpus, held),
+            held=(*self.held, held),
+            repels=self.repels or _repels(held.pod),
+        )
 
     def released(self, is_gone: Callable[[Held], bool]) -> NodeRoom:
         """Without those pods. GPUs are counted anew, because what two pods held together is not known from what is left."""
@@ -146,7 +157,7 @@ def empty_room(node: Node, gpus: tuple[Gpu, ...], whole: Units) -> NodeRoom:
             gpu.type.memory_bytes,
             (1 << gpu.type.memory_slices) - 1,
             gpu.type.compute_slices,
-            gpu.sharing.replicas,
+            (1 << gpu.sharing.replicas) - 1,
         )
         for gpu in gpus
     )
@@ -177,7 +188,7 @@ def less(room: GpuRoom, shares: Iterable[Share], owner: str) -> GpuRoom:
             compute -= profile.compute_slices
             milli -= WHOLE_MILLI * profile.compute_slices // max(1, room.gpu.type.compute_slices)
         elif share.replica >= 0:
-            replicas -= 1
+            replicas &= ~(1 << share.replica)
         else:
             slices, replicas = 0, 0
         memory -= share.memory_bytes or (
@@ -191,9 +202,13 @@ def less(room: GpuRoom, shares: Iterable[Share], owner: str) -> GpuRoom:
         memory_bytes=max(0, memory),
         slices=slices,
         compute_slices=max(0, compute),
-        replicas=max(0, replicas),
+        replicas=replicas,
         holders=(*room.holders, owner),
     )
+
+
+def _repels(pod: Pod) -> bool:
+    return bool(pod.spec.affinity and pod.spec.affinity.get("podAntiAffinity"))
 
 
 def shares_of(pod: Pod) -> tuple[Share, ...]:

@@ -1,170 +1,158 @@
-"""Which node does this pod get?
+"""Which node and which devices does this pod get?
 
-Filters as kube-scheduler's, first failing check named per node, in its words; then the node that is left least loaded
-and holds fewest pods of the same owner; ties go by a hash of stable names.
+Filters as kube-scheduler's, first failing check named per node, in its words. Then, of the nodes that fit:
+
+- a pod that asks for GPUs goes where the usual work loses least (`fragmentation`), its replicas on at least two failure domains and never two
+  on one GPU where another is free; the time to load its weights and the node's price weigh in where they are known;
+- any other pod goes to the node that is least loaded and holds fewest of its siblings, away from GPUs where there is another.
+
+Ties go by a hash of stable names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
+from penstock.contracts.devices import DeviceRequest, Share
+from penstock.decide.fragmentation import Mix, Worth
+from penstock.decide.inventory import Inventory, NodeRoom, pod_key
+from penstock.decide.node_rules import short_of
+from penstock.decide.node_standing import Ask, Board, Leaning, Standing
+from penstock.decide.pod_requests import Units, quantity_of
+from penstock.decide.pod_rules import has_rules, judge
 from penstock.kit.hashing import short_hash
-from penstock.kit.quantity import format_quantity, parse_quantity
-from penstock.resources.core import Node, Taint
-from penstock.resources.meta import Quantity
-from penstock.resources.pod import Container, Pod, Toleration
+from penstock.kit.quantity import format_quantity
+from penstock.resources.pod import Pod
 
-Amounts = Mapping[str, Decimal]
+ZONE = "topology.kubernetes.io/zone"
+NO_WISH = Leaning()
+NO_MIX = Worth(Mix())
+Rank = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`node` is "" when no node fits; `message` says why in kube-scheduler's words, `hint` the smallest change that helps."""
+    """`node` is "" when no node fits; `message` says why in kube-scheduler's words, `hint` the smallest change that helps.
+
+    `shares` are the devices that the pod gets there, `parts` what the choice was made by: less is better in each.
+    """
 
     node: str
     message: str
     refusals: tuple[tuple[str, str], ...] = ()
     runner_up: str = ""
     hint: str = ""
+    shares: tuple[Share, ...] = ()
+    parts: tuple[tuple[str, float], ...] = ()
 
 
-def place(pod: Pod, nodes: tuple[Node, ...], bound: tuple[Pod, ...]) -> Placement:
-    """`bound` are all pods that hold a node and have not ended."""
-    needs = requests_of(pod)
-    held = {
-        node.metadata.name: [p for p in bound if p.spec.node_name == node.metadata.name] for node in nodes
+def place(
+    pod: Pod,
+    inventory: Inventory,
+    requests: tuple[DeviceRequest, ...] = (),
+    *,
+    worth: Worth = NO_MIX,
+    leaning: Leaning = NO_WISH,
+    board: Board | None = None,
+) -> Placement:
+    """`requests` are the devices that the pod asks for, `worth` what GPUs are worth to the usual work.
+
+    A `board` that is passed again remembers what was found out about nodes that have not changed; the answer is the same without.
+    """
+    ask = Ask(pod, requests, worth, leaning)
+    rooms = list(inventory.rooms.values())
+    standings = (board or Board()).standings(ask, rooms)
+    refused = _refused_by_others(pod, rooms)
+    ranks = _ranks(ask, rooms, standings, refused)
+    if not ranks:
+        refusals = _refusals(rooms, standings, refused)
+        return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask.needs, rooms))
+    best = min(ranks.values())
+    chosen = _first(pod, [place for place, rank in ranks.items() if rank == best], rooms)
+    runner_up = ""
+    if len(ranks) > 1:
+        next_best = min(rank for place, rank in ranks.items() if place != chosen)
+        others = [place for place, rank in ranks.items() if rank == next_best and place != chosen]
+        runner_up = rooms[_first(pod, others, rooms)].name
+    how = "least fragmenting" if requests else "least loaded"
+    message = f"{how} of {len(ranks)} fitting nodes" if runner_up else "the only node that fits"
+    standing = standings[chosen]
+    parts = tuple(zip(PARTS, best, strict=True))
+    refusals = _refusals(rooms, standings, refused)
+    return Placement(rooms[chosen].name, message, refusals, runner_up, "", standing.shares, parts)
+
+
+PARTS = (
+    "soft taint",
+    "shares a GPU with a sibling",
+    "no second domain",
+    "preference",
+    "GPU node",
+    "siblings",
+    "loss",
+)
+"""What ranks are made of, most important first; `loss` is thousandths of a GPU, or percent of load where no GPU is at stake."""
+
+
+def _ranks(
+    ask: Ask, rooms: list[NodeRoom], standings: list[Standing], refused: dict[str, str]
+) -> dict[int, Rank]:
+    """Of each node that fits, by its place in `rooms`."""
+    if not (ask.owner or refused or ask.leans or has_rules(ask.pod)):
+        return {place: one.rank for place, one in enumerate(standings) if not one.refusal}
+    fitting = {
+        place: one
+        for place, one in enumerate(standings)
+        if not one.refusal and rooms[place].name not in refused
     }
-    refusals, fitting = [], []
-    for node in nodes:
-        name = node.metadata.name
-        reason = _refusal(pod, needs, node, held[name])
-        if reason:
-            refusals.append((name, reason))
-        else:
-            fitting.append((_score(pod, needs, node, held[name]), name))
-    if not fitting:
-        message, hint = _explain(tuple(refusals), len(nodes)), _hint(pod, needs, nodes, held)
-        return Placement("", message, tuple(refusals), hint=hint)
-    fitting.sort()
-    chosen = fitting[0][1]
-    runner_up = fitting[1][1] if len(fitting) > 1 else ""
-    message = f"least loaded of {len(fitting)} fitting nodes" if runner_up else "the only node that fits"
-    return Placement(chosen, message, tuple(refusals), runner_up)
+    preferences = judge(ask.pod, rooms).preferences if has_rules(ask.pod) else {}
+    by_zone = len({room.node.metadata.labels.get(ZONE) for room in rooms}) > 1
+    crowded = _crowded(ask, rooms, standings, by_zone)
+    ranks: dict[int, Rank] = {}
+    for place, one in fitting.items():
+        name = rooms[place].name
+        soft, collides, _, preferred, gpu_node, siblings, loss = one.rank
+        ranks[place] = (
+            soft, collides, float(crowded == _domain(rooms[place], by_zone)), preferred - preferences.get(name, 0.0),
+            gpu_node, siblings, loss + ask.leaning.loss(name),
+        )  # fmt: skip
+    return ranks
 
 
-def requests_of(pod: Pod) -> Amounts:
-    """What the pod reserves: the sum over its containers, or one init container's if that is more; and one pod."""
-    total: dict[str, Decimal] = {}
-    for container in pod.spec.containers:
-        for name, amount in _container_requests(container).items():
-            total[name] = total.get(name, Decimal(0)) + amount
-    for container in pod.spec.init_containers:
-        for name, amount in _container_requests(container).items():
-            total[name] = max(total.get(name, Decimal(0)), amount)
-    for name, quantity in pod.spec.overhead.items():
-        total[name] = total.get(name, Decimal(0)) + parse_quantity(quantity)
-    return total | {"pods": Decimal(1)}
+def _crowded(ask: Ask, rooms: list[NodeRoom], standings: list[Standing], by_zone: bool) -> str | None:
+    """The only failure domain (zone, or node where there are no zones) on which all of the owner's pods that ask for GPUs are."""
+    if not ask.requests:
+        return None
+    domains = {_domain(room, by_zone) for room, one in zip(rooms, standings, strict=True) if one.siblings}
+    return domains.pop() if len(domains) == 1 else None
 
 
-def _container_requests(container: Container) -> Amounts:
-    """A limit without a request counts as the request (Kubernetes)."""
-    if container.resources is None:
-        return {}
-    merged: dict[str, Quantity] = {**container.resources.limits, **container.resources.requests}
-    return {name: parse_quantity(quantity) for name, quantity in merged.items()}
+def _domain(room: NodeRoom, by_zone: bool) -> str:
+    return room.node.metadata.labels.get(ZONE, "") if by_zone else room.name
 
 
-def _free(node: Node, held: Iterable[Pod]) -> dict[str, Decimal]:
-    free = {name: parse_quantity(quantity) for name, quantity in node.status.allocatable.items()}
-    for pod in held:
-        for name, amount in requests_of(pod).items():
-            free[name] = free.get(name, Decimal(0)) - amount
-    return free
+def _refused_by_others(pod: Pod, rooms: list[NodeRoom]) -> dict[str, str]:
+    if has_rules(pod) or any(room.repels for room in rooms):
+        return judge(pod, rooms).refusals
+    return {}
 
 
-def _refusal(pod: Pod, needs: Amounts, node: Node, held: list[Pod]) -> str:
-    """The first check that fails, or ""."""
-    if not any(c.type == "Ready" and c.status == "True" for c in node.status.conditions):
-        return "node(s) were not ready"
-    if node.spec.unschedulable:
-        return "node(s) were unschedulable"
-    for taint in node.spec.taints:
-        if taint.effect in ("NoSchedule", "NoExecute") and not _tolerated(taint, pod.spec.tolerations):
-            shown = f"{taint.key}: {taint.value}" if taint.value else taint.key
-            return f"node(s) had untolerated taint {{{shown}}}"
-    if not _wanted(pod, node):
-        return "node(s) didn't match Pod's node affinity/selector"
-    free = _free(node, held)
-    for name in sorted(needs):
-        if needs[name] > free.get(name, Decimal(0)):
-            return "Too many pods" if name == "pods" else f"Insufficient {name}"
-    return ""
+def _refusals(
+    rooms: list[NodeRoom], standings: list[Standing], refused: dict[str, str]
+) -> tuple[tuple[str, str], ...]:
+    found = [
+        (room.name, one.refusal or refused.get(room.name, ""))
+        for room, one in zip(rooms, standings, strict=True)
+    ]
+    return tuple(one for one in found if one[1])
 
 
-def _tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
-    return any(
-        (not t.effect or t.effect == taint.effect)
-        and ((not t.key and t.operator == "Exists") or t.key == taint.key)
-        and (t.operator == "Exists" or t.value == taint.value)
-        for t in tolerations
-    )
-
-
-def _wanted(pod: Pod, node: Node) -> bool:
-    labels = node.metadata.labels
-    if any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
-        return False
-    affinity = (pod.spec.affinity or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not required:
-        return True
-    fields = {"metadata.name": node.metadata.name}
-    return any(
-        all(_holds(term, labels) for term in choice.get("matchExpressions") or ())
-        and all(_holds(term, fields) for term in choice.get("matchFields") or ())
-        for choice in required.get("nodeSelectorTerms") or ()
-        if choice
-    )
-
-
-def _holds(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(term.get("key", "")), term.get("values") or ()
-    match term.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" as operator:
-            if value is None or not value.isdecimal() or not values or not str(values[0]).isdecimal():
-                return False
-            return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
-    return False
-
-
-def _score(pod: Pod, needs: Amounts, node: Node, held: list[Pod]) -> tuple[int, int, str]:
-    """Lowest wins: pods of the same owner here, then the load in percent after placing, then a hash."""
-    owners = {owner.uid for owner in pod.metadata.owner_references}
-    siblings = sum(bool(owners & {o.uid for o in other.metadata.owner_references}) for other in held)
-    free = _free(node, held)
-    loads = []
-    for name in ("cpu", "memory"):
-        whole = parse_quantity(node.status.allocatable.get(name, 0))
-        if whole:
-            loads.append(int(100 * (whole - free[name] + needs.get(name, Decimal(0))) / whole))
-    preferred = any(
-        taint.effect == "PreferNoSchedule" and not _tolerated(taint, pod.spec.tolerations)
-        for taint in node.spec.taints
-    )
-    tie = short_hash([pod.metadata.uid or pod.metadata.name, node.metadata.name])
-    return siblings + 1000 * preferred, sum(loads), tie
+def _first(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
+    if len(places) == 1:
+        return places[0]
+    key = pod_key(pod)
+    return min(places, key=lambda place: short_hash([key, rooms[place].name]))
 
 
 def _explain(refusals: tuple[tuple[str, str], ...], nodes: int) -> str:
@@ -173,23 +161,20 @@ def _explain(refusals: tuple[tuple[str, str], ...], nodes: int) -> str:
     return f"0/{nodes} nodes are available: {reasons}." if reasons else "0/0 nodes are available."
 
 
-def _hint(pod: Pod, needs: Amounts, nodes: tuple[Node, ...], held: Mapping[str, list[Pod]]) -> str:
+def _hint(needs: Units, rooms: list[NodeRoom]) -> str:
     """The shortage that is smallest on the node where the least is missing."""
     best: tuple[int, str] | None = None
-    for node in nodes:
-        free = _free(node, held[node.metadata.name])
-        short = {
-            n: need - free.get(n, Decimal(0)) for n, need in needs.items() if need > free.get(n, Decimal(0))
-        }
+    for room in rooms:
+        short = short_of(needs, room)
         if short and (best is None or len(short) < best[0]):
             missing = " and ".join(
-                f"{format_quantity(amount)} {name}" for name, amount in sorted(short.items())
+                f"{format_quantity(quantity_of(name, units))} {name}" for name, units in sorted(short.items())
             )
-            best = (len(short), f"node {node.metadata.name} lacks {missing}: free it, or request less")
+            best = (len(short), f"node {room.name} lacks {missing}: free it, or request less")
     if best is not None:
         return best[1]
     return (
         "add a node, or relax the pod's nodeSelector, affinity or tolerations"
-        if nodes
+        if rooms
         else "there is no node"
     )

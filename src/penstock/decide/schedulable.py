@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import msgspec
-
+from penstock.decide.inventory import take_stock
+from penstock.decide.node_standing import Board
 from penstock.decide.placement import place
 from penstock.decide.replica_set import is_active
 from penstock.resources.core import Node
@@ -36,15 +36,15 @@ def capped(
     if wanted <= len(placed) or not nodes:
         return Room(wanted)
     bound = [pod for pod in pods if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed")]
+    stock, board = take_stock(nodes, bound), Board()
     size = len(placed)
     while size < wanted:
         if size - len(placed) >= MAX_TRIED:
             return Room(size, f"{wanted} are wanted; {MAX_TRIED} more are asked for at a time")
-        placement = place(template, nodes, tuple(bound))
+        placement = place(template, stock, board=board)
         if not placement.node:
             why = f"{placement.message} {placement.hint}".strip()
             return Room(max(1, size), f"{wanted} are wanted, {size} can be placed: {why}")
-        spec = msgspec.structs.replace(template.spec, node_name=placement.node)
-        bound.append(msgspec.structs.replace(template, spec=spec))
+        stock = stock.with_(template, placement.node, placement.shares)
         size += 1
     return Room(size)

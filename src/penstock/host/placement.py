@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
+from penstock.decide.inventory import take_stock
 from penstock.decide.placement import Placement, place
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
@@ -42,11 +43,12 @@ class PlacementController:
             return None
         pods = (await self._cluster.list(Pod)).items
         bound = [pod for pod in pods if pod.spec.node_name and not _ended(pod)]
-        nodes = self._cache.list(Node)
+        stock = take_stock(self._cache.list(Node), bound)
         for pod in sorted(filter(is_pending, pods), key=self._turn):
-            placement = place(pod, nodes, tuple(bound))
+            placement = place(pod, stock)
             if placement.node:
-                bound.append(await self._bind(pod, placement))
+                if await self._bind(pod, placement):
+                    stock = stock.with_(pod, placement.node, placement.shares)
             else:
                 await self._refuse(pod, placement)
         return None
@@ -63,18 +65,18 @@ class PlacementController:
         chosen = named or default
         return chosen.value if chosen else 0
 
-    async def _bind(self, pod: Pod, placement: Placement) -> Pod:
+    async def _bind(self, pod: Pod, placement: Placement) -> bool:
         meta = pod.metadata
         patch = {"metadata": {"resourceVersion": meta.resource_version}, "spec": {"nodeName": placement.node}}
         try:
-            placed = await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
+            await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
         except (Conflict, NotFound):
-            return pod  # it changed or went meanwhile: its change brings us back
+            return False  # it changed or went meanwhile: its change brings us back
         where = (
             f"Successfully assigned {meta.namespace}/{meta.name} to {placement.node} ({placement.message})"
         )
         self._recorder.event(pod, "Normal", "Scheduled", where)
-        return placed
+        return True
 
     async def _refuse(self, pod: Pod, placement: Placement) -> None:
         message = f"{placement.message} {placement.hint}".strip()

@@ -1,0 +1,89 @@
+"""May this pod run on this node at all?
+
+What kube-scheduler checks of one node by itself, in its order and its words. What depends on the pods of other nodes is `pod_rules`, which
+devices there are is `device_fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.decide.device_resources import is_device
+from penstock.decide.inventory import NodeRoom
+from penstock.decide.pod_requests import Units
+from penstock.decide.tolerations import untolerated
+from penstock.resources.core import Node
+from penstock.resources.pod import Pod
+
+
+def refusal(pod: Pod, needs: Units, room: NodeRoom) -> str:
+    """The first check that fails, or ""."""
+    node = room.node
+    if not any(c.type == "Ready" and c.status == "True" for c in node.status.conditions):
+        return "node(s) were not ready"
+    if node.spec.unschedulable:
+        return "node(s) were unschedulable"
+    if taint := untolerated(node.spec.taints, pod.spec.tolerations):
+        shown = f"{taint.key}: {taint.value}" if taint.value else taint.key
+        return f"node(s) had untolerated taint {{{shown}}}"
+    if not wanted(pod, node):
+        return "node(s) didn't match Pod's node affinity/selector"
+    return next((_insufficient(name) for name in sorted(short_of(needs, room))), "")
+
+
+def _insufficient(name: str) -> str:
+    return "Too many pods" if name == "pods" else f"Insufficient {name}"
+
+
+def short_of(needs: Units, room: NodeRoom) -> Units:
+    """How much of which resource is missing. Devices that the node's own GPUs offer are not counted here but looked at one by one."""
+    return {
+        name: units - room.free.get(name, 0)
+        for name, units in needs.items()
+        if units > room.free.get(name, 0) and not (room.gpus and name not in room.whole and is_device(name))
+    }
+
+
+def wanted(pod: Pod, node: Node) -> bool:
+    """Whether the pod's node selector and its required node affinity allow the node."""
+    labels = node.metadata.labels
+    if any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
+        return False
+    affinity = (pod.spec.affinity or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    return any(_matches(term, node) for term in required.get("nodeSelectorTerms") or () if term)
+
+
+def preference(pod: Pod, node: Node) -> int:
+    """The sum of the weights of the preferred node affinity that the node fulfils."""
+    affinity = (pod.spec.affinity or {}).get("nodeAffinity") or {}
+    preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    return sum(int(one.get("weight", 0)) for one in preferred if _matches(one.get("preference") or {}, node))
+
+
+def _matches(term: Mapping[str, Any], node: Node) -> bool:
+    fields = {"metadata.name": node.metadata.name}
+    return all(_holds(one, node.metadata.labels) for one in term.get("matchExpressions") or ()) and all(
+        _holds(one, fields) for one in term.get("matchFields") or ()
+    )
+
+
+def _holds(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(term.get("key", "")), term.get("values") or ()
+    match term.get("operator"):
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as operator:
+            if value is None or not value.isdecimal() or not values or not str(values[0]).isdecimal():
+                return False
+            return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    return False
