@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.decide.cache_gate import gated
+from penstock.decide.caching import CACHE_LABEL
 from penstock.decide.disaggregation import BOTH, role_of
 from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
@@ -126,6 +128,8 @@ def build_workload(
     annotations = _annotations(service, component, runtime)
     read_only = annotations.get(READ_ONLY) != "false"
     pod = with_models(pod, main.name, sources, fetcher.container, read_only=read_only, secret_env=secret_env)
+    if name == "predictor" and CACHE_LABEL in labels:
+        pod = gated(pod)
     try:
         annotations |= _host_annotations(runtime, pod, main.name)
     except ValueError:

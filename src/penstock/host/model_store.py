@@ -95,9 +95,14 @@ class ModelStore:
     def __init__(self, cache: Path) -> None:
         self.path = cache
 
+    @property
+    def models(self) -> Path:
+        """Holds a folder per model."""
+        return self.path / MODELS
+
     def model(self, uri: str) -> Path:
         """The folder of a model by its address."""
-        return self.path / MODELS / key_of(uri)
+        return self.models / key_of(uri)
 
     def blob(self, algorithm: Algorithm, digest: str) -> Path:
         """Where a content is, if it is here."""
@@ -124,7 +129,7 @@ class ModelStore:
 
     def snapshots(self, key: str) -> tuple[Path, ...]:
         """The complete trees of one model, as it was at different times."""
-        folder = self.path / MODELS / key
+        folder = self.models / key
         return tuple(
             sorted(path.parent for path in folder.glob(f"*/{RECORD}") if path.parent.suffix != PARTIAL)
         )
@@ -133,10 +138,9 @@ class ModelStore:
         """Whether any tree of it is complete."""
         return bool(self.snapshots(key_of(uri)))
 
-    def keys(self) -> tuple[str, ...]:
+    def model_keys(self) -> tuple[str, ...]:
         """Every model that has a folder."""
-        models = self.path / MODELS
-        return tuple(sorted(path.name for path in models.iterdir())) if models.is_dir() else ()
+        return tuple(sorted(path.name for path in self.models.iterdir())) if self.models.is_dir() else ()
 
     def note_use(self, uri: str, now: float) -> None:
         """Remember that somebody asked for it."""
@@ -145,7 +149,7 @@ class ModelStore:
 
     def remove(self, key: str) -> int:
         """Take one model out, unless it is held; the bytes that this made free. What pods or other models link to stays."""
-        folder = self.path / MODELS / key
+        folder = self.models / key
         if not folder.is_dir():
             return 0
         with try_lock(folder / LOCK) as held:

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from penstock.host import apply, deletion, metadata, scale
+from penstock.host.cache_rules import check_cache, check_cache_delete
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document, resource_of
 from penstock.host.priorities import check_default, with_priority
@@ -145,6 +146,7 @@ class ObjectStore:
             if not generated or attempt == ATTEMPTS - 1:
                 raise AlreadyExists(f'{resource_of(kind)} "{name}" already exists')
         admitted = admit(with_priority(kind, fresh, self.store), strict=strict)
+        check_cache(admitted.object, self.store)
         warnings = (*admitted.warnings, *warn_of_rivals(admitted.object, self.store))
         result = metadata.folded_secret(admitted.document)
         if kind.kind == "Namespace":
@@ -249,6 +251,8 @@ class ObjectStore:
             changed = merge(kind, wanted, current)
         check_default(kind, changed, self.store)
         admitted = admit(changed, msgspec.convert(current, kind.type), strict=strict)
+        if changed.get("spec") != current.get("spec"):
+            check_cache(admitted.object, self.store)
         result = metadata.folded_secret(admitted.document)
         return Stored(self._write(kind, result, row, dry_run), tuple(admitted.warnings))
 
@@ -267,6 +271,7 @@ class ObjectStore:
         if kind.kind == "Namespace" and name in SYSTEM_NAMESPACES:
             raise Forbidden(f'namespaces "{name}" is forbidden: this namespace may not be deleted')
         deletion.check_preconditions(kind, current, options)
+        check_cache_delete(kind, namespace, name, self.store)
         marked = deletion.marked(current, options, now_s=self.clock.now())
         if not deletion.is_finished(marked):
             return self._write(kind, marked, row, dry_run), False

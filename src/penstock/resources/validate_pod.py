@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec.structs import replace
 
 from penstock.kit.quantity import parse_quantity
@@ -56,7 +59,32 @@ def _fixed(spec: PodSpec, new: PodSpec) -> PodSpec:
         node_name=spec.node_name or new.node_name,
         priority=new.priority if spec.priority is None else spec.priority,
         scheduling_gates=new.scheduling_gates,
+        affinity=new.affinity if _narrows(spec, new) else spec.affinity,
     )
+
+
+def _narrows(old: PodSpec, new: PodSpec) -> bool:
+    """A pod that waits at a gate may be kept to fewer nodes: terms may get more requirements, none may go (KEP-3838)."""
+    before, after = old.affinity or {}, new.affinity or {}
+    others = [{k: v for k, v in part.items() if k != "nodeAffinity"} for part in (before, after)]
+    terms, narrowed = _node_terms(before), _node_terms(after)
+    return bool(
+        old.scheduling_gates
+        and others[0] == others[1]
+        and (not terms or len(terms) == len(narrowed))
+        and all(
+            one.get(part, []) == other.get(part, [])[: len(one.get(part, []))]
+            for one, other in zip(terms, narrowed, strict=False)
+            for part in ("matchExpressions", "matchFields")
+        )
+    )
+
+
+def _node_terms(affinity: Mapping[str, Any]) -> list[Any]:
+    required = (affinity.get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ) or {}
+    return list(required.get("nodeSelectorTerms") or ())
 
 
 def validate_template(field: str, template: PodTemplateSpec) -> Causes:

@@ -28,9 +28,13 @@ _ANNOTATIONS = {
 async def credentials(cluster: Cluster, service: InferenceService) -> tuple[EnvVar, ...]:
     """Variables from the Secrets of the predictor's service account; none without one."""
     name = service.spec.predictor.service_account_name
+    return await account_credentials(cluster, service.metadata.namespace, name or "")
+
+
+async def account_credentials(cluster: Cluster, namespace: str, name: str) -> tuple[EnvVar, ...]:
+    """Variables from the Secrets of a service account; none without one."""
     if not name:
         return ()
-    namespace = service.metadata.namespace
     try:
         account = await cluster.get(ServiceAccount, name, namespace)
     except NotFound:

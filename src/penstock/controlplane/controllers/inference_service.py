@@ -13,6 +13,8 @@ from penstock.controlplane.controllers.credentials import credentials
 from penstock.controlplane.controllers.revisions import RevisionWriter
 from penstock.decide.autoscalers import MADE as BY_METRICS
 from penstock.decide.autoscalers import standing_by
+from penstock.decide.cache_binding import bind, rebound
+from penstock.decide.caching import Known, model_key
 from penstock.decide.handover import Room, is_in_handover
 from penstock.decide.plan import (
     ComponentPlan,
@@ -34,6 +36,7 @@ from penstock.resources.autoscaler_config import (
     AutoscalerConfig,
     parse_config,
 )
+from penstock.resources.caching import LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup
 from penstock.resources.core import ConfigMap, Node
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
@@ -77,6 +80,10 @@ class InferenceServiceController:
             Watch(ConfigMap, self._every_service_by_config),
             Watch(Rollout, owner_keys("InferenceService")),
             Watch(Node, _nobody),
+            *(
+                Watch(kind, _nobody)
+                for kind in (LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup)
+            ),
             Watch(ServingRuntime, self._every_service),
             Watch(ClusterServingRuntime, self._every_service),
             Watch(ClusterStorageContainer, self._every_service),
@@ -87,6 +94,7 @@ class InferenceServiceController:
         service = self._cache.get(InferenceService, key.name, key.namespace)
         if service is None or service.metadata.deletion_timestamp is not None:
             return None
+        service = await self._bound(service)
         plan = plan_service(service, await self._observe(service), self._clock.now())
         for part in plan.components:
             await self._revisions.apply_rollout(service, part.rollout)
@@ -100,6 +108,24 @@ class InferenceServiceController:
             for decided in (part.rollout, part.canaries, part.handover)
         ]
         return min((wait_s for wait_s in (*waits, refused_s) if wait_s is not None), default=None)
+
+    async def _bound(self, service: InferenceService) -> InferenceService:
+        """Bound to a model cache when it is written, as by KServe's webhook: a cache that comes later restarts nothing."""
+        if service.metadata.generation == service.status.observed_generation:
+            return service
+        known = Known(
+            caches=(*self._cache.list(LocalModelNamespaceCache), *self._cache.list(LocalModelCache)),
+            groups=self._cache.list(LocalModelNodeGroup),
+            nodes=self._cache.list(Node),
+        )
+        binding, meta = bind(service, known), service.metadata
+        patch = rebound(meta, binding)
+        if not patch:
+            return service
+        if binding is not None:
+            chosen = f"model cache {model_key(binding.cache)} on node group {binding.group}: {binding.reason}"
+            self._recorder.event(service, "Normal", "ModelCacheBound", chosen)
+        return await self._cluster.patch(InferenceService, meta.name, meta.namespace, {"metadata": patch})
 
     async def _keep_autoscalers(self, service: InferenceService, plan: ServicePlan) -> float | None:
         """One that is refused, as for a trigger that this cluster does not know, holds up nothing else; when to try again (s)."""
@@ -206,8 +232,8 @@ class InferenceServiceController:
         return tuple(own for s in self._cache.list(InferenceService, namespace) for own in own_key(s))
 
 
-def _nobody(node: Resource) -> Iterable[Key]:
-    """Nodes are looked at, but their changes concern no service by itself."""
+def _nobody(seen: Resource) -> Iterable[Key]:
+    """Nodes and model caches are looked at, but their changes concern no service by itself."""
     return ()
 
 

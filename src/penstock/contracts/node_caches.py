@@ -1,0 +1,34 @@
+"""The model caches of the nodes that this process answers for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class CachedModel(Struct, frozen=True, kw_only=True):
+    """A model on a node. `told` says in words how far it is while it comes, or why it failed."""
+
+    is_ready: bool = False
+    told: str = ""
+
+
+class NodeCaches(Protocol):
+    """Looks at disks: every call may take a while."""
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes whose caches these are."""
+        ...
+
+    async def look(self, node: str, uri: str) -> CachedModel:
+        """Where the model stands on the node."""
+        ...
+
+    async def keep(self, node: str, uris: Iterable[str]) -> tuple[str, ...]:
+        """Pin these models; those that were pinned before and are no longer are removed. Then, and where the disk is getting full, room is
+        made. Sentences about what was removed, and why.
+        """
+        ...

@@ -1,0 +1,113 @@
+"""Pods that wait for their model's cache: told what they wait for, and let go where it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key
+from penstock.decide.cache_binding import GROUP
+from penstock.decide.cache_gate import PROGRESS, Gate, gate_of, is_gated, opened
+from penstock.decide.caching import CACHE_LABEL, CACHE_NAMESPACE_LABEL, is_ready, model_key, nodes_of
+from penstock.decide.caching import Cache as ModelCache
+from penstock.kit.clock import Clock
+from penstock.kit.timestamps import rfc3339
+from penstock.resources.caching import (
+    LocalModelCache,
+    LocalModelNamespaceCache,
+    LocalModelNode,
+    LocalModelNodeGroup,
+)
+from penstock.resources.core import Node
+from penstock.resources.meta import Condition, Resource
+from penstock.resources.pod import Pod
+
+SETTLE_S = 0.05
+WAITING = "SchedulingGated"
+
+
+class CacheGateController:
+    """One key per pod that waits."""
+
+    name = "cache-gate"
+    settle_s = SETTLE_S
+
+    def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
+        """See `contracts/controller.py`."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Pods; and what may open their gate."""
+        return (
+            Watch(Pod, own_key),
+            *(Watch(kind, self._waiting) for kind in (LocalModelCache, LocalModelNamespaceCache)),
+            *(Watch(kind, self._waiting) for kind in (LocalModelNode, LocalModelNodeGroup, Node)),
+        )
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Open the gate, or say why not."""
+        pod = self._cache.get(Pod, key.name, key.namespace)
+        if pod is None or not is_gated(pod.spec) or pod.metadata.deletion_timestamp is not None:
+            return None
+        gate = self._gate(pod)
+        if not gate.nodes:
+            await self._say(pod, gate.message)
+            return None
+        meta = pod.metadata
+        patch = {"metadata": {"resourceVersion": meta.resource_version}, "spec": opened(pod, gate.nodes)}
+        await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
+        self._recorder.event(pod, "Normal", "ModelCacheReady", gate.message)
+        return None
+
+    def _gate(self, pod: Pod) -> Gate:
+        labels = pod.metadata.labels
+        name, namespace = labels.get(CACHE_LABEL, ""), labels.get(CACHE_NAMESPACE_LABEL, "")
+        found: ModelCache | None = (
+            self._cache.get(LocalModelNamespaceCache, name, namespace)
+            if namespace
+            else self._cache.get(LocalModelCache, name)
+        )
+        group_name = pod.metadata.annotations.get(GROUP, "")
+        group = self._cache.get(LocalModelNodeGroup, group_name)
+        members = nodes_of(group, self._cache.list(Node)) if group is not None else ()
+        if group is None:
+            found, members = None, self._cache.list(Node)
+        names = tuple(node.metadata.name for node in members if is_ready(node))
+        return gate_of(found, group_name, names, self._progress(found, names))
+
+    def _progress(self, cache: ModelCache | None, nodes: tuple[str, ...]) -> dict[str, str]:
+        told = {}
+        for node in nodes if cache is not None else ():
+            hold = self._cache.get(LocalModelNode, node)
+            text = hold.metadata.annotations.get(PROGRESS) if hold is not None else None
+            said = json.loads(text).get(model_key(cache)) if text and cache is not None else None
+            if said:
+                told[node] = said
+        return told
+
+    async def _say(self, pod: Pod, message: str) -> None:
+        known = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
+        if known is not None and known.message == message:
+            return
+        condition = Condition(
+            type="PodScheduled",
+            status="False",
+            reason=WAITING,
+            message=message,
+            last_transition_time=rfc3339(self._clock.now()),
+        )
+        others = tuple(c for c in pod.status.conditions if c.type != "PodScheduled")
+        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=(*others, condition))
+        await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
+        if known is None or known.reason != WAITING:
+            self._recorder.event(pod, "Normal", "WaitingForModelCache", message)
+
+    def _waiting(self, changed: Resource) -> Iterable[Key]:
+        """Every pod at the gate: there are few, for a short time."""
+        return tuple(key_of(pod) for pod in self._cache.list(Pod) if is_gated(pod.spec))

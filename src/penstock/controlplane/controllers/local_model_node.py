@@ -1,0 +1,132 @@
+"""The node's side of model caches: Jobs bring what the LocalModelNode names, what it no longer names goes, and it says how far that is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import msgspec
+
+from penstock.contracts.cluster import Cluster
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
+from penstock.contracts.node_caches import CachedModel, NodeCaches
+from penstock.controlplane.controllers.credentials import account_credentials
+from penstock.decide.cache_gate import PROGRESS
+from penstock.decide.download_job import (
+    DOWNLOADED,
+    DOWNLOADING,
+    ERROR,
+    JOB_NAMESPACE,
+    NODE_LABEL,
+    Step,
+    download_job,
+    job_name,
+    next_step,
+)
+from penstock.kit.clock import Clock
+from penstock.kit.errors import AlreadyExists, NotFound
+from penstock.resources.caching import LocalModelInfo, LocalModelNode, LocalModelNodeStatus
+from penstock.resources.core import Namespace
+from penstock.resources.meta import ObjectMeta, Resource
+from penstock.resources.workload import Job
+
+LOOK_AGAIN_S = 60.0
+"""As KServe's node agent: what the disk has is looked at also when nothing changes."""
+WATCH_S = 1.0
+"""How often it is told how far a download is."""
+
+
+class LocalModelNodeController:
+    """One key per node."""
+
+    name = "local-model-node"
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, caches: NodeCaches
+    ) -> None:
+        """`caches` are those of the nodes that this process answers for."""
+        self._cluster = cluster
+        self._cache = cache
+        self._recorder = recorder
+        self._clock = clock
+        self._caches = caches
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Nodes' models, and the Jobs that bring them."""
+        return (Watch(LocalModelNode, own_key), Watch(Job, _node_of))
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look at the disk, start what is missing, say where it stands."""
+        if key.name not in self._caches.nodes:
+            return None
+        node = self._cache.get(LocalModelNode, key.name)
+        models = node.spec.local_models if node is not None and not node.metadata.deletion_timestamp else ()
+        await self._drop_jobs(key.name, models)
+        removed = await self._caches.keep(key.name, {info.source_model_uri for info in models})
+        if node is None:
+            return None
+        for sentence in removed:
+            self._recorder.event(node, "Normal", "ModelRemoved", sentence)
+        states, told, again_s = {}, {}, LOOK_AGAIN_S
+        for uri in sorted({info.source_model_uri for info in models}):
+            same = [info for info in models if info.source_model_uri == uri]
+            looked = await self._caches.look(key.name, uri)
+            step = await self._step(node, same[0], looked)
+            for info in same:
+                name = f"{info.namespace}/{info.model_name}" if info.namespace else info.model_name
+                states[name] = step.state
+                if step.state in (DOWNLOADING, ERROR):
+                    told[name] = looked.told
+            wait_s = WATCH_S if step.state == DOWNLOADING else step.again_s
+            again_s = min(again_s, wait_s or again_s)
+        await self._tell(node, states, told)
+        return again_s
+
+    async def _step(self, node: LocalModelNode, info: LocalModelInfo, looked: CachedModel) -> Step:
+        job = self._cache.get(Job, job_name(node.metadata.name, info), JOB_NAMESPACE)
+        step = next_step(job, is_ready=looked.is_ready, now=self._clock.now())
+        if step.starts:
+            if job is not None:
+                with contextlib.suppress(NotFound):
+                    await self._cluster.delete(Job, job.metadata.name, JOB_NAMESPACE)
+            await self._start(node, info, step.starts)
+        return step
+
+    async def _start(self, node: LocalModelNode, info: LocalModelInfo, attempt: int) -> None:
+        """One of that name may still be on its way out: the change when it is gone brings us back."""
+        env = await account_credentials(
+            self._cluster, info.namespace or JOB_NAMESPACE, info.service_account_name
+        )
+        with contextlib.suppress(AlreadyExists):
+            await self._cluster.create(Namespace(metadata=ObjectMeta(name=JOB_NAMESPACE)))
+        with contextlib.suppress(AlreadyExists):
+            await self._cluster.create(download_job(node, info, attempt, env))
+            what = f"attempt {attempt} to bring {info.model_name}"
+            self._recorder.event(node, "Normal", "ModelDownloadStarted", what)
+
+    async def _drop_jobs(self, node: str, models: tuple[LocalModelInfo, ...]) -> None:
+        """Of models that are not wanted any more."""
+        wanted = {job_name(node, info) for info in models}
+        for job in self._cache.list(Job, JOB_NAMESPACE, labels=f"{NODE_LABEL}={node}"):
+            if job.metadata.name not in wanted and job.metadata.deletion_timestamp is None:
+                with contextlib.suppress(NotFound):
+                    await self._cluster.delete(Job, job.metadata.name, JOB_NAMESPACE)
+
+    async def _tell(self, node: LocalModelNode, states: dict[str, str], told: dict[str, str]) -> None:
+        progress = json.dumps(told, sort_keys=True) if told else None
+        if node.metadata.annotations.get(PROGRESS) != progress:
+            patch = {"metadata": {"annotations": {PROGRESS: progress}}}
+            node = await self._cluster.patch(LocalModelNode, node.metadata.name, "", patch)
+        if states == node.status.model_status:
+            return
+        for name, state in states.items():
+            if state != node.status.model_status.get(name) and state in (DOWNLOADED, ERROR):
+                kind = "Normal" if state == DOWNLOADED else "Warning"
+                self._recorder.event(node, kind, state, f"{name}: {told.get(name) or 'is on the node'}")  # type: ignore[arg-type]
+        status = LocalModelNodeStatus(model_status=states)
+        await self._cluster.replace(msgspec.structs.replace(node, status=status), subresource="status")
+
+
+def _node_of(job: Resource) -> tuple[Key, ...]:
+    name = job.metadata.labels.get(NODE_LABEL, "")
+    return (Key("", name),) if name and job.metadata.namespace == JOB_NAMESPACE else ()

@@ -1,0 +1,121 @@
+"""The model caches of this host's nodes: each has a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from penstock.contracts.node_caches import CachedModel
+from penstock.decide.eviction import Held, evict
+from penstock.host.kubelet.layout import Layout
+from penstock.host.model_store import FILES, RECORD, USE, ModelStore, Progress, Record, Use, key_of, read
+from penstock.kit.clock import Clock
+
+PINNED = "pinned"
+"""In a model's folder: a LocalModelNode names it, or named it."""
+MIB = 1 << 20
+
+
+class HostCaches:
+    """Files are looked at in threads."""
+
+    def __init__(self, layout: Layout, nodes: frozenset[str], clock: Clock) -> None:
+        self._layout = layout
+        self._nodes = nodes
+        self._clock = clock
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """All of this host, declared ones among them."""
+        return self._nodes
+
+    async def look(self, node: str, uri: str) -> CachedModel:
+        """A tree that is complete is ready, whatever its last attempt says."""
+        return await asyncio.to_thread(self._look, self._store(node), uri)
+
+    async def keep(self, node: str, uris: Iterable[str]) -> tuple[str, ...]:
+        """See `contracts/node_caches.py`."""
+        return await asyncio.to_thread(self._keep, self._store(node), frozenset(uris))
+
+    def _store(self, node: str) -> ModelStore:
+        return ModelStore(self._layout.cache(node))
+
+    def _look(self, store: ModelStore, uri: str) -> CachedModel:
+        return CachedModel(is_ready=store.is_ready(uri), told=_told(store.progress(uri)))
+
+    def _keep(self, store: ModelStore, uris: frozenset[str]) -> tuple[str, ...]:
+        wanted = {key_of(uri) for uri in uris}
+        for uri in uris:
+            mark = store.model(uri) / PINNED
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        said = []
+        for key in store.model_keys():
+            if key not in wanted and (store.models / key / PINNED).exists():
+                freed = store.remove(key)
+                said.append(
+                    f"removed a model that no cache names any more: {freed // MIB} MiB are free again"
+                )
+        store.sweep_parts(self._clock.now())
+        return (*said, *self._make_room(store))
+
+    def _make_room(self, store: ModelStore) -> list[str]:
+        """The cache may take what it has and what the disk has left."""
+        if not store.path.is_dir():
+            return []
+        store.sweep()
+        used = store.used_bytes()
+        limit = used + shutil.disk_usage(store.path).free
+        now = self._clock.now()
+        decided = evict(held_models(store), used_bytes=used, limit_bytes=limit, now=now)
+        reasons = dict(decided.reasons)
+        return [
+            f"evicted {key}: {reasons[key]}; {store.remove(key) // MIB} MiB are free again"
+            for key in decided.names
+        ]
+
+
+def held_models(store: ModelStore) -> tuple[Held, ...]:
+    """What is on the disk, as eviction looks at it."""
+    return tuple(held for key in store.model_keys() if (held := _held(store, key)) is not None)
+
+
+def _held(store: ModelStore, key: str) -> Held | None:
+    snapshots = store.snapshots(key)
+    if not snapshots:
+        return None
+    folder = store.models / key
+    use = read(folder / USE, Use) or Use()
+    records = [record for one in snapshots if (record := read(one / RECORD, Record)) is not None]
+    pinned = "a cache names it" if (folder / PINNED).exists() else ""
+    if not pinned and any(_is_linked(one / FILES, read(one / RECORD, Record)) for one in snapshots):
+        pinned = "a pod has it in use"
+    return Held(
+        name=key,
+        size_bytes=sum({e.digest: e.size_bytes for r in records for e in r.files.values()}.values()),
+        last_at=use.last_at,
+        weight=use.weight,
+        reload_s=max((record.took_s for record in records), default=0.0),
+        pinned=pinned,
+    )
+
+
+def _is_linked(files: Path, record: Record | None) -> bool:
+    """Whether something outside the cache has a file of it: the blob and this tree are two links; other trees count as well."""
+    names = record.files if record else {}
+    return any((files / name).stat().st_nlink > 2 for name in names if (files / name).exists())
+
+
+def _told(progress: Progress) -> str:
+    if progress.state == "failed":
+        return f"failed: {progress.reason}"
+    if progress.state != "downloading":
+        return progress.state
+    done = f"{progress.bytes_done // MIB} MiB"
+    if progress.bytes_total:
+        share = 100 * progress.bytes_done // progress.bytes_total
+        done = f"{share} % of {progress.bytes_total // MIB} MiB"
+    left = f", {progress.eta_s:.0f} s left" if progress.eta_s is not None else ""
+    return f"downloading {done}, {progress.rate_bytes_per_s / MIB:.0f} MiB/s{left}"
