@@ -22,8 +22,11 @@ from penstock.contracts.controller import Controller
 from penstock.controlplane.autoscaling.applying import Applier
 from penstock.controlplane.autoscaling.loop import Autoscaler
 from penstock.controlplane.controllers.api_keys import ApiKeyController
+from penstock.controlplane.controllers.cache_gate import CacheGateController
 from penstock.controlplane.controllers.inference_service import InferenceServiceController
 from penstock.controlplane.controllers.llm_inference_service import LLMInferenceServiceController
+from penstock.controlplane.controllers.local_model_node import LocalModelNodeController
+from penstock.controlplane.controllers.model_cache import ModelCacheController
 from penstock.controlplane.controllers.references import ObjectiveController, RoutingProfileController
 from penstock.controlplane.controllers.rollout import RolloutController
 from penstock.controlplane.events import EventRecorder
@@ -52,6 +55,7 @@ from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetr
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.host.namespaces import NamespaceController
+from penstock.host.node_caches import HostCaches
 from penstock.host.node_devices import NodeDevices
 from penstock.host.nodes import NodeController, this_machine
 from penstock.host.objects import ObjectStore
@@ -96,6 +100,9 @@ class ControlPlane:
         )
         self.usages = UsageSampler(
             self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())
+        )
+        self.model_caches = HostCaches(
+            Layout(home.path), frozenset(template.name for template in templates), clock
         )
         self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
         controllers = self._controllers(settings, clock, home.path / "volumes")
@@ -158,6 +165,11 @@ class ControlPlane:
             DeploymentController(cluster, cache, named("deployment-controller"), clock),
             ReplicaSetController(cluster, cache, named("replicaset-controller"), clock),
             JobController(cluster, cache, named("job-controller"), clock),
+            ModelCacheController(cluster, cache, named("model-cache"), clock),
+            LocalModelNodeController(
+                cluster, cache, named("local-model-node"), clock, caches=self.model_caches
+            ),
+            CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=volumes),
             PlacementController(cluster, cache, named("placement"), clock),
