@@ -99,7 +99,7 @@ def _print_model(model: str, headers: Headers, engine: EngineMemory, certificate
 def _print_notes(certificate: Certificate) -> None:
     for note in certificate.notes:
         print(f"note: {note}")
-    print(f"error: {certificate.learned.text}")
+    print(f"accuracy: {certificate.learned.text}")
 
 
 def _document(
