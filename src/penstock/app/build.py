@@ -38,6 +38,7 @@ from penstock.controlplane.service_demand import demand_reader
 from penstock.controlplane.starts import Starts
 from penstock.decide.routing_profile import Platform
 from penstock.host.api.app import build_api
+from penstock.host.checkpoints import CheckpointController
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
 from penstock.host.deployments import DeploymentController
@@ -60,6 +61,7 @@ from penstock.host.node_devices import NodeDevices
 from penstock.host.nodes import NodeController, this_machine
 from penstock.host.objects import ObjectStore
 from penstock.host.placement import PlacementController
+from penstock.host.preemption import PreemptionController
 from penstock.host.replicasets import ReplicaSetController
 from penstock.host.scaled_object import ScaledObjectController
 from penstock.host.store import Store
@@ -97,6 +99,7 @@ class ControlPlane:
             home=home.path,
             nodes=frozenset(template.name for template in templates),
             at_once=at_once,
+            gpu_types=load_gpu_types(),
         )
         self.usages = UsageSampler(
             self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())
@@ -105,7 +108,7 @@ class ControlPlane:
             Layout(home.path), frozenset(template.name for template in templates), clock
         )
         self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
-        controllers = self._controllers(settings, clock, home.path / "volumes")
+        controllers = self._controllers(settings, clock, Layout(home.path))
         autoscaler = self._autoscaler(clock)
         self.manager = Manager(
             controllers, cache=self.cache, recorder=self.recorder, beside={"autoscaler": autoscaler.run}
@@ -128,7 +131,7 @@ class ControlPlane:
             started_at=psutil.boot_time(),
         )
 
-    def _controllers(self, settings: Settings, clock: Clock, volumes: Path) -> list[Controller]:
+    def _controllers(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
         demand = demand_reader(self.feed, cache)
         self.scaled_objects = ScaledObjectController(
@@ -171,8 +174,10 @@ class ControlPlane:
             ),
             CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
-            ClaimController(cluster, cache, named("claims"), volumes=volumes),
+            ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
             PlacementController(cluster, cache, named("placement"), clock),
+            PreemptionController(cluster, cache, named("preemption"), clock, layout=layout),
+            CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=load_gpu_types()),
             GarbageCollector(self.objects),
             NamespaceController(self.objects),

@@ -19,6 +19,7 @@ from penstock.host.kubelet.actions import Target
 from penstock.host.kubelet.attempts import ProcessSpec
 from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.command import command_of, program_of
+from penstock.host.kubelet.devices import NodeGpus, container_devices
 from penstock.host.kubelet.environment import Sources, declared_environment, host_environment
 from penstock.host.kubelet.expansion import expand
 from penstock.host.kubelet.layout import Layout, PodFolder
@@ -38,7 +39,7 @@ RESUME_FROM = "PENSTOCK_RESUME_FROM"
 class Tools:
     """What every pod of this kubelet works with. `node_facts(name)`: allocatable cpu in cores and memory in bytes.
 
-    `at_once(argv)` does what a command would where that needs no process, and returns what it would say; None where it needs one.
+    `gpus(name)` are a node's devices. `at_once(argv)` does what a command would where that needs no process, and returns what it would say; None where it needs one.
     """
 
     cluster: Cluster
@@ -48,6 +49,7 @@ class Tools:
     limits: Limits
     node_facts: Callable[[str], Mapping[str, float]]
     at_once: Callable[[Sequence[str]], Sequence[str] | None]
+    gpus: NodeGpus
     checkpoints: CheckpointReader = field(default_factory=CheckpointReader)
 
 
@@ -95,6 +97,7 @@ class PodContext:
         known = {**base, **declared}
         mounts = mounts_of(container, self.volumes, known)
         env = {**base, **{name: mounts.rewrite(value) for name, value in declared.items()}}
+        env |= container_devices(pod, container, self.tools.gpus)
         cwd = self._working_folder(container, mounts.rewrite(container.working_dir))
         words = [mounts.rewrite(expand(word, known)) for word in command_of(pod, container)]
         program = program_of(pod, container, words[0], env["PATH"], cwd)

@@ -14,15 +14,18 @@ from pathlib import Path
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
+from penstock.contracts.devices import GpuType
 from penstock.host.kubelet.addresses import Addresses
 from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.context import Tools
+from penstock.host.kubelet.devices import known_gpus
 from penstock.host.kubelet.layout import Layout, PodFolder
 from penstock.host.kubelet.limits import find_limits
 from penstock.host.kubelet.worker import Ending, PodWorker
 from penstock.kit.clock import Clock
 from penstock.kit.quantity import parse_quantity
 from penstock.resources.core import Node
+from penstock.resources.devices import ResourceSlice
 from penstock.resources.pod import Pod
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ FORCE_AFTER_S = 10.0
 
 
 class Kubelet:
-    """Runs pods. `nodes`: the names of the nodes that this host stands for; `home`: the data folder; `at_once`: see `Tools`."""
+    """Runs pods. `nodes`: the names of the nodes that this host stands for; `home`: the data folder; `at_once`: see `Tools`; `gpu_types`: what products are."""
 
     name = "kubelet"
 
@@ -45,12 +48,16 @@ class Kubelet:
         home: Path,
         nodes: frozenset[str],
         at_once: Callable[[Sequence[str]], Sequence[str] | None] = lambda argv: None,
+        gpu_types: Sequence[GpuType] = (),
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._nodes = nodes
         layout = Layout(home)
-        self._tools = Tools(cluster, recorder, clock, layout, find_limits(home), self._node_facts, at_once)
+        gpus = known_gpus(cache, gpu_types)
+        self._tools = Tools(
+            cluster, recorder, clock, layout, find_limits(home), self._node_facts, at_once, gpus
+        )
         self._addresses = Addresses(home)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -60,8 +67,8 @@ class Kubelet:
         self._is_swept = False
 
     def watches(self) -> tuple[Watch, ...]:
-        """Pods; and nodes only so that the cache knows what they can allocate."""
-        return (Watch(Pod, own_key), Watch(Node, lambda _: ()))
+        """Pods; nodes and slices only so that the cache knows what they can allocate and which devices they have."""
+        return (Watch(Pod, own_key), Watch(Node, lambda _: ()), Watch(ResourceSlice, lambda _: ()))
 
     async def start(self) -> None:
         """End the processes of pods that are no longer in the cluster. Call it once, before or while reconciling."""
