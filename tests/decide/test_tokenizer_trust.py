@@ -33,9 +33,13 @@ def test_one_that_is_always_right_is_never_given_up(question: Question) -> None:
     assert not after(question, [True] * 1000).reason
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_one_that_is_always_wrong_is_given_up_within_ten(question: Question) -> None:
-    assert after(question, [False] * 10).reason == question
+@pytest.mark.parametrize(("question", "within"), [("disagrees", 10), ("hits_fail", 10), ("slow", 30)])
+def test_one_that_is_always_wrong_is_given_up_soon(question: Question, within: int) -> None:
+    assert after(question, [False] * within).reason == question
+
+
+def test_one_that_is_slow_with_all_first_prompts_at_once_is_not_slow() -> None:
+    assert not after("slow", [False] * 24 + [True] * 100).reason
 
 
 def test_a_few_wrong_ones_are_no_evidence() -> None:

@@ -185,7 +185,7 @@ async def test_one_that_takes_most_of_the_time_until_answers_begin_is_dropped(tm
     service = served()
     async with bench(tmp_path) as b:
         await b.settled(service)
-        for number in range(20):
+        for number in range(40):
             call = call_of(chat(3))
             prompt = await b.of(call, service)
             if call.told is not None:

@@ -17,8 +17,9 @@ Question = Literal["disagrees", "hits_fail", "slow"]
 
 KEPT = 0.95
 """Of earlier evidence, with each new one: the last 20 count."""
-ENOUGH = 6.0
-"""Less evidence than that is none."""
+ENOUGH: dict[Question, float] = {"disagrees": 6.0, "hits_fail": 6.0, "slow": 15.0}
+"""Less evidence than that is none. The first prompts of a busy service come all at once, and none of them was tokenized before: that some 27 in a row
+are slow says nothing of those that come later."""
 MOST: dict[Question, float] = {"disagrees": 0.2, "hits_fail": 0.9, "slow": 0.5}
 """Shares of no from which on it is given up. Hits also fail since caches are full; then text would fail as well."""
 FIRST_REST_S = 60.0
@@ -62,7 +63,7 @@ def judged(standing: Standing, question: Question, *, is_good: bool, now: float)
     before: Tally = getattr(standing, question)
     tally = Tally(before.good * KEPT + is_good, before.bad * KEPT + (not is_good))
     total = tally.good + tally.bad
-    if total >= ENOUGH and tally.bad > MOST[question] * total:
+    if total >= ENOUGH[question] and tally.bad > MOST[question] * total:
         return given_up(standing, question, now)
     return replace(standing, **{question: tally})
 
