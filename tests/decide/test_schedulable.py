@@ -75,3 +75,16 @@ def test_the_cap_never_takes_away_what_already_has_a_node_and_never_exceeds_the_
     room = capped(wanted, wish(), own, nodes, own)
     assert min(wanted, max(placed, 1)) <= room.size <= wanted
     assert room.refusal or room.size == wanted
+
+
+def test_what_pods_of_lower_priority_hold_is_room_unless_the_pod_may_not_push() -> None:
+    nodes, holding = (node("a", **{GPU: "2"}),), tuple(wish(f"train{i}", on="a") for i in range(2))
+
+    def size(**spec: object) -> int:
+        new = wish()
+        new = msgspec.structs.replace(new, spec=msgspec.structs.replace(new.spec, **spec))
+        return capped(2, new, (), nodes, holding).size
+
+    assert size(priority=900) == 2
+    assert size(priority=0) == 1
+    assert size(priority=900, preemption_policy="Never") == 1

@@ -6,7 +6,6 @@ The only place that knows them all by class. Nothing runs until `ControlPlane.ru
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import psutil
 from starlette.applications import Starlette

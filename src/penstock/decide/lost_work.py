@@ -123,8 +123,8 @@ def _part_of(share: Share) -> float:
 
 
 def usual_redo_s(units: Iterable[Unit], now: float) -> float | None:
-    """The median of what units that report would do again; None where none does."""
-    known = [unit.redo_s(now) for unit in units if unit.reports]
+    """The median time to be where they are now, of units that report and without being told; None where none does."""
+    known = [max(0.0, now - unit.since) + unit.restore_s for unit in units if unit.reports]
     return min(MAX_USUAL_S, median(known)) if known else None
 
 

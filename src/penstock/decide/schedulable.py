@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from penstock.decide.inventory import take_stock
 from penstock.decide.node_standing import Board
 from penstock.decide.placement import place
-from penstock.decide.replica_set import is_active
+from penstock.decide.pod_priority import may_push
+from penstock.decide.replica_set import is_active, is_ended
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 
@@ -31,11 +32,14 @@ class Room:
 def capped(
     wanted: int, template: Pod, own: Iterable[Pod], nodes: tuple[Node, ...], pods: Iterable[Pod]
 ) -> Room:
-    """`own` are the revision's pods, `pods` those of the whole cluster, `template` one that would be created."""
+    """`own` are the revision's pods, `pods` those of the whole cluster, `template` one that would be created, with its priority.
+
+    Room that pods of lower priority hold is room: they give way.
+    """
     placed = [pod for pod in own if pod.spec.node_name and is_active(pod)]
     if wanted <= len(placed) or not nodes:
         return Room(wanted)
-    bound = [pod for pod in pods if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed")]
+    bound = [pod for pod in pods if pod.spec.node_name and not is_ended(pod) and not may_push(template, pod)]
     stock, board = take_stock(nodes, bound), Board()
     size = len(placed)
     while size < wanted:

@@ -10,6 +10,7 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.decide.inventory import take_stock
 from penstock.decide.placement import Placement, place
+from penstock.decide.pod_priority import prioritised
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
@@ -51,19 +52,13 @@ class PlacementController:
                     stock = stock.with_(pod, placement.node, placement.shares)
             else:
                 await self._refuse(pod, placement)
+                if pod.status.nominated_node_name:  # room is being made for it, and not for those behind it
+                    stock = stock.with_(pod, pod.status.nominated_node_name)
         return None
 
     def _turn(self, pod: Pod) -> tuple[int, str, str]:
-        return -self._priority(pod), pod.metadata.creation_timestamp or "", pod.metadata.name
-
-    def _priority(self, pod: Pod) -> int:
-        if pod.spec.priority is not None:
-            return pod.spec.priority
-        classes = self._cache.list(PriorityClass)
-        named = next((c for c in classes if c.metadata.name == pod.spec.priority_class_name), None)
-        default = next((c for c in classes if c.global_default), None)
-        chosen = named or default
-        return chosen.value if chosen else 0
+        priority = prioritised(pod, self._cache.list(PriorityClass)).spec.priority or 0
+        return -priority, pod.metadata.creation_timestamp or "", pod.metadata.name
 
     async def _bind(self, pod: Pod, placement: Placement) -> bool:
         meta = pod.metadata

@@ -16,6 +16,7 @@ from penstock.controlplane.starts import Starts
 from penstock.decide.autoscaler_status import conditions_of, threshold
 from penstock.decide.deployment import replicas_of
 from penstock.decide.handover import ASLEEP_FOR
+from penstock.decide.pod_priority import prioritised
 from penstock.decide.replica_set import DELETION_COST, is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.scale_in import DRAINING, Replica, ScaleIn, plan_scale_in
@@ -24,7 +25,7 @@ from penstock.decide.schedulable import Room, capped
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.core import Node
+from penstock.resources.core import Node, PriorityClass
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerStatus
@@ -90,7 +91,7 @@ class Applier:
             namespace=deployment.metadata.namespace,
             labels=template.metadata.labels,
         )
-        new = Pod(metadata=meta, spec=template.spec)
+        new = prioritised(Pod(metadata=meta, spec=template.spec), self._cache.list(PriorityClass))
         return capped(wished, new, pods, self._cache.list(Node), self._cache.list(Pod))
 
     def _replicas(self, revision: Revision, pods: Iterable[Pod], now: float) -> list[Replica]:

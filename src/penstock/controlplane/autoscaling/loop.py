@@ -29,7 +29,7 @@ from penstock.resources.autoscaler_config import (
     AutoscalerConfig,
     parse_config,
 )
-from penstock.resources.core import ConfigMap
+from penstock.resources.core import ConfigMap, PriorityClass
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler
@@ -75,6 +75,7 @@ class Autoscaler:
         cache.watch(Pod, starts.pod_changed)
         cache.watch(ConfigMap, self._config_changed)
         cache.watch(InferenceService, lambda before, after: None)
+        cache.watch(PriorityClass, lambda before, after: None)
         feed.subscribe(self.report)
         self._synced = cache.wait_synced
 
