@@ -8,6 +8,7 @@ endpoints in `weights` start slowly: they take part in that share of the choices
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 
 from msgspec import Struct
 
@@ -177,12 +178,13 @@ def _view(
     routing = service.routing or BUILT_IN
     prompt_class = class_of(prompt, cached.values(), routing.prompt_token_threshold)
     pool = pool_of(class_route(routing, prompt_class), share.endpoints)
+    names = [one.name for one in pool]
     try:
-        known = [loads[one.name] for one in pool]
+        known = [*map(loads.__getitem__, names)]
     except KeyError:  # the route is older than what is known: some of its endpoints are gone
-        pool = [one for one in pool if one.name in loads]
-        known = [loads[one.name] for one in pool]
-    held = [cached.get(one.name, 0.0) for one in pool] if cached else [0.0] * len(pool)
+        names = [name for name in names if name in loads]
+        known = [loads[name] for name in names]
+    held = [*map(cached.get, names, repeat(0.0))] if cached else [0.0] * len(names)
     return prompt_class, View(known, held, now)
 
 

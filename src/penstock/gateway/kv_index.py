@@ -265,6 +265,11 @@ class KvIndex:
         one = self._endpoints.get(endpoint)
         return 0.0 if one is None else one.confidence
 
+    def believed(self, matched: Mapping[str, int], block_tokens: float) -> dict[str, float]:
+        """So many tokens of what was `matched` each is expected to hold, by its confidence."""
+        known = self._endpoints
+        return {name: blocks * block_tokens * known[name].confidence for name, blocks in matched.items()}
+
     def value(self, endpoint: str, now: float) -> float:
         """How many blocks per second its cache has spared of late; 0 for an endpoint that is unknown."""
         one = self._endpoints.get(endpoint)

@@ -131,13 +131,12 @@ class Router:
         """How many tokens of the prompt's beginning endpoints are expected to hold, by name; those that hold none are left out."""
         if not prompt.hashes:
             return NOTHING_HELD
-        confidence, each = self.index.confidence, prompt.block_tokens
         matched = self.index.match(prompt.hashes, now)
-        held = {name: blocks * each * confidence(name) for name, blocks in matched.items()}
+        held = self.index.believed(matched, prompt.block_tokens)
         more = self._follow_ups.after(prompt.hashes, matched)
         if more is not None:
             name, tokens = more
-            held[name] = min(held[name] + tokens * confidence(name), float(prompt.tokens))
+            held[name] = min(held[name] + tokens * self.index.confidence(name), float(prompt.tokens))
         return held
 
     def route(

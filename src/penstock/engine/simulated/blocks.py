@@ -81,7 +81,10 @@ class BlockPool:
 
     def grow(self, count: int = 1) -> None:
         """Uses `count` blocks without a hash, which must be free."""
-        self._take(count)
+        if self._blank >= count:
+            self._blank -= count
+        else:
+            self._take(count)
 
     def name(self, hashes: Sequence[int]) -> None:
         """As many blocks in use without a hash are full now, and known by these; what is known already is room again."""
@@ -99,14 +102,13 @@ class BlockPool:
 
     def release(self, hashes: Sequence[int], nameless: int) -> None:
         """Gives a request's blocks back, tail first: those without a hash are its last."""
-        uses, idle = self._uses, self._idle
-        for _ in range(nameless):
-            self._anonymous -= 1
-            idle[self._anonymous] = None
+        uses, idle, last = self._uses, self._idle, self._anonymous
+        self._anonymous = last - nameless
+        for number in range(last - 1, last - nameless - 1, -1):
+            idle[number] = None
         for number in reversed(hashes):
-            left = uses[number] - 1
-            if left:
-                uses[number] = left
+            if (left := uses[number]) > 1:
+                uses[number] = left - 1
             else:
                 del uses[number]
                 idle[number] = None
@@ -130,8 +132,9 @@ class BlockPool:
     def _take(self, count: int) -> None:
         blank = min(count, self._blank)
         self._blank -= blank
-        idle = self._idle
-        for _ in range(count - blank):
-            number, _ = idle.popitem(last=False)
-            if self.records and number >= 0:
-                self.removed.append(number)
+        if not self.records:
+            for _ in range(count - blank):
+                self._idle.popitem(last=False)
+            return
+        gone = [self._idle.popitem(last=False)[0] for _ in range(count - blank)]
+        self.removed += [number for number in gone if number >= 0]

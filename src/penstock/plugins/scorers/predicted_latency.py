@@ -81,9 +81,12 @@ class PredictedLatency:
         answer = self._answer(prompt)
         mean_age = usual_age(view)
         older = self._seniority / mean_age if mean_age else 0.0
-        costs = []
+        costs, last, own, factor = list[float](), -1.0, 0.0, 1.0
         for load, cached in zip(view.loads, view.cached_tokens, strict=True):
-            own = tokens - cached if cached < tokens else 0.0
+            if cached != last:  # most hold as much as the one before them: nothing
+                last = cached
+                own = tokens - cached if cached < tokens else 0.0
+                factor = 1.0 + missing * own
             in_flight, prefilling, watched = load.in_flight, load.prefilling, load.own_in_flight
             held_up = interference * in_flight
             if older and watched:
@@ -98,7 +101,7 @@ class PredictedLatency:
                     * pace.decode_s
                     * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
                 )
-                * (1.0 + missing * own)
+                * factor
             )
         return costs
 
@@ -107,17 +110,20 @@ class PredictedLatency:
         tokens, each, interference = prompt.tokens, self._request_tokens, self._interference
         missing = self._missing / tokens if tokens else 0.0
         read = self._answer(prompt) / READS
-        costs = []
+        costs, last, own, per_request, factor = list[float](), -1.0, 0.0, 0.0, 1.0
         for load, cached in zip(view.loads, view.cached_tokens, strict=True):
-            own = tokens - cached if cached < tokens else 0.0
+            if cached != last:
+                last = cached
+                own = tokens - cached if cached < tokens else 0.0
+                per_request, factor = interference * own + each, 1.0 + missing * own
             costs.append(
                 (
                     load.uncached_tokens
                     + own
-                    + (interference * own + each) * load.in_flight
+                    + per_request * load.in_flight
                     + read * (load.context_tokens + tokens)
                 )
-                * (1.0 + missing * own)
+                * factor
             )
         return costs
 

@@ -18,7 +18,7 @@ class Ask:
 
     Each number in `ids` stands for the words of one whole block, of the prompt first (as many as `hashes`) and then of the answer, where that
     comes back in a later prompt (`answer_hashes`). `session` is what the turns of one conversation have in common, "" for a request by itself;
-    `tenant` is whose it is. `turn` counts within the session.
+    `tenant` is whose it is. `turn` counts within the session. One that `warms` is part of what comes before anything is measured.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class Ask:
         "session",
         "tenant",
         "turn",
+        "warms",
     )
 
     def __init__(
@@ -46,12 +47,14 @@ class Ask:
         session: str = "",
         tenant: str = "",
         turn: int = 0,
+        warms: bool = False,
     ) -> None:
         self.number = next(_numbers)
         self.at = at
         self.prompt_tokens, self.output_tokens = prompt_tokens, output_tokens
         self.ids, self.hashes, self.answer_hashes = ids, hashes, answer_hashes
         self.session, self.tenant, self.turn = session, tenant, turn
+        self.warms = warms
 
 
 def words(ids: Sequence[int], block_tokens: int) -> bytes:

@@ -15,7 +15,7 @@ class Talk:
     """`users` talk at once, each `turns` turns and then again as somebody new, until `requests` were asked.
 
     All begin with the same `system_tokens`; a turn adds `turn_tokens` and an answer of `output_tokens`, both uniform in half to one and a
-    half of that, after a pause of `think_s` on average (exponential). Lengths are rounded to whole blocks.
+    half of that, after a pause of `think_s` on average (exponential). Lengths are rounded to whole blocks. The first `warming` requests warm up.
     """
 
     users: int
@@ -26,6 +26,7 @@ class Talk:
     output_tokens: int
     think_s: float
     block_tokens: int
+    warming: int = 0
 
 
 class Conversations:
@@ -79,6 +80,7 @@ class Conversations:
             session=session,
             tenant=session,
             turn=turn,
+            warms=self._asked <= talk.warming,
         )
 
     def _blocks(self, tokens: int) -> int:

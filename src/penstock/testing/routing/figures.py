@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """Of one policy, one workload, one seed. Times are in seconds of virtual time, from a client's sending.
+    """Of one policy, one workload, one seed, without what warms up. Times are in seconds of virtual time, from a client's sending.
 
     `hit_share` is that of prompt tokens which engines found cached, by their own count. `accuracy` is how well predictions of hits
     agreed with them, where a policy predicts: the mean over answers of the lesser in the greater; -1 where it does not.
@@ -50,7 +50,7 @@ class Tally:
         self._agreed, self._predicted = 0.0, 0
 
     def asked(self, at: float) -> None:
-        """A client sent its first request then, or later."""
+        """A client sent its first request that counts then, or later."""
         if not self._ttft and not self.last_at:
             self.first_at = self.last_at = at
 
@@ -60,6 +60,12 @@ class Tally:
         self._e2e.append(e2e_s)
         self.output_tokens += output_tokens
         self.last_at = now
+
+    def computed(self, prompt_tokens: int, cached_tokens: int, preemptions: int) -> None:
+        """An engine had to answer such a prompt, found so much of it cached, and began so many times again."""
+        self.queried_tokens += prompt_tokens
+        self.hit_tokens += cached_tokens
+        self.preemptions += preemptions
 
     def predicted(self, predicted_tokens: float, cached_tokens: float) -> None:
         """So many tokens were expected to be cached, and so many were."""

@@ -55,13 +55,22 @@ class Replay:
     """The first `until_s` of a trace at `speed`, as `copies` of it whose prompts differ; each request of a copy up to 5 s later.
 
     Each request is kept with probability `kept`, so that seeds differ. Requests that were recorded at one moment are spread over the time to the
-    next: the conversation trace has its times rounded to 3 s. Answers' blocks are not known.
+    next: the conversation trace has its times rounded to 3 s. Answers' blocks are not known. The first `warming_s` of the trace warm up.
     """
 
     def __init__(
-        self, trace: Recorded, *, until_s: float, speed: float, copies: int, kept: float, seed: int
+        self,
+        trace: Recorded,
+        *,
+        until_s: float,
+        speed: float,
+        copies: int,
+        kept: float,
+        seed: int,
+        warming_s: float = 0.0,
     ) -> None:
         self.name = trace.name
+        self._warming_s = warming_s / speed
         self._trace, self._until_ms, self._speed = trace, until_s * 1000.0, speed
         self._copies, self._kept = copies, kept
         self._chance = Random(f"mooncake {seed}")  # noqa: S311  reproducible, not secret
@@ -88,4 +97,5 @@ class Replay:
     def _ask(self, at: float, copy: int, line: Line) -> Ask:
         ids = [copy * COPY_IDS + number for number in line.hash_ids[: line.input_length // BLOCK_TOKENS]]
         hashes = chained(ids, BLOCK_TOKENS)
-        return Ask(at, line.input_length, max(line.output_length, 1), ids, hashes)
+        answer = max(line.output_length, 1)
+        return Ask(at, line.input_length, answer, ids, hashes, warms=at < self._warming_s)

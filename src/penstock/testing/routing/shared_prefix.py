@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 
 from penstock.testing.routing.ask import Ask, chained
 
@@ -38,7 +39,7 @@ class Prompts:
         self._shared_blocks = shape.shared_tokens // shape.block_tokens
         self._own_blocks = total // shape.block_tokens - self._shared_blocks
 
-    def ask(self, number: int, at: float) -> Ask:
+    def ask(self, number: int, at: float, *, warms: bool = False) -> Ask:
         """Prompt `number`, asked then."""
         shape = self.shape
         group = number // shape.prompts
@@ -53,6 +54,7 @@ class Prompts:
             [*ids, *own],
             [*hashes, *chained(own, shape.block_tokens, *seed)],
             tenant=f"group-{group}",
+            warms=warms,
         )
 
     def _beginning(self, group: int) -> tuple[list[int], list[int]]:
@@ -65,49 +67,72 @@ class Prompts:
 
 
 class ClosedLoop:
-    """`users` at once: each prompt once, in random order, the next as soon as one is answered; at most `requests` of them."""
+    """`users` at once: each prompt once, in random order, the next as soon as one is answered; at most `requests` of them.
 
-    def __init__(self, name: str, shape: Shape, users: int, requests: int, seed: int) -> None:
+    The first `warming` of these warm up; every group is among them, if they are so many.
+    """
+
+    def __init__(
+        self, name: str, shape: Shape, users: int, requests: int, seed: int, *, warming: int = 0
+    ) -> None:
         self.name = name
         self._prompts = Prompts(shape)
         self._order: list[int] = [*range(self._prompts.count)]
         chance = Random(f"closed loop {seed}")  # noqa: S311  reproducible, not secret
         chance.shuffle(self._order)
+        if warming:
+            firsts = {number // shape.prompts: number for number in reversed(self._order)}.values()
+            left = set(firsts)
+            self._order = [*firsts, *(number for number in self._order if number not in left)]
         del self._order[requests:]
-        self._users, self._asked = users, 0
+        self._users, self._warming, self._asked = users, warming, 0
         self._spread_s = [chance.random() for _ in range(min(users, len(self._order)))]
 
     def arrivals(self) -> Iterator[Ask]:
         """The first of each user, within a second."""
         for at in sorted(self._spread_s):
-            yield self._prompts.ask(self._next(), at)
+            yield self._next(at)
 
     def after(self, ask: Ask, now: float) -> Ask | None:
         """The next, at once."""
-        return self._prompts.ask(self._next(), now) if self._asked < len(self._order) else None
+        return self._next(now) if self._asked < len(self._order) else None
 
-    def _next(self) -> int:
+    def _next(self, at: float) -> Ask:
         self._asked += 1
-        return self._order[self._asked - 1]
+        return self._prompts.ask(self._order[self._asked - 1], at, warms=self._asked <= self._warming)
 
 
 class OpenLoop:
-    """Poisson arrivals at each of `rates` (per second) for `stage_s`; prompts are drawn, so each comes again."""
+    """Poisson arrivals at each of `rates` (per second) for `stage_s`; prompts are drawn, so each comes again.
 
-    def __init__(self, name: str, shape: Shape, rates: Sequence[float], stage_s: float, seed: int) -> None:
+    Before that it warms up for `warming_s`, at the mean of the rates.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        rates: Sequence[float],
+        stage_s: float,
+        seed: int,
+        *,
+        warming_s: float = 0.0,
+    ) -> None:
         self.name = name
         self._prompts = Prompts(shape)
-        self._rates, self._stage_s = rates, stage_s
+        self._stages = [(rate, stage_s, False) for rate in rates]
+        if warming_s:
+            self._stages.insert(0, (fmean(rates), warming_s, True))
         self._chance = Random(f"open loop {seed}")  # noqa: S311
 
     def arrivals(self) -> Iterator[Ask]:
         """In order."""
         begins = 0.0
-        for rate in self._rates:
+        for rate, lasts_s, warms in self._stages:
             at = begins + self._chance.expovariate(rate)
-            begins += self._stage_s
+            begins += lasts_s
             while at < begins:
-                yield self._prompts.ask(self._chance.randrange(self._prompts.count), at)
+                yield self._prompts.ask(self._chance.randrange(self._prompts.count), at, warms=warms)
                 at += self._chance.expovariate(rate)
 
     def after(self, ask: Ask, now: float) -> Ask | None:

@@ -111,14 +111,13 @@ class World:
                 if is_followed:
                     self._next_of(arrivals)
                 self._under_way += 1
-                self.tally.asked(self.now)
+                if not ask.warms:
+                    self.tally.asked(self.now)
                 self._send(ask, self._gateway_of(ask), workload)
             elif kind == RESTART:
                 self._restart(what, workload)
             elif self._heap:
                 self._gossip()
-        for engine in self.engines:
-            self._count(engine)
         return self.tally.figures()
 
     def _next_of(self, arrivals: Any) -> None:
@@ -166,16 +165,18 @@ class World:
             trip = self._trips[replica].pop(request)
             ask, policy = trip.ask, self.policies[trip.gateway]
             expected = policy.expected(ask)
-            if expected >= 0.0:
-                self.tally.predicted(expected, request.cached_tokens)
             policy.ended(ask, replica, now, request.cached_tokens)
-            self.tally.answered(request.first_at - ask.at, now - ask.at, ask.output_tokens, now)
+            if not ask.warms:
+                if expected >= 0.0:
+                    self.tally.predicted(expected, request.cached_tokens)
+                self.tally.answered(request.first_at - ask.at, now - ask.at, ask.output_tokens, now)
+                self._count(request)
             self._over(ask, workload)
         self._plan(replica)
 
     def _over(self, ask: Ask, workload: Workload, *, failed: bool = False) -> None:
         self._under_way -= 1
-        self.tally.errors += failed
+        self.tally.errors += failed and not ask.warms
         follows = workload.after(ask, self.now)
         if follows is not None:
             heappush(self._heap, (follows.at, ARRIVAL, next(self._serial), (follows, False)))
@@ -196,12 +197,13 @@ class World:
     def _restart(self, replica: int, workload: Workload) -> None:
         """Another process under the same name. Requests without a first token are sent again, others have failed."""
         lost, self._trips[replica] = self._trips[replica], {}
-        self._count(self.engines[replica])
         self.engines[replica] = Engine(self._profile, self.now, records=self._hears)
         self._due[replica], self._number[replica] = NEVER, 0
         self._log[replica].clear()
         for request, trip in lost.items():
             self.policies[trip.gateway].ended(trip.ask, replica, self.now, -1)
+            if request.started_at < NEVER and not trip.ask.warms:
+                self._count(request)
             if request.first_at == NEVER:
                 self._send(trip.ask, trip.gateway, workload)
             else:
@@ -213,7 +215,5 @@ class World:
         at = self.now + self._conditions.gossip_s
         heappush(self._heap, (at, GOSSIP, next(self._serial), None))
 
-    def _count(self, engine: Engine) -> None:
-        self.tally.queried_tokens += engine.queried_tokens
-        self.tally.hit_tokens += engine.hit_tokens
-        self.tally.preemptions += engine.preemptions
+    def _count(self, request: Request) -> None:
+        self.tally.computed(request.prompt_tokens, request.cached_tokens, request.preemptions)
