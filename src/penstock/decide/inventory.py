@@ -24,7 +24,7 @@ NO_GPUS: Mapping[str, tuple[Gpu, ...]] = {}
 class GpuRoom(Struct, frozen=True):
     """What is left of one GPU: thousandths of compute, bytes, free memory slices and replicas (bit i is the i-th), compute slices.
 
-    `holders` names whose pods hold a part of it, by owner. Nothing is ever below zero: a GPU that is held twice has nothing left.
+    `free_milli` is the scarcer of compute and memory, in thousandths of the whole. `holders` names whose pods hold a part of it, by owner. Nothing is ever below zero: a GPU that is held twice has nothing left.
     """
 
     gpu: Gpu
@@ -33,17 +33,13 @@ class GpuRoom(Struct, frozen=True):
     slices: int
     compute_slices: int
     replicas: int
+    free_milli: int
     holders: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether nobody holds any of it."""
         return not self.holders
-
-    @property
-    def free_milli(self) -> int:
-        """The thousandths of it that can still be used: the scarcer of compute and memory."""
-        return min(self.milli, self.memory_bytes * WHOLE_MILLI // max(1, self.gpu.type.memory_bytes))
 
 
 class Held(Struct, frozen=True):
@@ -58,7 +54,9 @@ class Held(Struct, frozen=True):
 class NodeRoom(Struct, frozen=True):
     """One node: `free` is what is left of each resource in whole units (`pod_requests.Units`), `whole` what there is.
 
-    `repels` says that a pod is here which keeps others away by anti-affinity.
+    `divisible` are the free thousandths, in ascending order, of its GPUs that can be had whole or in parts; `kind` is their type, "" where
+    they are of several or where some GPUs are otherwise. `is_open` says that the node is ready and keeps nobody away by itself, `repels`
+    that a pod is here which keeps others away by anti-affinity.
     """
 
     node: Node
@@ -66,6 +64,9 @@ class NodeRoom(Struct, frozen=True):
     free: Units
     gpus: tuple[GpuRoom, ...] = ()
     held: tuple[Held, ...] = ()
+    divisible: tuple[int, ...] = ()
+    kind: str = ""
+    is_open: bool = False
     repels: bool = False
 
     @property
@@ -75,24 +76,26 @@ class NodeRoom(Struct, frozen=True):
 
     @property
     def residual(self) -> tuple[object, ...]:
-        """What two nodes have in common that are equally useful: hashable, whichever of its GPUs is the free one."""
-        rooms = sorted(
-            (g.gpu.type.name, g.free_milli, g.slices, g.compute_slices, g.replicas.bit_count())
-            for g in self.gpus
-        )
-        return self.free.get("cpu", 0), self.free.get("memory", 0), self.free.get("pods", 0), tuple(rooms)
+        """What two open nodes have in common that are equally useful to every pod: hashable, whichever of its GPUs is the free one."""
+        rest = () if self.kind else tuple(sorted(map(_alike, self.gpus)))
+        return self.kind, self.divisible, tuple(self.free.values()), rest
 
     def bound(self, held: Held) -> NodeRoom:
         """With one pod more."""
         free = {**self.free}
         for name, units in held.needs.items():
             free[name] = free.get(name, 0) - units
+        repels = self.repels or _repels(held.pod)
+        if not held.shares:
+            return replace(self, free=free, held=(*self.held, held), repels=repels)
+        gpus = taken(self.gpus, held)
         return replace(
             self,
             free=free,
-            gpus=taken(self.gpus, held),
+            gpus=gpus,
             held=(*self.held, held),
-            repels=self.repels or _repels(held.pod),
+            divisible=divisible(gpus),
+            repels=repels,
         )
 
     def released(self, is_gone: Callable[[Held], bool]) -> NodeRoom:
@@ -158,10 +161,38 @@ def empty_room(node: Node, gpus: tuple[Gpu, ...], whole: Units) -> NodeRoom:
             (1 << gpu.type.memory_slices) - 1,
             gpu.type.compute_slices,
             (1 << gpu.sharing.replicas) - 1,
+            WHOLE_MILLI,
         )
         for gpu in gpus
     )
-    return NodeRoom(node, whole, dict(whole), rooms)
+    kinds = {gpu.type.name if _is_divisible(gpu) else "" for gpu in gpus}
+    return NodeRoom(
+        node,
+        whole,
+        dict(whole),
+        rooms,
+        divisible=divisible(rooms),
+        kind=kinds.pop() if len(kinds) == 1 else "",
+        is_open=_is_open(node),
+    )
+
+
+def divisible(rooms: tuple[GpuRoom, ...]) -> tuple[int, ...]:
+    """The free thousandths, in ascending order, of GPUs that can be had whole or in parts."""
+    return tuple(sorted([room.free_milli for room in rooms if _is_divisible(room.gpu)]))
+
+
+def _is_divisible(gpu: Gpu) -> bool:
+    return not (gpu.is_mig or gpu.taints or gpu.sharing.strategy)
+
+
+def _is_open(node: Node) -> bool:
+    is_ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+    return is_ready and not node.spec.unschedulable and not node.spec.taints
+
+
+def _alike(room: GpuRoom) -> tuple[object, ...]:
+    return room.gpu.type.name, room.free_milli, room.slices, room.compute_slices, room.replicas.bit_count()
 
 
 def taken(gpus: tuple[GpuRoom, ...], held: Held) -> tuple[GpuRoom, ...]:
@@ -196,15 +227,10 @@ def less(room: GpuRoom, shares: Iterable[Share], owner: str) -> GpuRoom:
             if share.profile or share.replica >= 0
             else room.gpu.type.memory_bytes * share.milli // WHOLE_MILLI
         )
-    return replace(
-        room,
-        milli=max(0, milli),
-        memory_bytes=max(0, memory),
-        slices=slices,
-        compute_slices=max(0, compute),
-        replicas=replicas,
-        holders=(*room.holders, owner),
-    )
+    milli, memory = max(0, milli), max(0, memory)
+    free = min(milli, memory * WHOLE_MILLI // max(1, room.gpu.type.memory_bytes))
+    holders = (*room.holders, owner)
+    return GpuRoom(room.gpu, milli, memory, slices, max(0, compute), replicas, free, holders)
 
 
 def _repels(pod: Pod) -> bool:

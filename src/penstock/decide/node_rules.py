@@ -29,11 +29,19 @@ def refusal(pod: Pod, needs: Units, room: NodeRoom) -> str:
         return f"node(s) had untolerated taint {{{shown}}}"
     if not wanted(pod, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    return next((_insufficient(name) for name in sorted(short_of(needs, room))), "")
+    return insufficient(needs, room)
 
 
-def _insufficient(name: str) -> str:
-    return "Too many pods" if name == "pods" else f"Insufficient {name}"
+def insufficient(needs: Units, room: NodeRoom) -> str:
+    """The first resource of which too little is left, or ""."""
+    free = room.free
+    for name, units in needs.items():
+        if units > free.get(name, 0):
+            break
+    else:
+        return ""
+    first = min(short_of(needs, room), default="")
+    return "Too many pods" if first == "pods" else f"Insufficient {first}" if first else ""
 
 
 def short_of(needs: Units, room: NodeRoom) -> Units:

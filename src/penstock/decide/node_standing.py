@@ -6,18 +6,19 @@ decision among thousands looks only at the few that have.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
 
-from penstock.contracts.devices import GPU_RESOURCE, DeviceRequest, Share
+from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, DeviceRequest, Share
 from penstock.decide.device_fit import Asker, Option, options
-from penstock.decide.fragmentation import Worth, free_of
-from penstock.decide.inventory import NodeRoom, owner_of, pod_key
+from penstock.decide.fragmentation import Worth
+from penstock.decide.inventory import NodeRoom, divisible, owner_of, pod_key
 from penstock.decide.mig_start import NO_DEMAND, Demand
-from penstock.decide.node_rules import preference, refusal
+from penstock.decide.node_rules import insufficient, preference, refusal
 from penstock.decide.pod_requests import needs_of
 from penstock.decide.tolerations import untolerated
 from penstock.resources.pod import Pod
@@ -53,7 +54,6 @@ class Standing(NamedTuple):
 
     refusal: str
     rank: tuple[float, ...] = ()
-    shares: tuple[Share, ...] = ()
     siblings: int = 0
 
 
@@ -70,21 +70,22 @@ class Ask:
         owner = owner_of(pod)
         self.owner = "" if owner == pod_key(pod) else owner
         self.leans = bool(leaning.load_s or leaning.price)
+        self.is_easy = not (pod.spec.node_selector or pod.spec.affinity or self.owner)
         self._asker = Asker(self.owner, pod.spec.tolerations)
+        self._cpu = self.needs.get("cpu", 0)
 
     def key(self) -> bytes:
         """Pods with the same key have the same standings everywhere."""
         spec = self.pod.spec
-        asked = [
-            (r.container, r.resource, r.count, r.milli, r.memory_bytes, r.profile, sorted(r.types))
-            for r in self.requests
-        ]
         rules = (spec.affinity or {}).get("nodeAffinity")
+        asked = [msgspec.structs.astuple(one)[:-2] for one in self.requests]
+        types = [sorted(one.types) for one in self.requests]
         return msgspec.json.encode(
             (
                 self.owner,
                 self.needs,
                 asked,
+                types,
                 spec.node_selector,
                 spec.tolerations,
                 rules,
@@ -95,26 +96,51 @@ class Ask:
     def standing(self, room: NodeRoom) -> Standing:
         """Of one node."""
         siblings = sum(held.owner == self.owner for held in room.held) if self.owner else 0
-        if why := refusal(self.pod, self.needs, room):
+        if self.is_easy and room.is_open:
+            why = insufficient(self.needs, room)
+            soft = preferred = 0.0
+        else:
+            why = refusal(self.pod, self.needs, room)
+            soft, preferred = self._soft(room), self._preferred(room)
+        if why:
             return Standing(why, siblings=siblings)
         if not self.requests or (not room.gpus and self._is_counted(room)):
-            return self._undivided(room, siblings)
-        found = options(self.requests, room.gpus, self._asker, self.leaning.mig_demand)
+            return self._undivided(room, siblings, soft, preferred)
+        loss = self._part_loss(room) if self.is_easy and room.kind and len(self.requests) == 1 else None
+        if loss is not None:
+            return Standing("", (soft, 0.0, 0.0, preferred, 0.0, 0.0, loss), siblings)
+        found = self._rated(room)
         if isinstance(found, str):
             return Standing(found, siblings=siblings)
-        rated = [(self._rank(room, option, siblings), option) for option in found]
-        rank, option = min(rated, key=lambda one: one[0])
-        return Standing("", rank, option.shares, siblings)
+        (collides, loss), _ = found
+        return Standing("", (soft, collides, 0.0, preferred, 0.0, 0.0, loss), siblings)
+
+    def shares(self, room: NodeRoom) -> tuple[Share, ...]:
+        """The devices that the pod gets on a node that fits."""
+        if not self.requests or not room.gpus:
+            return ()
+        found = self._rated(room)
+        return () if isinstance(found, str) else found[1].shares
+
+    def _rated(self, room: NodeRoom) -> tuple[tuple[float, float], Option] | str:
+        found = options(self.requests, room.gpus, self._asker, self.leaning.mig_demand)
+        if isinstance(found, str):
+            return found
+        rated = [
+            ((float(bool(self.owner) and option.collides), self._loss(room, option)), option)
+            for option in found
+        ]
+        return min(rated, key=lambda one: one[0])
 
     def _is_counted(self, room: NodeRoom) -> bool:
         """A node that says how many devices it has and not which: counting is all that can be done."""
         return all(one.resource in room.whole for one in self.requests)
 
-    def _undivided(self, room: NodeRoom, siblings: int) -> Standing:
+    def _undivided(self, room: NodeRoom, siblings: int, soft: float, preferred: float) -> Standing:
         """No particular devices: least loaded, or on a GPU node where the least GPU is left without cores."""
         has_gpus = bool(room.gpus) or room.whole.get(GPU_RESOURCE, 0) > 0
         if room.gpus:
-            loss = self._loss(room, Option((), room.gpus))
+            loss = self._lost(room, room.divisible)
         else:
             loads = [
                 100 * (room.whole[name] - room.free[name] + self.needs.get(name, 0)) // room.whole[name]
@@ -123,13 +149,7 @@ class Ask:
             ]
             loss = float(sum(loads))
         off = float(has_gpus and not self.requests)
-        return Standing(
-            "", (self._soft(room), 0.0, 0.0, self._preferred(room), off, float(siblings), loss), (), siblings
-        )
-
-    def _rank(self, room: NodeRoom, option: Option, siblings: int) -> tuple[float, ...]:
-        collides = float(bool(self.owner) and option.collides)
-        return self._soft(room), collides, 0.0, self._preferred(room), 0.0, 0.0, self._loss(room, option)
+        return Standing("", (soft, 0.0, 0.0, preferred, off, float(siblings), loss), siblings)
 
     def _soft(self, room: NodeRoom) -> float:
         taint = untolerated(room.node.spec.taints, self.pod.spec.tolerations, ("PreferNoSchedule",))
@@ -138,15 +158,53 @@ class Ask:
     def _preferred(self, room: NodeRoom) -> float:
         return -float(preference(self.pod, room.node)) if self.pod.spec.affinity else 0.0
 
+    def _part_loss(self, room: NodeRoom) -> float | None:
+        """The usual question answered without making options: one part of a GPU, or whole ones, on a node whose GPUs are alike.
+
+        None where that cannot be, or where `_rated` must say why not.
+        """
+        request = self.requests[0]
+        if request.profile or request.is_shared or (request.types and room.kind not in request.types):
+            return None
+        before = room.divisible
+        if request.milli >= WHOLE_MILLI:
+            count = request.count
+            if (
+                len(before) < count
+                or before[-count] < WHOLE_MILLI
+                or sum(g.is_whole for g in room.gpus) < count
+            ):
+                return None
+            return self._lost(room, (0,) * count + before[:-count])
+        if request.count != 1:
+            return None
+        whole = room.gpus[0].gpu.type.memory_bytes
+        memory = request.memory_bytes or whole * request.milli // WHOLE_MILLI
+        best: float | None = None
+        seen = -1
+        for gpu in room.gpus:
+            free = gpu.free_milli
+            if free == seen or gpu.memory_bytes < memory or gpu.milli < request.milli:
+                continue
+            seen = free
+            after = list(before)
+            after.remove(free)
+            insort(after, min(gpu.milli - request.milli, (gpu.memory_bytes - memory) * WHOLE_MILLI // whole))
+            loss = self._lost(room, tuple(after))
+            if best is None or loss < best:
+                best = loss
+        return best
+
     def _loss(self, room: NodeRoom, option: Option) -> float:
-        """What the usual work can no longer use, beyond what this pod takes; and a little for what stays empty here."""
-        cpu = room.free.get("cpu", 0)
-        before = free_of(room.gpus)
-        after = free_of(option.left) if option.shares else before
-        kind = room.gpus[0].gpu.type.name
+        return LOSS_PER_MIG_OPTION * option.lost + self._lost(room, divisible(option.left))
+
+    def _lost(self, room: NodeRoom, after: tuple[int, ...]) -> float:
+        """What the usual work can no longer use, and a little for what stays empty here."""
+        cpu, before = room.free.get("cpu", 0), room.divisible
+        kind = room.kind or room.gpus[0].gpu.type.name
         value = self.worth.of
-        lost = value(kind, cpu, before) - value(kind, cpu - self.needs.get("cpu", 0), after)
-        return lost + LOSS_PER_MIG_OPTION * option.lost + TIGHT_GPU * sum(before) + TIGHT_CPU * cpu
+        lost = value(kind, cpu, before) - value(kind, cpu - self._cpu, after)
+        return lost + TIGHT_GPU * sum(before) + TIGHT_CPU * cpu
 
 
 class Board:
@@ -154,26 +212,36 @@ class Board:
 
     def __init__(self) -> None:
         """Empty."""
-        self._known: dict[tuple[bytes, int], tuple[Worth, list[NodeRoom], list[Standing]]] = {}
+        self._known: dict[bytes, tuple[Ask, list[NodeRoom], list[Standing]]] = {}
 
     def standings(self, ask: Ask, rooms: list[NodeRoom]) -> list[Standing]:
         """One for each room, in their order."""
-        key = ask.key(), id(ask.worth)
+        key = ask.key()
         known = self._known.get(key)
-        if known is None or known[0] is not ask.worth or len(known[1]) != len(rooms):
-            found = self._anew(ask, rooms)
+        if known is None or known[0].worth is not ask.worth or len(known[1]) != len(rooms):
             if len(self._known) >= MOST_REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[key] = (ask.worth, rooms, found)
-            return found
-        _, seen, found = known
-        for place, (room, last) in enumerate(zip(rooms, seen, strict=True)):
-            if room is not last:
-                found[place] = ask.standing(room)
-        self._known[key] = (ask.worth, rooms, found)
+            found = _anew(ask, rooms)
+        else:
+            _, seen, found = known
+            changed = [place for place, room in enumerate(rooms) if room is not seen[place]]
+            for place in changed:
+                found[place] = ask.standing(rooms[place])
+        self._known[key] = (ask, rooms, found)
         return found
 
-    @staticmethod
-    def _anew(ask: Ask, rooms: list[NodeRoom]) -> list[Standing]:
-        """Nodes that are alike in all that counts are looked at once, when nothing runs on them yet."""
-        return [ask.standing(room) for room in rooms]
+
+def _anew(ask: Ask, rooms: list[NodeRoom]) -> list[Standing]:
+    """Nodes that are equally useful to the pod are looked at once."""
+    found: list[Standing] = []
+    alike: dict[tuple[object, ...], Standing] = {}
+    for room in rooms:
+        if not (ask.is_easy and room.is_open and room.kind):
+            found.append(ask.standing(room))
+            continue
+        key = room.residual
+        known = alike.get(key)
+        if known is None:
+            known = alike[key] = ask.standing(room)
+        found.append(known)
+    return found

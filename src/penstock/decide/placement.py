@@ -77,10 +77,9 @@ def place(
         runner_up = rooms[_first(pod, others, rooms)].name
     how = "least fragmenting" if requests else "least loaded"
     message = f"{how} of {len(ranks)} fitting nodes" if runner_up else "the only node that fits"
-    standing = standings[chosen]
     parts = tuple(zip(PARTS, best, strict=True))
     refusals = _refusals(rooms, standings, refused)
-    return Placement(rooms[chosen].name, message, refusals, runner_up, "", standing.shares, parts)
+    return Placement(rooms[chosen].name, message, refusals, runner_up, "", ask.shares(rooms[chosen]), parts)
 
 
 PARTS = (
