@@ -39,7 +39,7 @@ def test_one_that_is_always_wrong_is_given_up_soon(question: Question, within: i
 
 
 def test_one_that_is_slow_with_all_first_prompts_at_once_is_not_slow() -> None:
-    assert not after("slow", [False] * 24 + [True] * 100).reason
+    assert not after("slow", [False] * 16 + [True] * 100).reason
 
 
 def test_a_few_wrong_ones_are_no_evidence() -> None:

@@ -18,8 +18,8 @@ Question = Literal["disagrees", "hits_fail", "slow"]
 KEPT = 0.95
 """Of earlier evidence, with each new one: the last 20 count."""
 ENOUGH: dict[Question, float] = {"disagrees": 6.0, "hits_fail": 6.0, "slow": 15.0}
-"""Less evidence than that is none. The first prompts of a busy service come all at once, and none of them was tokenized before: that some 27 in a row
-are slow says nothing of those that come later."""
+"""Less evidence than that is none. The first prompts of a busy service come all at once, and none of them was tokenized before: that the first 16 are
+slow says nothing of those that come later."""
 MOST: dict[Question, float] = {"disagrees": 0.2, "hits_fail": 0.9, "slow": 0.5}
 """Shares of no from which on it is given up. Hits also fail since caches are full; then text would fail as well."""
 FIRST_REST_S = 60.0
