@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +12,6 @@ from penstock.kit import http_ranges
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
 
 SCHEMES = ("http", "https")
-TIMEOUT_S = 30.0
 EXPECTED = "is no address of a file, expected https://HOST/…/FILE"
 _AS_IT_IS = {"accept-encoding": "identity"}
 """A compressed answer has another length, and may have another entity tag."""
@@ -41,16 +39,18 @@ class HttpSource:
 
     def snapshot(self) -> Snapshot:
         """Asked for with HEAD; where that is refused (an address may be signed for GET alone), with a GET that is broken off."""
-        with _client() as client, _explained():
-            answer = client.head(self._uri, headers=_AS_IT_IS)
-            if 400 <= answer.status_code < 500 or answer.status_code == 501:
-                with client.stream("GET", self._uri, headers=_AS_IT_IS) as answer:
-                    pass
-            _check(answer.status_code, answer.reason_phrase)
-        length = answer.headers.get("content-length", "")
-        encoded = answer.headers.get("content-encoding", "identity") != "identity"
-        size = int(length) if length.isdecimal() and not encoded else None
-        return Snapshot(files=(RemoteFile(path=self._name, size_bytes=size, version=_version(answer)),))
+        size, version = self._head("HEAD")
+        return Snapshot(files=(RemoteFile(path=self._name, size_bytes=size, version=version),))
+
+    def _head(self, method: str) -> tuple[int | None, str]:
+        """The file's size and version."""
+        with http_ranges.get(self._uri, _AS_IT_IS, method) as answer:
+            if method == "HEAD" and (400 <= answer.status < 500 or answer.status == 501):
+                return self._head("GET")
+            _check(answer.status, answer.reason or "")
+            length = answer.headers.get("content-length", "")
+            encoded = answer.headers.get("content-encoding", "identity") != "identity"
+            return int(length) if length.isdecimal() and not encoded else None, _version(answer)
 
     def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
         """A server without ranges sends everything, of which the beginning is dropped."""
@@ -77,24 +77,6 @@ def _without(skip: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if skip < len(piece):
             yield piece[skip:] if skip else piece
         skip = max(0, skip - len(piece))
-
-
-def _client() -> Any:
-    import httpx  # noqa: PLC0415  a local model should start without it
-
-    return httpx.Client(follow_redirects=True, timeout=TIMEOUT_S)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    import httpx  # noqa: PLC0415  see above
-
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise Unavailable(str(error) or type(error).__name__) from None
-    except (httpx.InvalidURL, UnicodeError):
-        raise InvalidInput(EXPECTED) from None
 
 
 def _check(status: int, reason: str) -> None:
