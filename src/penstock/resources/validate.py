@@ -13,6 +13,7 @@ from penstock.resources.access import ApiKey, Tenant
 from penstock.resources.autoscaling import HorizontalPodAutoscaler
 from penstock.resources.caching import LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup
 from penstock.resources.core import ConfigMap, Namespace, PersistentVolumeClaim, PriorityClass, Secret
+from penstock.resources.devices import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from penstock.resources.graph import InferenceGraph
 from penstock.resources.keda import ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication
 from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
@@ -32,6 +33,7 @@ from penstock.resources.validate_core import (
     validate_priority_class,
     validate_secret,
 )
+from penstock.resources.validate_devices import validate_devices
 from penstock.resources.validate_graph import ROUTER_TYPES, deny_graph
 from penstock.resources.validate_inference_service import advise_service, deny_service, validate_service
 from penstock.resources.validate_objective import validate_objective
@@ -88,6 +90,8 @@ def _validate_kind(obj: Resource, old: Any) -> Causes:  # noqa: PLR0912
             yield from validate_claim(obj, old)
         case PriorityClass():
             yield from validate_priority_class(obj, old)
+        case DeviceClass() | ResourceClaim() | ResourceClaimTemplate() | ResourceSlice():
+            yield from validate_devices(obj, old)
         case LocalModelCache() | LocalModelNamespaceCache():
             yield from validate_cache(obj, old)
         case LocalModelNodeGroup():
