@@ -18,6 +18,7 @@ from penstock.contracts.devices import (
     Gpu,
     GpuType,
 )
+from penstock.decide.device_claims import Claims, claimed
 from penstock.decide.device_resources import is_device, mig_resource, profile_of
 from penstock.decide.gpu_class import class_selector
 from penstock.kit.errors import InvalidInput, nearest
@@ -25,13 +26,15 @@ from penstock.kit.quantity import parse_quantity, to_bytes
 from penstock.resources.pod import Container, Pod
 
 GIB = 1 << 30
+NO_CLAIMS = Claims()
 
 
 class Fleet(Struct, frozen=True):
-    """What there is to ask of: all GPUs of all nodes, and the types that names can mean."""
+    """What there is to ask of: all GPUs of all nodes, the types that names can mean, and what the pod's claims want."""
 
     gpus: tuple[Gpu, ...] = ()
     types: tuple[GpuType, ...] = ()
+    claims: Claims = NO_CLAIMS
 
 
 class _Refusal(Exception):
@@ -47,9 +50,11 @@ def asked(pod: Pod, fleet: Fleet) -> tuple[DeviceRequest, ...] | str:
         types = _wanted_types(pod, fleet)
         able = tuple(gpu for gpu in fleet.gpus if not types or gpu.type.name in types)
         found = tuple(_of_containers(pod, types, able))
-        return _by_memory(pod, found, types, able)
+        found = _by_memory(pod, found, types, able)
     except _Refusal as refusal:
         return str(refusal)
+    claimed_too = claimed(pod, fleet.claims, able)
+    return claimed_too if isinstance(claimed_too, str) else (*found, *claimed_too)
 
 
 def _wanted_types(pod: Pod, fleet: Fleet) -> frozenset[str]:
