@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HIGH, LOW = 0.90, 0.80
-HALF_LIFE_S = 86_400.0
+HALF_LIFE_S = 7 * 86_400.0
+"""A week, since use has weekly patterns; from 3 to 30 days it makes little difference (benchmarks/cache)."""
 ONE_FILE_S = 0.5
 """What it costs to bring a model besides its bytes: connections, lists, checks."""
 TYPICAL_BYTES_PER_S = 100e6
@@ -31,6 +32,10 @@ class Held:
     pinned: str = ""
     """Why it may not go, "" if it may."""
 
+    def asked(self, now: float) -> Held:
+        """After one more request."""
+        return replace(self, last_at=now, weight=1.0 + decayed(self.weight, now - self.last_at))
+
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
@@ -42,9 +47,14 @@ class Eviction:
     reasons: tuple[tuple[str, str], ...] = ()
 
 
+def decayed(weight: float, age_s: float) -> float:
+    """What a count is worth after a time."""
+    return weight * math.exp2(-max(0.0, age_s) / HALF_LIFE_S)
+
+
 def worth(model: Held, now: float) -> float:
     """Seconds of loading saved per day and byte, as far as the past tells."""
-    rate = model.weight * math.exp2(-max(0.0, now - model.last_at) / HALF_LIFE_S)
+    rate = decayed(model.weight, now - model.last_at)
     reload_s = model.reload_s or ONE_FILE_S + model.size_bytes / TYPICAL_BYTES_PER_S
     return rate * reload_s / max(1, model.size_bytes)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from blake3 import blake3
 from msgspec import Struct
 
 from penstock.contracts.source import public
+from penstock.decide.eviction import decayed
 from penstock.kit.hashing import stable_hash
 
 State = Literal["absent", "queued", "downloading", "verifying", "ready", "failed", "evicting"]
@@ -42,7 +42,6 @@ FILES, RECORD, PROGRESS, USE, LOCK, PARTIAL = (
 )  # fmt: skip
 JOURNAL = ".journal"
 STALE_PART_S = 7 * 86_400.0
-HALF_LIFE_S = 86_400.0
 _SEAL_NS, _SEAL_SPAN_NS = 946_684_800 * 10**9, 20 * 365 * 86_400 * 10**9
 
 S = TypeVar("S", bound=Struct)
@@ -79,14 +78,14 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Use(Struct, frozen=True):
-    """When the model was last asked for (Unix s), and how often: `weight` halves every HALF_LIFE_S."""
+    """When the model was last asked for (Unix s), and how often: `weight` halves every half-life of `decide/eviction.py`."""
 
     last_at: float = 0.0
     weight: float = 0.0
 
     def once_more(self, now: float) -> Use:
         """After one more."""
-        return Use(now, 1.0 + self.weight * math.exp2(-max(0.0, now - self.last_at) / HALF_LIFE_S))
+        return Use(now, 1.0 + decayed(self.weight, now - self.last_at))
 
 
 class ModelStore:

@@ -1,0 +1,157 @@
+"""What a download achieves: its rate beside a plain curl's, from three kinds of source, and what a kill costs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK_BYTES = 8 << 20
+HUB_FILES = 2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The servers, and what stands behind them."""
+
+    port: int
+    root: Path
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def served_bytes(self) -> int:
+        with urllib.request.urlopen(f"{self.base}/_served") as answer:
+            return int(answer.read())
+
+    def environ(self, cache: Path) -> dict[str, str]:
+        """Of a fetcher: where its sources are."""
+        return {
+            **os.environ,
+            "PENSTOCK_CACHE_DIR": str(cache),
+            "AWS_ENDPOINT_URL": self.base,
+            "HF_ENDPOINT": self.base,
+            "HF_HUB_OFFLINE": "0",
+        }
+
+    def uri(self, kind: str) -> str:
+        return {"http": f"{self.base}/files/weights.bin", "s3": "s3://models/llm", "hf": "hf://bench/model"}[
+            kind
+        ]
+
+
+def generate(root: Path, size_bytes: int) -> None:
+    """The same weights behind every kind of source; the Hub has them in two files, as shards."""
+    for folder in ("files", "s3/models/llm", "hub/bench/model"):
+        (root / folder).mkdir(parents=True)
+    whole = root / "files" / "weights.bin"
+    with whole.open("wb") as out:
+        for _ in range(size_bytes // CHUNK_BYTES):
+            out.write(os.urandom(CHUNK_BYTES))
+        out.write(os.urandom(size_bytes % CHUNK_BYTES))
+    os.link(whole, root / "s3/models/llm/weights.bin")
+    shard = size_bytes // HUB_FILES
+    with whole.open("rb") as source:
+        for number in range(HUB_FILES):
+            path = root / "hub/bench/model" / f"model-{number}.safetensors"
+            digest = hashlib.sha256()
+            with path.open("wb") as out:
+                left = shard
+                while left and (piece := source.read(min(left, CHUNK_BYTES))):
+                    out.write(piece)
+                    digest.update(piece)
+                    left -= len(piece)
+            path.with_name(f"{path.name}.sha256").write_text(digest.hexdigest())
+
+
+@contextmanager
+def origin(root: Path, bytes_per_s: float = 0.0) -> Iterator[Origin]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cache.server", str(root), str(bytes_per_s)], stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout
+        yield Origin(int(server.stdout.readline()), root)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def start_fetch(origin: Origin, uri: str, cache: Path, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "penstock.app.fetch", uri, str(folder)],
+        env=origin.environ(cache),
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def fetch_s(origin: Origin, kind: str, scratch: Path) -> float:
+    """Wall time of the whole program: start, listing, bytes, digests, disk, links."""
+    began = time.monotonic()
+    fetch = start_fetch(origin, origin.uri(kind), scratch / "cache", scratch / "pod")
+    if fetch.wait(600):
+        raise SystemExit(f"fetching from {kind} ended with {fetch.returncode}")
+    return time.monotonic() - began
+
+
+def curl_s(origin: Origin, scratch: Path) -> float:
+    began = time.monotonic()
+    command = ["curl", "-sf", "-o", str(scratch / "curl.bin"), origin.uri("http")]
+    subprocess.run(command, check=True)
+    return time.monotonic() - began
+
+
+def rates(origin: Origin, work: Path, repeats: int) -> dict[str, list[float]]:
+    """Seconds by system, interleaved; every one begins with an empty folder and a disk that has nothing to write."""
+    times: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for system in ("curl", "http", "s3", "hf"):
+            scratch = work / "scratch"
+            scratch.mkdir()
+            os.sync()
+            took = curl_s(origin, scratch) if system == "curl" else fetch_s(origin, system, scratch)
+            times.setdefault(system, []).append(took)
+            shutil.rmtree(scratch)
+    return times
+
+
+def killed(origin: Origin, work: Path, size_bytes: int) -> tuple[int, float]:
+    """Bytes that were sent twice because the fetcher was killed when half had been sent; and the share that the second run was spared."""
+    scratch, before = work / "scratch", origin.served_bytes()
+    scratch.mkdir()
+    first = start_fetch(origin, origin.uri("http"), scratch / "cache", scratch / "pod")
+    while origin.served_bytes() - before < size_bytes // 2:
+        if first.poll() is not None:
+            raise SystemExit("the fetcher ended before it could be killed: take more bytes")
+        time.sleep(0.001)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(0.5)
+    middle = origin.served_bytes()
+    fetch_s(origin, "http", scratch)
+    after = origin.served_bytes()
+    same = filecmp(scratch / "pod" / "weights.bin", origin.root / "files" / "weights.bin")
+    shutil.rmtree(scratch)
+    if not same:
+        raise SystemExit("what was resumed is not what is at the source")
+    return after - before - size_bytes, 1 - (after - middle) / size_bytes
+
+
+def filecmp(one: Path, other: Path) -> bool:
+    with one.open("rb") as a, other.open("rb") as b:
+        return hashlib.file_digest(a, "sha256").digest() == hashlib.file_digest(b, "sha256").digest()
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
