@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from plain_http import PLAIN
+
 pytestmark = pytest.mark.e2e
 START_S = 30.0
 
@@ -47,7 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/health/ready", **PLAIN).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -148,7 +150,7 @@ def interrupted(engine: str, answers: int, *words: str | Path) -> subprocess.Com
 
 
 def answered(engine: str) -> float:
-    text = httpx.get(f"{engine}/metrics", trust_env=False).text
+    text = httpx.get(f"{engine}/metrics", **PLAIN).text
     return sum(
         float(value) for value in re.findall(r"^vllm:request_success_total\S* (\S+)$", text, re.MULTILINE)
     )

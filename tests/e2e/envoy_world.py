@@ -17,6 +17,8 @@ import pytest
 import yaml
 from platform_process import free_ports, until
 
+from plain_http import PLAIN
+
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "envoy.md"
 MODEL = "m"
 BY = "x-penstock-endpoint"
@@ -95,7 +97,7 @@ def running_engines(folder: Path) -> Iterator[Engines]:
 
 def answers(url: str) -> bool:
     with suppress(httpx.HTTPError):
-        return httpx.get(url, trust_env=False).status_code == 200
+        return httpx.get(url, **PLAIN).status_code == 200
     return False
 
 
@@ -128,7 +130,7 @@ class World:
 
     def start(self) -> None:
         for address in self.addresses:
-            httpx.post(f"http://{address}/reset_prefix_cache", trust_env=False)
+            httpx.post(f"http://{address}/reset_prefix_cache", **PLAIN)
         self.start_picker()
         config = self._processes.folder / "envoy.yaml"
         config.write_text(yaml.safe_dump(self._config()))
@@ -156,16 +158,16 @@ class World:
     ) -> httpx.Response:
         body = {"model": MODEL, "prompt": prompt, "max_tokens": 2, **fields}
         return httpx.post(
-            f"{url or self.url}/v1/completions", json=body, headers=headers, trust_env=False, timeout=40
+            f"{url or self.url}/v1/completions", json=body, headers=headers, **PLAIN, timeout=40
         )
 
     def statistic(self, name: str) -> int:
-        text = httpx.get(f"http://127.0.0.1:{self._admin_port}/stats?filter={name}", trust_env=False).text
+        text = httpx.get(f"http://127.0.0.1:{self._admin_port}/stats?filter={name}", **PLAIN).text
         found = re.search(rf"{re.escape(name)}: (\d+)", text)
         return int(found[1]) if found else 0
 
     def running(self, address: str) -> float:
-        text = httpx.get(f"http://{address}/metrics", trust_env=False).text
+        text = httpx.get(f"http://{address}/metrics", **PLAIN).text
         (value,) = re.findall(r"^vllm:num_requests_running\{[^}]*\} (\S+)$", text, re.MULTILINE)
         return float(value)
 

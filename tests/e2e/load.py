@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from plain_http import PLAIN
+
 QUESTIONS = (
     "What is Penstock?",
     "What is a KV cache?",
@@ -38,7 +40,7 @@ class Load:
 
     async def __aenter__(self) -> Load:
         limits = httpx.Limits(max_connections=self.clients, max_keepalive_connections=self.clients)
-        self._client = httpx.AsyncClient(base_url=self.base_url, timeout=30, limits=limits, trust_env=False)
+        self._client = httpx.AsyncClient(base_url=self.base_url, timeout=30, limits=limits, **PLAIN)
         self._tasks = [asyncio.create_task(self._loop(i)) for i in range(self.clients)]
         return self
 

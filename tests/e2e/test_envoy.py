@@ -18,6 +18,8 @@ import pytest
 from envoy_world import BY, HINTED_BY, MODEL, SUBSET, Engines, World, running_engines, running_world
 from platform_process import running_platform, until
 
+from plain_http import PLAIN
+
 pytestmark = pytest.mark.e2e
 SHARED = "what many prompts have in common, "
 LONG_TOKENS = 6000
@@ -157,7 +159,7 @@ def test_a_long_prompt_arrives_whole(world: World) -> None:
 def test_a_caller_that_goes_ends_the_request_in_the_engine(world: World) -> None:
     body = {"model": MODEL, "prompt": "go on", "max_tokens": 5000, "stream": True}
     with (
-        httpx.Client(trust_env=False, timeout=20) as client,
+        httpx.Client(**PLAIN, timeout=20) as client,
         client.stream("POST", f"{world.url}/v1/completions", json=body) as answer,
     ):
         served = answer.headers[BY]
@@ -177,7 +179,7 @@ def test_what_the_engine_refuses_passes_as_it_is(world: World) -> None:
 
 @pytest.mark.conformance("ext-proc")
 def test_a_request_without_a_body_goes_to_any_endpoint(world: World) -> None:
-    answer = httpx.get(f"{world.url}/v1/models", trust_env=False)
+    answer = httpx.get(f"{world.url}/v1/models", **PLAIN)
     assert answer.status_code == 200
     assert answer.json()["data"][0]["id"] == MODEL
 
@@ -185,7 +187,7 @@ def test_a_request_without_a_body_goes_to_any_endpoint(world: World) -> None:
 @pytest.mark.conformance("identity")
 def test_what_is_answered_is_the_engines_own(world: World) -> None:
     body = {"model": MODEL, "prompt": "same", "max_tokens": 5, "seed": 1, "temperature": 0}
-    direct = httpx.post(f"http://{world.addresses[0]}/v1/completions", json=body, trust_env=False)
+    direct = httpx.post(f"http://{world.addresses[0]}/v1/completions", json=body, **PLAIN)
     through = world.ask("same", {SUBSET: world.addresses[0]}, max_tokens=5, seed=1, temperature=0)
     ours, theirs = (json.loads(one.content) for one in (through, direct))
     assert ours["choices"] == theirs["choices"]

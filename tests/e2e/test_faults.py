@@ -16,6 +16,8 @@ import pytest
 from load import Load
 from platform_process import Platform, running_platform, service, until
 
+from plain_http import PLAIN
+
 SELECTOR = "serving.kserve.io/inferenceservice=quickstart"
 
 
@@ -53,7 +55,7 @@ def engines(platform: Platform) -> list[psutil.Process]:
 def kill_while_it_answers(engine: psutil.Process) -> None:
     """The engine is faster than twenty clients in one process can read, so most of the time it has nothing to do."""
     address = engine.net_connections("tcp")[0].laddr
-    with httpx.Client(base_url=f"http://{address.ip}:8080", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://{address.ip}:8080", **PLAIN) as client:
 
         def answers_several() -> bool:
             lines = client.get("/metrics").text.splitlines()

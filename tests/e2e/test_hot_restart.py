@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 from platform_process import Platform, running_platform, until
 
+from plain_http import PLAIN
+
 GATEWAY = "penstock.app.gateway"
 
 
@@ -31,7 +33,7 @@ def test_sigusr2_replaces_every_worker_and_each_caller_on_a_new_connection_gets_
         def lane() -> None:
             while not over.is_set() or len(found) < 300:
                 try:
-                    found.append(str(httpx.get(f"{platform.url}/v1/models", trust_env=False).status_code))
+                    found.append(str(httpx.get(f"{platform.url}/v1/models", **PLAIN).status_code))
                 except httpx.HTTPError as error:
                     found.append(repr(error))
 

@@ -9,6 +9,8 @@ import openai
 import pytest
 from platform_process import Platform, until
 
+from plain_http import PLAIN
+
 MESSAGES = [{"role": "user", "content": "What is Penstock?"}]
 
 
@@ -133,8 +135,8 @@ def test_bodies_that_are_no_json_or_too_big_are_refused_in_openais_shape(platfor
 
     url = f"{platform.url}/v1/chat/completions"
     headers = {"content-type": "application/json"}
-    broken = httpx.post(url, content=b"{nonsense", headers=headers, trust_env=False)
+    broken = httpx.post(url, content=b"{nonsense", headers=headers, **PLAIN)
     assert (broken.status_code, broken.json()["error"]["type"]) == (400, "invalid_request_error")
-    big = httpx.post(url, content=b"[" + b" " * (64 << 20) + b"]", headers=headers, trust_env=False)
+    big = httpx.post(url, content=b"[" + b" " * (64 << 20) + b"]", headers=headers, **PLAIN)
     assert big.status_code == 413, big.text
     assert big.headers["x-request-id"]

@@ -16,6 +16,8 @@ from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from platform_process import Platform
 
+from plain_http import PLAIN
+
 CURL = shutil.which("curl")
 QUESTION = "What is Penstock?"
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]
@@ -24,7 +26,7 @@ ANSWER = "Penstock serves AI models"
 
 @pytest.fixture
 def claude(platform: Platform) -> Iterator[anthropic.Anthropic]:
-    http = anthropic.DefaultHttpxClient(trust_env=False)
+    http = anthropic.DefaultHttpxClient(**PLAIN)
     with anthropic.Anthropic(base_url=platform.url, api_key="any", max_retries=0, http_client=http) as client:
         yield client
 
@@ -49,7 +51,7 @@ def test_anthropics_client_raises_its_own_errors_with_the_requests_id(claude: an
 
 
 def test_ollamas_client_lists_and_chats(platform: Platform) -> None:
-    with ollama.Client(host=platform.url, trust_env=False) as client:
+    with ollama.Client(host=platform.url, **PLAIN) as client:
         assert "quickstart" in [model.model for model in client.list().models]
         assert client.chat("quickstart:latest", MESSAGES).message.content.startswith(ANSWER)
         assert "completion" in client.show("quickstart").capabilities
@@ -62,8 +64,8 @@ def test_ollamas_client_lists_and_chats(platform: Platform) -> None:
 
 
 async def test_langchain_invokes_streams_and_batches(platform: Platform) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        with httpx.Client(trust_env=False) as blocking:
+    async with httpx.AsyncClient(**PLAIN) as http:
+        with httpx.Client(**PLAIN) as blocking:
             chat = ChatOpenAI(
                 model="quickstart",
                 base_url=f"{platform.url}/v1",

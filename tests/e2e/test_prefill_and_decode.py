@@ -10,6 +10,8 @@ import httpx
 import pytest
 from platform_process import Platform, running_platform, until
 
+from plain_http import PLAIN
+
 pytestmark = pytest.mark.e2e
 SERVICE = {
     "apiVersion": "serving.kserve.io/v1alpha2",
@@ -28,7 +30,7 @@ def prompts_computed(platform: Platform, role: str) -> float:
     """Tokens of prompts that the pod of a role has taken in."""
     [pod] = platform.objects("pods", f"penstock.dev/role={role}")
     address = pod["status"]["podIP"]
-    text = httpx.get(f"http://{address}:8080/metrics", trust_env=False).text
+    text = httpx.get(f"http://{address}:8080/metrics", **PLAIN).text
     found = re.search(r"^vllm:prompt_tokens_total\{.*\} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 

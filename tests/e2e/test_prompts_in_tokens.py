@@ -11,6 +11,8 @@ import pytest
 from platform_process import Platform, running_platform, service, until
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from plain_http import PLAIN
+
 pytestmark = pytest.mark.e2e
 SIMULATED = {"modelFormat": {"name": "simulated"}, "runtime": "penstock-sim", "args": ["--time-scale=20"]}
 
@@ -22,7 +24,7 @@ def routed(model: dict[str, Any] | None) -> str:
 
 
 def samples(platform: Platform, name: str) -> dict[str, float]:
-    text = httpx.get(f"{platform.url}/metrics", trust_env=False).text
+    text = httpx.get(f"{platform.url}/metrics", **PLAIN).text
     return {
         s.labels.get("endpoint")
         or s.labels.get("reason")

@@ -15,6 +15,8 @@ import httpx
 import pytest
 from platform_process import Platform, running_platform, service, until
 
+from plain_http import PLAIN
+
 ENGINE = Path(__file__).parent / "failing_engine.py"
 POLICY = {
     "penstock.dev/rollout-steps": "30,60",
@@ -75,7 +77,7 @@ class Requests:
             thread.join()
 
     def _ask(self) -> None:
-        with httpx.Client(trust_env=False, timeout=60) as client:
+        with httpx.Client(**PLAIN, timeout=60) as client:
             while not self._stop.wait(0.02):
                 answer = client.post(self._url, json=self._body)
                 self.seen[answer.status_code] += 1

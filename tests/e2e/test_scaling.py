@@ -23,6 +23,8 @@ import pytest
 from load import Load
 from platform_process import Platform, running_platform, service, until
 
+from plain_http import PLAIN
+
 pytestmark = pytest.mark.timeout(180)
 SCALE_WITHIN_S = 60.0
 FLOOD = 200
@@ -127,7 +129,7 @@ def answered(platform: Platform, name: str) -> int:
     """Requests that this service's engines have ended, by their own count."""
     total = 0.0
     for pod in pods(platform, name):
-        text = httpx.get(f"http://{pod['status']['podIP']}:8080/metrics", trust_env=False).text
+        text = httpx.get(f"http://{pod['status']['podIP']}:8080/metrics", **PLAIN).text
         total += sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", text, re.M))
     return round(total)
 
@@ -174,7 +176,7 @@ def impatiently(platform: Platform, name: str) -> httpx.Response:
     body = {"model": name, "messages": [{"role": "user", "content": "Are you there?"}]}
     headers = {"x-request-timeout-ms": f"{1000 * DEADLINE_S:g}"}
     url = f"{platform.url}/v1/chat/completions"
-    return httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False)
+    return httpx.post(url, json=body, headers=headers, timeout=30, **PLAIN)
 
 
 async def test_two_hundred_that_come_at_zero_are_each_answered_once(platform: Platform) -> None:
@@ -182,9 +184,7 @@ async def test_two_hundred_that_come_at_zero_are_each_answered_once(platform: Pl
         assert size(platform, "flood") == (0, 0)
         limits = httpx.Limits(max_connections=FLOOD)
         began = time.monotonic()
-        async with httpx.AsyncClient(
-            base_url=platform.url, timeout=60, limits=limits, trust_env=False
-        ) as client:
+        async with httpx.AsyncClient(base_url=platform.url, timeout=60, limits=limits, **PLAIN) as client:
             first = asyncio.create_task(ask(client, "flood", 0))
             answers = await asyncio.gather(first, *(ask(client, "flood", n) for n in range(1, FLOOD)))
         print(f"\n{len(answers)} answered {time.monotonic() - began:.1f} s after they came at zero")

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from plain_http import PLAIN
+
 TINY = Path(__file__).parents[2] / "src/penstock/models/penstock-tiny"
 START_S = 20.0
 
@@ -41,7 +43,7 @@ class EngineProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=20, **PLAIN)
 
     def wait_ready(self) -> "EngineProcess":
         deadline = time.monotonic() + START_S

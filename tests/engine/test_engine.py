@@ -13,6 +13,7 @@ from engine_process import TINY, EngineProcess, wait_until
 
 from penstock.engine.prefixes import BLOCK_TOKENS, block_hashes
 from penstock.engine.text import Text
+from plain_http import PLAIN
 
 FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 PARIS = "The capital of France is Paris."
@@ -31,7 +32,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
 
 @pytest.fixture(scope="module")
 def client(engine: EngineProcess) -> Iterator[openai.OpenAI]:
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(**PLAIN) as http:
         yield openai.OpenAI(base_url=f"{engine.url}/v1", api_key="none", http_client=http, max_retries=0)
 
 
@@ -117,7 +118,7 @@ def test_equal_seeds_give_equal_answers_also_in_a_crowd_and_no_seed_gives_others
     alone = texts(ask(engine, **wish))
 
     async def crowd() -> list[str]:
-        async with httpx.AsyncClient(base_url=engine.url, timeout=20, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=engine.url, timeout=20, **PLAIN) as http:
             bodies = [
                 {"model": "tiny", "messages": FRANCE, **wish, "seed": 7 if i == 3 else 50 + i}
                 for i in range(8)
@@ -273,7 +274,7 @@ def test_many_requests_at_once_are_all_answered_and_counted(engine: EngineProces
 
     async def flood() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(base_url=engine.url, timeout=30, limits=limits, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=engine.url, timeout=30, limits=limits, **PLAIN) as http:
             bodies = [
                 {
                     "model": "tiny",

@@ -20,6 +20,7 @@ from engine_process import TINY, EngineProcess, free_port, wait_until
 
 from penstock.engine.prefixes import block_hashes
 from penstock.engine.text import Text
+from plain_http import PLAIN
 
 HELLO = [{"role": "user", "content": "Tell me a story."}]
 Start = Callable[..., EngineProcess]
@@ -69,7 +70,7 @@ def alive(number: int) -> bool:
 def test_asked_to_stop_it_completes_what_runs_and_takes_nothing_new(start: Start, number: int) -> None:
     engine = start().wait_ready()
     child = engine.child()
-    second = httpx.Client(base_url=engine.url, timeout=5, trust_env=False)
+    second = httpx.Client(base_url=engine.url, timeout=5, **PLAIN)
     assert second.get("/health").status_code == 200
     with long_stream(engine, 1900) as lines:
         for target in (engine.process.pid, child):  # as a terminal does, to all of a group

@@ -9,6 +9,8 @@ from gateway_world import STREAM, Engine, Gateway, chunk, service
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from plain_http import PLAIN
+
 TEXT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 USAGE = (
     b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}\n\n'
@@ -38,7 +40,7 @@ async def test_a_stream_is_accounted_and_its_caller_gets_what_he_asked_for(
     await engine.start()
     async with (
         Gateway(tmp_path, service(engine)) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client,
+        httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client,
     ):
         body = {"model": "m", "stream": True, **options}
         answer = await client.post("/v1/chat/completions", json=body)

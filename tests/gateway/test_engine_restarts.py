@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from penstock.contracts.exchange import RevisionRoute, RoutingRoute
 from penstock.contracts.tokenizing import BYTES_TOKENIZER
 from penstock.gateway.polls import EVERY_S
+from plain_http import PLAIN
 
 PROMPT_TOKENS = 1_800
 SUBJECTS = [f"weir {number}" for number in range(12)]
@@ -82,7 +83,7 @@ async def world(tmp_path: Path, *, tells: bool) -> AsyncIterator[World]:
         )
         async with (
             Gateway(tmp_path, route, models=tmp_path, tokenizer=TOKENIZING) as gateway,
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
         ):
             yield World(engines, client, tells=tells)
 

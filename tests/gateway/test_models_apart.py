@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from penstock.contracts.exchange import RevisionRoute, RoutingRoute
 from penstock.contracts.tokenizing import BYTES_TOKENIZER
+from plain_http import PLAIN
 
 TOKENIZING = (sys.executable, "-m", "penstock.engine.tokenizing")
 PROMPT = "About the weir and its keeper: " * 100
@@ -43,7 +44,7 @@ async def test_a_model_and_its_adapters_are_expected_where_each_was_and_nowhere_
 ) -> None:
     monkeypatch.setattr("penstock.gateway.tokenizers.is_quick", lambda took_s, whole_s: True)
     async with engine_processes(tmp_path, "e0", "e1", options=("--max-loras=2",), tells=tells) as engines:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(**PLAIN) as client:
             for engine in engines:
                 for name in ("poet", "clerk"):
                     url = f"http://127.0.0.1:{engine.port}/v1/load_lora_adapter"
@@ -60,7 +61,7 @@ async def test_a_model_and_its_adapters_are_expected_where_each_was_and_nowhere_
         )
         async with (
             Gateway(tmp_path, route, models=tmp_path, tokenizer=TOKENIZING) as gateway,
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
         ):
             await asyncio.sleep(1.0)
             for model in ("m", "poet", "clerk"):
@@ -93,7 +94,7 @@ async def test_two_services_at_one_address_know_of_each_other_s_prompts_nothing(
         ]
         async with (
             Gateway(tmp_path, *routes) as gateway,
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
         ):
             for name in ("a", "b"):
                 before = await predicted(client)

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.gateway import body
 from penstock.kit.errors import InvalidInput
+from plain_http import PLAIN
 
 
 async def started(name: str = "e", script=None) -> Engine:
@@ -35,7 +36,7 @@ def closed_port() -> int:
 async def ask(
     gateway: Gateway, model: str = "m", path: str = "/v1/chat/completions", **kwargs
 ) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=10) as client:
         return await client.post(path, json={"model": model}, **kwargs)
 
 
@@ -66,7 +67,7 @@ async def test_paths_and_hosts_reach_the_engine_untouched(tmp_path: Path) -> Non
     engine = await started()
     async with (
         Gateway(tmp_path, service(engine, hosts=("m.default", "m-default"))) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client,
+        httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client,
     ):
         await client.get("/serving/default/m/any/path?q=1")
         await client.get("/whatever", headers={"host": "m.default.example.com"})
@@ -300,7 +301,7 @@ async def test_metrics_parse_and_count(tmp_path: Path) -> None:
     async with Gateway(tmp_path, service(engine)) as gateway:
         await ask(gateway)
         await ask(gateway, "none")
-        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client:
             text = (await client.get("/metrics")).text
             models = (await client.get("/v1/models")).json()["data"]
     samples = {

@@ -11,6 +11,7 @@ import orjson
 from gateway_world import OK, ControlPlane, Engine, Gateway, service, until
 
 from penstock.contracts.exchange import RevisionRoute, RouteTable, RoutingRoute, ServiceRoute
+from plain_http import PLAIN
 
 PARAMS = {"do_remote_prefill": True, "remote_engine_id": "p"}
 LONG = "a long prompt " * 600
@@ -47,14 +48,14 @@ def question(content: str, **fields: object) -> dict[str, object]:
 
 
 async def ask(gateway: Gateway, body: dict[str, object]) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=10) as client:
         return await client.post("/v1/chat/completions", json=body)
 
 
 async def explained(gateway: Gateway, body: dict[str, object]) -> dict[str, Any]:
     """What the gateway remembers of a request that asks for it."""
     wish = {"x-penstock-explain": "true", "x-request-id": "which"}
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=10) as client:
         assert (await client.post("/v1/chat/completions", json=body, headers=wish)).status_code == 200
         [record] = (await client.get("/penstock/requests/which")).json()["requests"]
     return dict(record)
@@ -92,7 +93,7 @@ async def test_the_engine_that_answers_is_told_where_the_prompts_kv_lies(tmp_pat
         await ask(gateway, question("short"))
         assert len(computing.requests) == 1
         assert "kv_transfer_params" not in orjson.loads(answering.requests[1][1])
-        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client:
             told = (await client.get("/metrics")).text
         assert 'penstock_gateway_remote_prompts_total{outcome="computed"} 1' in told
 

@@ -10,6 +10,7 @@ import pytest
 from gateway_world import ControlPlane, Engine, Gateway, service, until
 
 from penstock.contracts.exchange import RevisionRoute, RouteTable, ServiceRoute
+from plain_http import PLAIN
 
 
 async def two(tmp_path: Path, **fields: object) -> ServiceRoute:
@@ -78,7 +79,7 @@ async def test_a_service_of_that_name_comes_before_a_tag(tmp_path: Path) -> None
     async with Gateway(tmp_path, await two(tmp_path), named) as gateway:
         for path in ("/v1/chat/completions", "/serving/default/prev-m/v1/x"):
             assert (await ask(gateway, path, "default/prev-m")).headers["x-penstock-endpoint"] == "real"
-        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client:
             models = (await client.get("/v1/models")).json()
     assert [m["id"] for m in models["data"]] == ["m", "prev-m"], "tags are no models of their own"
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from penstock.contracts.exchange import RoutingRoute
 from penstock.engine.text import Text
 from penstock.engine.wishes import Bounds, read_wish
+from plain_http import PLAIN
 
 TINY = Path(__file__).parents[2] / "src/penstock/models/penstock-tiny"
 TEXT = Text(TINY)
@@ -54,7 +55,7 @@ async def world(tmp_path: Path, *, more: int = 0) -> AsyncIterator[httpx.AsyncCl
     command = (sys.executable, "-m", "penstock.engine.tokenizing")
     async with (
         Gateway(tmp_path, route, models=tmp_path, tokenizer=command) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20) as client,
+        httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
     ):
         yield client
 
@@ -115,7 +116,7 @@ async def test_a_prompt_of_two_megabytes_goes_through(tmp_path: Path, path: str)
         await engine.start()
     async with (
         Gateway(tmp_path, service(*engines, routing=RoutingRoute())) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20) as client,
+        httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
     ):
         body = {"model": "m", "messages": [{"role": "user", "content": "a weir " * 300_000}]}
         ends = {(await client.post(path, json=body)).headers["x-penstock-endpoint"] for _ in range(4)}

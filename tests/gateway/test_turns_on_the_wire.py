@@ -20,6 +20,7 @@ from penstock.contracts.exchange import (
     ServiceRoute,
 )
 from penstock.kit.api_keys import keyed_hash
+from plain_http import PLAIN
 
 TOKEN = "psk-0123456789ab-" + "s" * 43
 KEY = KeyRoute(
@@ -59,7 +60,7 @@ class Callers:
     """Each is known by a name. Use within `async with`."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._client = httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10)
+        self._client = httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=10)
 
     async def __aenter__(self) -> Callers:
         return self

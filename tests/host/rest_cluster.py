@@ -16,6 +16,7 @@ from penstock.host.api.server import serve_api
 from penstock.kit import errors
 from penstock.kit.errors import Cause, PlatformError
 from penstock.resources.scheme import kind_of
+from plain_http import PLAIN
 
 TOKEN = "test-token"
 PEPPER = b"p" * 32
@@ -36,7 +37,7 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10, **PLAIN
         ) as client:
             yield client
     finally:

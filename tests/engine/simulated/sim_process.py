@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from plain_http import PLAIN
+
 START_S = 30.0
 
 
@@ -29,7 +31,7 @@ def sim_process(log: Path, *options: str) -> Iterator[httpx.Client]:
             [*command, "--host=127.0.0.1", "--time-scale=20", *options], stdout=file, stderr=file
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, **PLAIN) as client:
             wait_ready(client, process, log)
             yield client
         process.terminate()

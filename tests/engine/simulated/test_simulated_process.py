@@ -12,6 +12,8 @@ import pytest
 import zmq
 from sim_process import free_port, sim_process
 
+from plain_http import PLAIN
+
 PROMPT = "a prompt whose blocks of sixteen tokens of four bytes each are full, four of them or so; " * 3
 
 
@@ -24,7 +26,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def client(engine: httpx.Client) -> Iterator[openai.OpenAI]:
-    http = httpx.Client(trust_env=False)
+    http = httpx.Client(**PLAIN)
     with openai.OpenAI(base_url=f"{engine.base_url}/v1", api_key="-", http_client=http, max_retries=0) as one:
         yield one
 

@@ -6,6 +6,7 @@ from dialect_world import World, completion, delta, sent, served, sse, tool_piec
 
 from penstock.gateway.dialects.anthropic.dialect import Anthropic
 from penstock.gateway.dialects.dialect import Translated
+from plain_http import PLAIN
 
 TOOL = {
     "name": "weather",
@@ -16,7 +17,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def client(url: str) -> anthropic.AsyncAnthropic:
-    http = anthropic.DefaultAsyncHttpxClient(trust_env=False)
+    http = anthropic.DefaultAsyncHttpxClient(**PLAIN)
     return anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0, http_client=http)
 
 

@@ -13,6 +13,8 @@ import pytest
 from dialect_world import completion, cut, delta, sse, usage_chunk
 from gateway_world import STREAM, Engine, Gateway, chunk, service
 
+from plain_http import PLAIN
+
 HELLO = [{"role": "user", "content": "hello"}]
 HI = sse(delta(content="Hi"), delta(content="."), delta(finish="stop"), usage_chunk(12, 5, cached=4))
 BROKEN = sse(delta(content="Hi"), done=False)
@@ -45,12 +47,12 @@ async def world(folder: Path, answer: bytes, **fields: Any) -> AsyncIterator[tup
 
 
 def claude(url: str) -> anthropic.AsyncAnthropic:
-    http = anthropic.DefaultAsyncHttpxClient(trust_env=False)
+    http = anthropic.DefaultAsyncHttpxClient(**PLAIN)
     return anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0, http_client=http)
 
 
 def llama(url: str) -> ollama.AsyncClient:
-    return ollama.AsyncClient(host=url, trust_env=False)
+    return ollama.AsyncClient(host=url, **PLAIN)
 
 
 def asked(engine: Engine) -> tuple[bytes, dict]:

@@ -11,6 +11,7 @@ from penstock.gateway.dialects.dialect import Translated
 from penstock.gateway.dialects.ollama import catalogue
 from penstock.gateway.dialects.ollama.dialect import Ollama
 from penstock.kit.errors import InvalidInput
+from plain_http import PLAIN
 
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {
@@ -21,7 +22,7 @@ TOOL = {
 
 def client(url: str) -> ollama.AsyncClient:
     """Never through a proxy. Use within `async with`."""
-    return ollama.AsyncClient(host=url, trust_env=False)
+    return ollama.AsyncClient(host=url, **PLAIN)
 
 
 def world(answer: bytes, status: int = 200) -> World:
