@@ -25,8 +25,8 @@ CACHES = {"llama-cpp": "q8_0", "ollama": "q8_0", "penstock-cpu": "u8"}
 """What an engine calls a cache of one byte for each number, if not fp8."""
 LOADS_FP8 = ("vllm", "sglang", "tgi")
 """Engines that make FP8 of 16-bit weights by themselves."""
-OWN_FORMATS = ("llama-cpp", "ollama")
-"""Engines that take weights as they are in the file."""
+OWN_FORMATS = ("llama-cpp", "ollama", "penstock-cpu")
+"""Engines that take weights as they are in the file, or store them in a way of their own."""
 
 
 class Change(NamedTuple):
@@ -138,7 +138,7 @@ def _quantizations(asked: Question) -> Iterable[Change]:
 
 def _ranks(asked: Question) -> Iterable[Change]:
     """The least number of GPUs that shares the heads out evenly and is enough."""
-    for ranks in RANKS:
+    for ranks in RANKS if asked.engine.is_spread else ():
         heads = asked.shape.heads
         plan = replace(asked.plan, tensor_parallel=ranks)
         if ranks > asked.plan.tensor_parallel and not heads % ranks and asked.fits(plan):
@@ -179,7 +179,7 @@ def _larger_together(asked: Question) -> Iterable[Change]:
         choices = [
             (ranks * device.memory_bytes, ranks, device)
             for device in (asked.device, *asked.devices)
-            for ranks in (1, *RANKS)
+            for ranks in (1, *(RANKS if asked.engine.is_spread else ()))
             if not asked.shape.heads % ranks and asked.fits(replace(way.plan, tensor_parallel=ranks), device)
         ]
         if choices:

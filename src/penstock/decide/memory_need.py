@@ -26,7 +26,7 @@ AMPERE = 8
 """Compute capability."""
 HALVED = {"F32": 2, "F64": 4}
 """By what the bytes of such weights are divided when an engine loads them in 16 bits."""
-ACTIVATION_BYTES, LOGIT_BYTES = 2, 4
+ACTIVATION_BYTES, LOGIT_BYTES, UNPACKED_BYTES = 2, 4, 4
 WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -108,6 +108,8 @@ def weight_bytes(shape: ModelShape, quantization: str, engine: EngineMemory) -> 
 
 
 def _loaded(part: Weights, quantization: str, engine: EngineMemory) -> int:
+    if engine.unpacks:
+        return part.size_bytes // WEIGHT_BYTES.get(part.dtype, 1) * UNPACKED_BYTES
     if quantization and part.is_linear and part.dtype in FLOATS:
         return quantized_bytes(part.size_bytes // WEIGHT_BYTES[part.dtype], quantization)
     if engine.halves_floats and part.dtype in HALVED:

@@ -16,6 +16,7 @@ import re
 import time
 from typing import Annotated
 
+import psutil
 import typer
 
 from penstock.app.engine_reports import engine_report
@@ -131,7 +132,9 @@ def run(
         kv_dtype=kv_dtype,
         utilization=utilization,
     )
-    known = tuple(map(device_of, load_gpu_types()))
+    known = tuple(map(device_of, load_gpu_types())) if memory.is_spread else ()
+    if not (chosen or known):
+        chosen = [Device(name="this machine", memory_bytes=psutil.virtual_memory().total)]
     asked = [Question(headers.shape, plan, device, memory, devices=known) for device in chosen or known]
     home, name = Home(load(os.environ).home), public(model)
     if learn_from:
