@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from fake_nvml import Card, FakeNvml, NVMLError, Part
 
+from fake_nvml import Card, FakeNvml, NVMLError, Part
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.contracts.devices import Gpu, MigInstance
 from penstock.decide.gpu_health import ECC, LOST, ROW_REMAP, XID, GpuFault

@@ -44,12 +44,14 @@ from penstock.host.deployments import DeploymentController
 from penstock.host.device_eviction import DeviceEvictionController
 from penstock.host.garbage import GarbageCollector
 from penstock.host.gpu_faults import GpuFaults
+from penstock.host.gpu_readings import read_gpus
 from penstock.host.gpus import discover_gpus
 from penstock.host.hpa import HpaController
 from penstock.host.jobs import JobController
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.host.kubelet.layout import Layout
 from penstock.host.kubelet.logs import PodLogs
+from penstock.host.metrics.dcgm import DeviceMetrics
 from penstock.host.metrics.gpus import Nvml
 from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetrics
 from penstock.host.metrics.readings import MetricReader
@@ -192,7 +194,13 @@ class ControlPlane:
     def api(self, token: str, pepper: bytes) -> Starlette:
         """The ASGI application that serves the objects; `pepper` keys the hashes of API keys."""
         return build_api(
-            self.objects, token=token, pepper=pepper, version=__version__, logs=self.logs, usages=self.usages
+            self.objects,
+            token=token,
+            pepper=pepper,
+            version=__version__,
+            logs=self.logs,
+            usages=self.usages,
+            devices=DeviceMetrics(self.cache, load_gpu_types(), read_gpus).exposition,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

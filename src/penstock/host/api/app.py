@@ -28,6 +28,8 @@ from penstock.kit.errors import Internal, PlatformError
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 Endpoint = Callable[[Request], Awaitable[Response]]
+Metrics = Callable[[], Awaitable[bytes]]
+"""Metrics in Prometheus' text format."""
 
 
 def build_api(
@@ -38,13 +40,14 @@ def build_api(
     version: str,
     logs: PodLogs | None = None,
     usages: Usages | None = None,
+    devices: Metrics | None = None,
     hosts: tuple[str, ...] = (),
     max_streams: int = MAX_STREAMS,
 ) -> Starlette:
     """An ASGI application over `objects`.
 
     `token` is the bearer token that every request but health and version must carry; `hosts` are names besides the loopback
-    ones under which it may be addressed; `usages` is what `kubectl top` shows; `pepper` keys the hashes of API keys; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
+    ones under which it may be addressed; `usages` is what `kubectl top` shows, `devices` what /metrics tells of GPUs; `pepper` keys the hashes of API keys; `version` is Penstock's own. Before a server stops it calls `app.state.streams.close()`,
     which ends watches and followed logs, so that it need not wait for them.
     """
     streams = Streams(max_streams)
@@ -61,7 +64,7 @@ def build_api(
     app = Starlette(
         routes=[
             *(Route(path, _health) for path in ("/healthz", "/livez", "/readyz")),
-            Route("/metrics", _metrics),
+            Route("/metrics", _metrics(devices)),
             Route("/version", _reads(lambda: discovery.version_info(version))),
             Route("/api", _core),
             Route("/apis", _groups),
@@ -105,8 +108,14 @@ async def _health(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-async def _metrics(request: Request) -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def _metrics(devices: Metrics | None) -> Endpoint:
+    """The process's own metrics, then the devices'."""
+
+    async def endpoint(request: Request) -> Response:
+        told = await devices() if devices is not None else b""
+        return Response(generate_latest() + told, media_type=CONTENT_TYPE_LATEST)
+
+    return endpoint
 
 
 async def _core(request: Request) -> Response:
