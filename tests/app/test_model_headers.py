@@ -278,6 +278,7 @@ def test_an_s3_store_is_read_by_ranges() -> None:
             InvalidInput,
             "cannot be 4611686018427387904 bytes long",
         ),
+        ({"model.safetensors": struct.pack("<Q", 40 << 20) + b"{}"}, TooLarge, "found a header of 40 MiB"),
         ({"m.gguf": gguf()[:100]}, InvalidInput, "its head does not end within 100 bytes"),
         ({"m.gguf": b"GGML" + bytes(100)}, InvalidInput, "begins with b'GGML'"),
         ({"model.safetensors.index.json": b'{"weight_map": 3}'}, InvalidInput, "is not a weight index"),
@@ -294,6 +295,12 @@ def test_files_that_lie_are_refused_by_name(
 ) -> None:
     with pytest.raises(kind, match=says):
         read_headers(str(put(tmp_path, **files)), {})
+
+
+def test_headers_are_bounded_also_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_headers, "MAX_HEADS_BYTES", 100)
+    with pytest.raises(TooLarge, match="of headers"):
+        read_headers(str(put(tmp_path, **SHARDED)), {})
 
 
 def test_what_is_not_there_says_how_to_name_a_model_of_the_hub() -> None:

@@ -29,6 +29,8 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_INDEX_BYTES = 64 << 20
 MAX_XML_BYTES = 64 << 20
 MAX_SHARDS = 1024
+MAX_HEAD_BYTES, MAX_HEADS_BYTES = 32 << 20, 256 << 20
+"""Of one file of safetensors, and of all: the largest models have some 20 MiB in all."""
 PARALLEL_HEADS = 8
 FIRST_BYTES = 64 << 10
 FIRST_GGUF_BYTES = 1 << 20
@@ -99,10 +101,18 @@ def _safetensors(files: ModelFiles, wanted: str) -> Headers | None:
     names = _weight_files(files, wanted)
     if not names:
         return None
+    parts: list[Weights] = []
+    left = MAX_HEADS_BYTES
     with ThreadPoolExecutor(PARALLEL_HEADS) as pool:
-        heads = list(pool.map(lambda name: _head(files, name), names))
-    tensors = {tensor: described for head in heads for tensor, described in head.items()}
-    return Headers(replace(_shape(files), weights=weights_of_tensors(tensors)), names)
+        for first in range(0, len(names), PARALLEL_HEADS):
+            for length, weights in pool.map(
+                lambda name: _head(files, name), names[first : first + PARALLEL_HEADS]
+            ):
+                parts += weights
+                left -= length
+            if left < 0:
+                raise TooLarge(f"found more than {MAX_HEADS_BYTES >> 20} MiB of headers")
+    return Headers(replace(_shape(files), weights=added(parts)), names)
 
 
 def _weight_files(files: ModelFiles, wanted: str) -> tuple[str, ...]:
@@ -126,9 +136,14 @@ def _weight_files(files: ModelFiles, wanted: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _head(files: ModelFiles, name: str) -> dict[str, safetensors.Tensor]:
+def _head(files: ModelFiles, name: str) -> tuple[int, tuple[Weights, ...]]:
+    """How long the header is, and what it says that the file holds."""
     first = files.read(name, 0, FIRST_BYTES)
     length = safetensors.head_bytes(first[: safetensors.PREFIX_BYTES], name)
+    if length > MAX_HEAD_BYTES:
+        raise TooLarge(
+            f"{name}: found a header of {length >> 20} MiB, expected at most {MAX_HEAD_BYTES >> 20}"
+        )
     end = safetensors.PREFIX_BYTES + length
     content = first if end <= len(first) else first + files.read(name, len(first), end - len(first))
     if len(content) < end:
@@ -142,7 +157,7 @@ def _head(files: ModelFiles, name: str) -> dict[str, safetensors.Tensor]:
             f"{name} is damaged or incomplete: it has {there} bytes, its header says {size}",
             code="corrupt_weights",
         )
-    return tensors
+    return length, weights_of_tensors(tensors)
 
 
 def _gguf(files: ModelFiles, wanted: str) -> Headers | None:

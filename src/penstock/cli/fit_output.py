@@ -26,7 +26,13 @@ def print_certificate(
     _print_model(model, headers, engine, certificate)
     rows = [(term.name, _gib(term.size_bytes), term.of) for term in certificate.terms]
     share = certificate.usable_bytes / certificate.device.memory_bytes
-    rows.append(("need", _gib(certificate.need_bytes), "of each GPU"))
+    rows.append(
+        (
+            "need",
+            _gib(certificate.need_bytes),
+            "on each of them" if certificate.plan.tensor_parallel > 1 else "",
+        )
+    )
     rows.append(
         (
             "usable",
@@ -90,9 +96,9 @@ def _print_model(model: str, headers: Headers, engine: EngineMemory, certificate
     print(
         f"{model}: {shape.architecture or 'unknown architecture'}, {_gib(shape.weight_bytes)} GiB of weights in the files ({stored})"
     )
-    on = f"on {plan.tensor_parallel} GPUs" if plan.tensor_parallel > 1 else "on one GPU"
+    spread = f", on {plan.tensor_parallel} GPUs" if plan.tensor_parallel > 1 else ""
     print(
-        f"{plan.concurrency} requests of {plan.context_tokens} tokens with {engine.name} {on}, KV cache {plan.kv_dtype}\n"
+        f"{plan.concurrency} requests of {plan.context_tokens} tokens with {engine.name}{spread}, KV cache {plan.kv_dtype}\n"
     )
 
 
