@@ -62,8 +62,7 @@ CASES = (
             own=64,
             output=16,
         ),
-        stretch=1.5,
     ),
     Case(SHORT, Unshared(name=SHORT, prompt=24, output=16, spread=0.5)),
-    Case(RESTART, PREFIXES, stretch=1.5, kills=True),
+    Case(RESTART, PREFIXES, stretch=2.0, kills=True),
 )

@@ -18,6 +18,7 @@ import httpx
 import psutil
 import yaml
 from benchmarks.gateway.measure import family, free_port
+from benchmarks.routing_real.respawn import GROUP
 
 import penstock.runtimes
 from penstock.app.quickstart import model_folder
@@ -44,7 +45,8 @@ def runtime(cores: float) -> dict[str, Any]:
         (Path(penstock.runtimes.__path__[0]) / "penstock-cpu.yaml").read_text()
     )
     document["metadata"]["name"] = RUNTIME
-    command = ["{python}", str(RESPAWN), str(cores), "{python}", "-m", "penstock.engine"]
+    ready = f"http://$(POD_IP):{ENGINE_PORT}/health/ready"
+    command = ["{python}", str(RESPAWN), str(cores), ready, "{python}", "-m", "penstock.engine"]
     document["metadata"]["annotations"]["penstock.dev/local-command"] = json.dumps(command)
     return document
 
@@ -129,13 +131,16 @@ class Fleet:
     def kill(self, url: str) -> Cached:
         """One engine, which starts again; what it had counted till then."""
         counted = self._cached(url)
-        mark = f"--kv_events_endpoint=tcp://{urlsplit(url).hostname}:"
-        for one in psutil.process_iter(["cmdline"]):
-            argv = one.info["cmdline"] or ()
-            if str(RESPAWN) in argv and any(argument.startswith(mark) for argument in argv):
-                for engine in one.children():
-                    engine.kill()
+        for engine in processes(url):
+            engine.kill()
         return counted
+
+    def is_limited(self) -> bool:
+        """Whether each engine has processor time of its own."""
+        groups = [
+            Path(f"/proc/{one.pid}/cgroup").read_text() for url in self.engines for one in processes(url)
+        ]
+        return bool(groups) and all(GROUP in group or "/penstock-" in group for group in groups)
 
     def _apply(self) -> None:
         subprocess.run(
@@ -175,6 +180,18 @@ class Fleet:
         self._up.wait(LIMIT_S)
         self._log.close()
         self._http.close()
+
+
+def processes(url: str) -> list[psutil.Process]:
+    """The engine there, as respawn.py started it."""
+    mark = f"--kv_events_endpoint=tcp://{urlsplit(url).hostname}:"
+    return [
+        engine
+        for one in psutil.process_iter(["cmdline"])
+        if str(RESPAWN) in (argv := one.info["cmdline"] or ())
+        and any(argument.startswith(mark) for argument in argv)
+        for engine in one.children()
+    ]
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

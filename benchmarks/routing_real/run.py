@@ -2,7 +2,9 @@
 
 Four engines of ours on the CPU, started by `penstock up`, behind each router in turn: round robin, random and least request (Envoy),
 sglang-router and vllm-router with cache_aware, and our gateway. Prefixes exceed one engine's cache and fit all four's. Every run has texts
-of its own, so none finds another's in a cache; the order turns with every repeat. Engines, routers and load share this machine's cores.
+of its own, so none finds another's in a cache; the order turns with every repeat. Each engine has its own share of this machine's cores,
+where control groups can be made; routers and load have the rest. Engines tell of their caches all the while, and our gateway listens, also when
+others are measured.
 Prints tables and one RESULT line; a whole run is kept in `benchmarks/results/routing_real.json`.
 """
 
@@ -158,20 +160,21 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
         if others:
             ratio = max(others) / (throughput(SHORT, OURS) or 1e-9)
             promises.append(Target("short: the best throughput to ours", round(ratio, 3), 1.02))
-    failed = max(
+    failed = [
         1.0 - one["whole"]["answered"] / max(1, one["whole"]["requests"])
-        for systems in found.values()
+        for case, systems in found.items()
         for name, one in systems.items()
-        if name == OURS
-    )
-    promises.append(Target("our error rate", round(failed, 5), 0.001))
+        if name == OURS and case != RESTART  # nobody can go on with an answer that was cut
+    ]
+    if failed:
+        promises.append(Target("our error rate, where no engine is killed", round(max(failed), 5), 0.001))
     return promises
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--systems", nargs="*", default=[one.name for one in SYSTEMS])
     parser.add_argument("--cases", nargs="*", default=[one.name for one in CASES])
     arguments = parser.parse_args()
@@ -184,7 +187,10 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         fleet = stack.enter_context(Fleet(folder / "home", REPLICAS, KV_BLOCKS, CORES))
-        print(f"{REPLICAS} engines of {KV_BLOCKS} KV blocks; shared prefixes are {FOOTPRINT_BLOCKS} blocks")
+        engine_cores = CORES if fleet.is_limited() else None
+        print(
+            f"{REPLICAS} engines of {KV_BLOCKS} KV blocks and {engine_cores or 'all'} cores; shared prefixes are {FOOTPRINT_BLOCKS} blocks"
+        )
         contenders = [Contender(OURS, fleet.url, fleet.gateway)]
         for system in SYSTEMS:
             if system.name in arguments.systems:
@@ -215,7 +221,7 @@ def main() -> None:
         setup={
             "replicas": REPLICAS,
             "kv_blocks": KV_BLOCKS,
-            "engine_cores": CORES,
+            "engine_cores": engine_cores,
             "prefix_blocks": FOOTPRINT_BLOCKS,
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
