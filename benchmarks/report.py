@@ -41,13 +41,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def conclude(benchmark: str, targets: list[Target], *, is_whole: bool = True, **figures: Any) -> None:
-    """End with the RESULT line, where missed targets are said as missed; keep a whole run in `results/BENCHMARK.json`."""
+def conclude(
+    benchmark: str, targets: list[Target], *, is_whole: bool = True, out: Path | None = None, **figures: Any
+) -> None:
+    """End with the RESULT line, where missed targets are said as missed; keep a whole run in `results/BENCHMARK.json`, any in `out`."""
     result = {"benchmark": benchmark, "targets": [{**asdict(one), "met": one.met} for one in targets]}
+    kept = json.dumps({**result, "machine": machine(), **figures}, indent=2) + "\n"
     if is_whole:
         RESULTS.mkdir(exist_ok=True)
-        kept = {**result, "machine": machine(), **figures}
-        (RESULTS / f"{benchmark}.json").write_text(json.dumps(kept, indent=2) + "\n")
+        (RESULTS / f"{benchmark}.json").write_text(kept)
+    if out is not None:
+        out.write_text(kept)
     print()
     for one in targets:
         print(f"{'met   ' if one.met else 'MISSED'}  {one.name}: {one.value:g}, at most {one.target:g}")

@@ -1,11 +1,13 @@
 """What is compared: workloads with their engines, and one run of one policy on one of them.
 
-Load and working set grow with the replicas. The larger the fleet, the shorter the run: `scale` of requests, or of a trace's time.
+Load and working set grow with the replicas. The larger the fleet, the shorter the run: `scale` of requests, or of time. Of a short run the
+first `warming` share fills caches and is not measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,16 +33,17 @@ CONTEXT_TOKENS = 131_072
 
 
 class Size(NamedTuple):
-    """A fleet, a seed, and which share of the whole run is played."""
+    """A fleet, a seed, which share of the whole run is played, and which share of that warms up."""
 
     replicas: int
     seed: int
     scale: float
+    warming: float = 0.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """`block_tokens` is what everybody hashes in; `file` is the trace that it needs. Of what a plan plays, it plays `share`: some settle sooner."""
+    """`block_tokens` is what everybody hashes in; `file` is the trace that it needs."""
 
     name: str
     title: str
@@ -48,7 +51,6 @@ class Case:
     block_tokens: int
     open: Callable[[Size, int], Workload]
     file: Path | None = None
-    share: float = 1.0
 
     def engine(self) -> EngineProfile:
         return replace(load_profile(self.profile), block_tokens=self.block_tokens)
@@ -67,9 +69,17 @@ def kthena(name: str, shared: int, output: int) -> Callable[[Size, int], Workloa
             block_tokens=block,
         )
         asked = round(shape.groups * shape.prompts * size.scale)
-        return ClosedLoop(name, shape, 100 * size.replicas, asked, size.seed)
+        warming = round(asked * size.warming)
+        return ClosedLoop(name, shape, 100 * size.replicas, asked, size.seed, warming=warming)
 
     return open_workload
+
+
+def open_loop(name: str, shape: Shape, rates: Sequence[float], size: Size) -> OpenLoop:
+    each = [rate * size.replicas for rate in rates]
+    stage_s = 60.0 * size.scale
+    warming_s = stage_s * len(rates) * size.warming
+    return OpenLoop(name, shape, each, stage_s * (1.0 - size.warming), size.seed, warming_s=warming_s)
 
 
 def ramp(
@@ -86,8 +96,7 @@ def ramp(
             output_tokens=1000,
             block_tokens=block,
         )
-        each = [rate * size.replicas for rate in rates]
-        return OpenLoop(name, shape, each, 60.0 * size.scale, size.seed)
+        return open_loop(name, shape, rates, size)
 
     return open_workload
 
@@ -106,8 +115,15 @@ def mooncake(path: Path, until_s: float, speed: float) -> Callable[[Size, int], 
     def open_workload(size: Size, block: int) -> Workload:
         assert block == BLOCK_TOKENS, "the trace's own blocks"
         copies = max(1, size.replicas // 8)
+        plays_s = until_s * size.scale
         return Replay(
-            trace(path), until_s=until_s * size.scale, speed=speed, copies=copies, kept=0.9, seed=size.seed
+            trace(path),
+            until_s=plays_s,
+            speed=speed,
+            copies=copies,
+            kept=0.9,
+            seed=size.seed,
+            warming_s=plays_s * size.warming,
         )
 
     return open_workload
@@ -118,15 +134,17 @@ def short(size: Size, block: int) -> Workload:
     shape = Shape(
         groups=1 << 20, prompts=1, shared_tokens=0, own_tokens=200, output_tokens=128, block_tokens=block
     )
-    return OpenLoop("short", shape, [24.0 * size.replicas], 60.0 * size.scale, size.seed)
+    return open_loop("short", shape, [24.0], size)
 
 
 def turns(size: Size, block: int) -> Workload:
     """Working set: 60 users of up to 7,400 tokens, about one replica's cache."""
+    asked = round(800 * size.replicas * size.scale)
     talk = Talk(
         users=60 * size.replicas,
         turns=8,
-        requests=round(800 * size.replicas * size.scale),
+        requests=asked,
+        warming=round(asked * size.warming),
         system_tokens=1024,
         turn_tokens=512,
         output_tokens=256,
@@ -137,14 +155,14 @@ def turns(size: Size, block: int) -> Workload:
 
 
 CASES = (
-    Case("kthena-4096", "Kthena, system prompts of 4,096 tokens", "qwen-7b-910b", 128, kthena("kthena-4096", 4096, 256), share=0.5),
-    Case("kthena-256", "Kthena, system prompts of 256 tokens", "qwen-7b-910b", 128, kthena("kthena-256", 256, 1024), share=0.5),
+    Case("kthena-4096", "Kthena, system prompts of 4,096 tokens", "qwen-7b-910b", 128, kthena("kthena-4096", 4096, 256)),
+    Case("kthena-256", "Kthena, system prompts of 256 tokens", "qwen-7b-910b", 128, kthena("kthena-256", 256, 1024)),
     Case("llm-d-73", "llm-d, prefixes 73 % of KV capacity", "qwen-32b-2xh100", 64, ramp("llm-d-73", 18.75, 5, 6000, 1200, (0.4, 0.8, 1.2, 1.6, 2.0, 2.4))),
     Case("llm-d-37", "llm-d, prefixes 37 % of KV capacity", "llama-70b-4xh100", 64, ramp("llm-d-37", 20.75, 3, 8000, 1000, (0.4, 0.8, 1.2, 1.6, 2.0))),
     Case("mooncake-conversation", "Mooncake conversation", "llama-70b-4xh100", BLOCK_TOKENS, mooncake(CONVERSATION, 2100.0, 1.0), CONVERSATION),
     Case("mooncake-synthetic", "Mooncake synthetic", "llama-70b-4xh100", BLOCK_TOKENS, mooncake(SYNTHETIC, 600.0, 0.8), SYNTHETIC),
-    Case("short", "Short prompts, nothing shared", "llama-8b-h100", 64, short, share=0.5),
-    Case("multi-turn", "Conversations of eight turns", "llama-8b-h100", 64, turns, share=0.5),
+    Case("short", "Short prompts, nothing shared", "llama-8b-h100", 64, short),
+    Case("multi-turn", "Conversations of eight turns", "llama-8b-h100", 64, turns),
 )  # fmt: skip
 
 
@@ -167,7 +185,7 @@ class Played(NamedTuple):
 def play(run: Run) -> Played:
     began = process_time()
     case = next(case for case in CASES if case.name == run.case)
-    size = run.size._replace(scale=run.size.scale * case.share)
+    size = run.size
     world = World(
         case.engine(),
         size.replicas,
@@ -175,4 +193,9 @@ def play(run: Run) -> Played:
         seed=size.seed,
         conditions=run.conditions,
     )
-    return Played(world.run(case.open(size, case.block_tokens)), process_time() - began)
+    gc.disable()  # what lives, lives to the end of the run; looking for garbage in it takes a tenth of the time
+    try:
+        figures = world.run(case.open(size, case.block_tokens))
+    finally:
+        gc.enable()
+    return Played(figures, process_time() - began)

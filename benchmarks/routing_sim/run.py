@@ -2,7 +2,7 @@
 
 Plays published workloads and recorded traces in the routing simulator: this platform's own router, every peer's rule, and an oracle, on the
 same engines with the same seeds. Prints tables of medians over the seeds and one RESULT line, and writes `benchmarks/results/routing_sim.json`.
-Larger fleets are played for a shorter time and by fewer policies: `PLAN` says which. `--quick` plays a part of the smallest fleet.
+Larger fleets are played for a shorter time, and by then warm: `plan.py` says how. `--quick` plays a part of the smallest fleet.
 """
 
 from __future__ import annotations
@@ -11,45 +11,19 @@ import argparse
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.report import Target, conclude
 from benchmarks.routing_sim import conditions
 from benchmarks.routing_sim.cases import CASES, Case, Played, Run, Size, play
+from benchmarks.routing_sim.plan import EIGHT, PLAN, QUICK, Plan
 from benchmarks.routing_sim.tables import Row, as_json, share_of, show
 
-from penstock.testing.routing.registry import policy_names
-
-SHORTLIST = (
-    "dynamo",
-    "kthena-kv-aware",
-    "kthena-prefix",
-    "least-request",
-    "llm-d-default",
-    "llm-d-sticky",
-    "oracle",
-    "penstock",
-    "penstock-approximate",
-    "random",
-    "sglang-cache-aware-cli",
-    "smg-prefix-hash",
-)
-FEW = ("dynamo", "kthena-prefix", "least-request", "llm-d-default", "penstock", "random")
 OURS, OURS_APPROXIMATE = "penstock", "penstock-approximate"
 UNFAIR = (OURS, OURS_APPROXIMATE, "oracle")
 
 
-class Plan(NamedTuple):
-    """What is played of a fleet: by whom, with how many seeds, and which share of the whole run."""
-
-    replicas: int
-    policies: Sequence[str]
-    seeds: int
-    scale: float
-
-
-PLAN = (Plan(8, policy_names(), 5, 1.0), Plan(64, SHORTLIST, 5, 0.1), Plan(512, FEW, 2, 0.03))
-QUICK = (Plan(8, policy_names(), 1, 0.2),)
 ACCURACY_SCALE = 0.3
 
 
@@ -58,6 +32,7 @@ class Table(NamedTuple):
 
     case: Case
     replicas: int
+    warming: float
     rows: Mapping[str, Row]
 
 
@@ -69,7 +44,9 @@ class Player:
 
     def rows(self, runs: Mapping[str, Sequence[Run]]) -> dict[str, Row]:
         """One row for each name."""
-        waiting = {self._pool.submit(play, run): run for each in runs.values() for run in each}
+        # one seed after the other, for processes keep what they drew last
+        by_seed = sorted((run for each in runs.values() for run in each), key=lambda run: run.size.seed)
+        waiting = {self._pool.submit(play, run): run for run in by_seed}
         played: dict[Run, Played] = {waiting[done]: done.result() for done in as_completed(waiting)}
         return {name: Row(name, tuple(played[run] for run in each)) for name, each in runs.items()}
 
@@ -79,13 +56,16 @@ def tables(player: Player, plans: Iterable[Plan], cases: Sequence[Case]) -> list
     found = []
     for plan in plans:
         for case in cases:
-            sizes = [Size(plan.replicas, seed, plan.scale) for seed in range(plan.seeds)]
+            sizes = plan.sizes(case.name)
             rows = player.rows(
                 {name: [Run(case.name, name, size) for size in sizes] for name in plan.policies}
             )
             title = f"{case.title}: {plan.replicas} x {case.profile}, blocks of {case.block_tokens} tokens"
-            show(f"{title}, {plan.scale:g} of the run", list(rows.values()), rows.get("oracle"))
-            found.append(Table(case, plan.replicas, rows))
+            played = f"{sizes[0].scale:g} of the run" + (
+                f", the first {plan.warming:.0%} not measured" if plan.warming else ""
+            )
+            show(f"{title}, {played}", list(rows.values()), rows.get("oracle"))
+            found.append(Table(case, plan.replicas, plan.warming, rows))
     return found
 
 
@@ -96,7 +76,8 @@ def accuracy(player: Player, cases: Sequence[Case], seeds: int, scale: float) ->
         if case.name not in conditions.CASES:
             continue
         for policy in conditions.POLICIES:
-            sizes = [Size(conditions.REPLICAS, seed, scale) for seed in range(seeds)]
+            share = EIGHT[case.name] * scale
+            sizes = [Size(conditions.REPLICAS, seed, share) for seed in range(seeds)]
             rows = player.rows(
                 {
                     name: [Run(case.name, policy, size, held) for size in sizes]
@@ -162,8 +143,9 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, nargs="*", help="fleets of these sizes only")
     parser.add_argument("--policies", nargs="*", help="these policies only")
     parser.add_argument("--seeds", type=int, default=0, help="as many seeds")
-    parser.add_argument("--scale", type=float, default=0.0, help="this share of the whole run")
+    parser.add_argument("--scale", type=float, default=0.0, help="this share of what is planned")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, help="keep what was measured in this file, also of a part")
     parser.add_argument("--only", choices=("tables", "accuracy"), help="one half of it")
     chosen = parser.parse_args()
     plans = [
@@ -194,8 +176,14 @@ def main() -> None:
         "routing_sim",
         targets(found),
         is_whole=is_default and not chosen.only and not absent and len(cases) == len(CASES),
+        out=chosen.out,
         tables=[
-            {"case": table.case.name, "replicas": table.replicas, "rows": as_json(table.rows)}
+            {
+                "case": table.case.name,
+                "replicas": table.replicas,
+                "warming": table.warming,
+                "rows": as_json(table.rows),
+            }
             for table in found
         ],
         accuracy=lost,

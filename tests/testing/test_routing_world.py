@@ -12,10 +12,10 @@ from penstock.kit.hashing import token_blocks
 from penstock.testing.routing.ask import SEED, chained, tokens_of
 from penstock.testing.routing.conversations import Conversations, Talk
 from penstock.testing.routing.figures import Figures, Tally, percentile
-from penstock.testing.routing.mooncake import Line, Replay, read_trace, shared_moments
+from penstock.testing.routing.mooncake import Line, Recorded, Replay, read_trace, shared_moments
 from penstock.testing.routing.policies.penstock import Penstock
 from penstock.testing.routing.registry import policy_module
-from penstock.testing.routing.shared_prefix import OpenLoop, Prompts, Shape
+from penstock.testing.routing.shared_prefix import ClosedLoop, OpenLoop, Prompts, Shape
 from penstock.testing.routing.world import ALL_WELL, Conditions, World
 
 BLOCK = 64
@@ -26,7 +26,7 @@ def engine() -> EngineProfile:
     return replace(load_profile("llama-8b-h100"), block_tokens=BLOCK, kv_tokens=120_000)
 
 
-def talks(requests: int = 120) -> Conversations:
+def talks(requests: int = 120, warming: int = 0) -> Conversations:
     talk = Talk(
         users=16,
         turns=4,
@@ -36,6 +36,7 @@ def talks(requests: int = 120) -> Conversations:
         output_tokens=128,
         think_s=1.0,
         block_tokens=BLOCK,
+        warming=warming,
     )
     return Conversations("talk", talk, 3)
 
@@ -154,3 +155,40 @@ def test_rates_are_over_the_time_from_the_first_request_to_the_last_answer() -> 
     tally.answered(0.5, 10.0, 100, 20.0)
     figures = tally.figures()
     assert (figures.makespan_s, figures.request_rate, figures.output_rate) == (10.0, 0.2, 20.0)
+
+
+def test_what_warms_up_is_answered_but_in_no_figure() -> None:
+    whole = World(engine(), 3, policy_module("penstock").open_policy, seed=3).run(talks())
+    warmed = World(engine(), 3, policy_module("penstock").open_policy, seed=3).run(talks(warming=80))
+    assert (whole.requests, warmed.requests) == (120, 40)
+    assert warmed.makespan_s < whole.makespan_s
+    assert warmed.hit_tokens < whole.hit_tokens
+    assert warmed.hit_share > whole.hit_share, "what was cold is behind them"
+
+
+def test_a_warm_up_has_one_prompt_of_each_group_first() -> None:
+    shape = Shape(groups=6, prompts=4, shared_tokens=256, own_tokens=64, output_tokens=8, block_tokens=BLOCK)
+    loop = ClosedLoop("loop", shape, 24, 24, 0, warming=9)
+    asks = list(loop.arrivals())
+    assert len({ask.tenant for ask in asks[:6]}) == 6
+    assert [ask.warms for ask in asks] == [True] * 9 + [False] * 15
+    assert len({tuple(ask.hashes) for ask in asks}) == 24, "each prompt once, as ever"
+
+
+def test_ramps_and_traces_warm_up_for_a_time() -> None:
+    shape = Shape(groups=2, prompts=2, shared_tokens=256, own_tokens=64, output_tokens=8, block_tokens=BLOCK)
+    asks = list(OpenLoop("ramp", shape, [10.0, 30.0], 5.0, 0, warming_s=20.0).arrivals())
+    assert all(ask.warms == (ask.at < 20.0) for ask in asks)
+    warming = sum(ask.warms for ask in asks)
+    assert 300 < warming < 500, "at the mean of its rates"
+    lines = tuple(Line(1000.0 * second, 512, 1, [second]) for second in range(10))
+    replay = Replay(
+        Recorded("trace", lines), until_s=10.0, speed=2.0, copies=1, kept=1.0, seed=0, warming_s=4.0
+    )
+    assert [ask.warms for ask in replay.arrivals()] == [True] * 4 + [False] * 6
+
+
+def test_hits_of_a_request_that_a_restart_took_count_where_it_had_started() -> None:
+    world, figures = played("penstock", Conditions(restarts=((0, 3.0),)))
+    of_engines = sum(one.hit_tokens for one in world.engines)
+    assert figures.hit_tokens > of_engines, "those of the first process are not lost"

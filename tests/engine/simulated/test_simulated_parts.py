@@ -18,9 +18,9 @@ from penstock.kit.errors import InvalidInput
 def test_a_pool_evicts_tails_before_heads_and_what_is_idle_longest_first() -> None:
     pool = BlockPool(6, records=True)
     for chain in ((1, 2, 3), (4, 5)):
-        pool.hold(chain)
+        pool.hold(chain, *pool.match(chain))
         pool.release(chain, 0)
-    pool.hold((1,))
+    pool.hold((1,), *pool.match((1,)))
     pool.grow(4)
     assert pool.removed == [3, 2, 5], "one was blank"
     assert (pool.used, pool.free, pool.cached) == (5, 1, {1, 4})
@@ -28,8 +28,8 @@ def test_a_pool_evicts_tails_before_heads_and_what_is_idle_longest_first() -> No
 
 def test_a_shared_block_is_idle_when_its_last_user_is_gone() -> None:
     pool = BlockPool(4)
-    pool.hold((1, 2))
-    pool.hold((1,))
+    pool.hold((1, 2), *pool.match((1, 2)))
+    pool.hold((1,), *pool.match((1,)))
     pool.release((1, 2), 0)
     assert (pool.used, pool.match((1, 2, 3))) == (1, (2, 1))
     pool.release((1,), 0)
@@ -38,7 +38,7 @@ def test_a_shared_block_is_idle_when_its_last_user_is_gone() -> None:
 
 def test_a_block_that_turns_out_to_be_known_is_room_again() -> None:
     pool = BlockPool(4)
-    pool.hold((7,))
+    pool.hold((7,), *pool.match((7,)))
     pool.grow(1)
     pool.name((7,))
     assert (pool.used, pool.free) == (1, 3)

@@ -2,12 +2,14 @@
 
 Blocks are known by the hash of all tokens up to their end; a block without one (not full, or of an answer nobody knows) counts only as
 room. What no request uses stays cached until its room is needed, and goes in the order in which it became idle: an ended request gives
-its blocks back tail first, so that the heads of prompts live longest. Two requests that hold the same block share it, where vLLM keeps
+its blocks back tail first, so that the heads of prompts live longest. So who holds a block of a chain holds all before it: along a chain come
+blocks in use, by ever fewer requests, then idle ones, then such as are not cached. Two requests that hold the same block share it, where vLLM keeps
 the second copy if both were computed side by side.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -64,20 +66,15 @@ class BlockPool:
             found += 1
         return found, of_idle
 
-    def hold(self, hashes: Sequence[int]) -> None:
-        """Uses blocks, cached or to be computed. There must be room for these."""
-        uses, idle = self._uses, self._idle
-        new = 0
-        for number in hashes:
-            if number in uses:
-                uses[number] += 1
-                continue
-            if number in idle:
-                del idle[number]
-            else:
-                new += 1
-            uses[number] = 1
-        self._take(new)
+    def hold(self, hashes: Sequence[int], known: int, of_idle: int) -> None:
+        """Uses blocks: as `match` found them, or to be computed. There must be room for these."""
+        uses, idle, in_use = self._uses, self._idle, known - of_idle
+        for number in hashes[:in_use]:
+            uses[number] += 1
+        for number in hashes[in_use:known]:
+            del idle[number]
+        uses.update(dict.fromkeys(hashes[in_use:], 1))
+        self._take(len(hashes) - known)
 
     def grow(self, count: int = 1) -> None:
         """Uses `count` blocks without a hash, which must be free."""
@@ -106,12 +103,12 @@ class BlockPool:
         self._anonymous = last - nameless
         for number in range(last - 1, last - nameless - 1, -1):
             idle[number] = None
-        for number in reversed(hashes):
-            if (left := uses[number]) > 1:
-                uses[number] = left - 1
-            else:
-                del uses[number]
-                idle[number] = None
+        alone = bisect_left(hashes, -1, key=lambda number: -uses[number])
+        for number in hashes[:alone]:
+            uses[number] -= 1
+        for number in reversed(hashes[alone:]):
+            del uses[number]
+            idle[number] = None
 
     def drop(self, hashes: Sequence[int]) -> None:
         """Blocks in use that were never computed are given back as room."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from penstock.engine.simulated.blocks import BlockPool
 from penstock.engine.simulated.request import Request
@@ -51,8 +51,11 @@ class Decoding:
     def advance(self, steps: int, done: int) -> None:
         """So many steps are over, the last of them `done`; there were blocks for all."""
         self.context += self.sequences * steps
-        while self._crossings and self._crossings[0][0] <= done:
-            self._cross()
+        crossings, taken = self._crossings, 0
+        while crossings and crossings[0][0] <= done:
+            taken += self._cross()
+        if taken:
+            self._pool.grow(taken)
 
     def ended(self, done: int) -> list[Request]:
         """Those that have their last token, in order."""
@@ -71,7 +74,8 @@ class Decoding:
             _, order, request = crossings[0]
             if request.order == order and not self._pool.free:
                 return False
-            self._cross()
+            if self._cross():
+                self._pool.grow()
         return True
 
     def steps_to_end(self, done: int) -> int:
@@ -85,11 +89,15 @@ class Decoding:
         free = self._pool.free // self.sequences * self._block + 1 if self.sequences else 1
         return max(free, self._crossings[0][0] - done - 1)
 
-    def _cross(self) -> None:
-        """The next that needs a block has it, unless it left."""
-        step, order, request = heappop(self._crossings)
-        if request.order == order:
-            self._pool.grow()
-            request.nameless += 1
-            if step + self._block <= request.end_step:
-                heappush(self._crossings, (step + self._block, order, request))
+    def _cross(self) -> bool:
+        """The next that needs a block is to have it, unless it left."""
+        step, order, request = self._crossings[0]
+        if request.order != order:
+            heappop(self._crossings)
+            return False
+        request.nameless += 1
+        if step + self._block <= request.end_step:
+            heapreplace(self._crossings, (step + self._block, order, request))
+        else:
+            heappop(self._crossings)
+        return True

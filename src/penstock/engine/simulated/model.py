@@ -290,7 +290,7 @@ class Engine:
         total = -(-target // size)
         if total - known > pool.free - idle:
             return False
-        pool.hold(hashes)
+        pool.hold(hashes, known, idle)
         pool.grow(total - len(hashes))
         cached = min(known, (target - 1) // size) * size
         request.held, request.nameless, request.known = hashes, total - len(hashes), known

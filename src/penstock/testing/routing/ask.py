@@ -6,7 +6,8 @@ from array import array
 from collections.abc import Sequence
 from itertools import count
 
-from penstock.kit.hashing import TOKEN_BYTES, chain_seed, text_blocks
+from penstock.kit.hashing import TOKEN_BYTES, chain_seed
+from penstock.kit.hashing import chained as chained_on
 
 MODEL = "simulated"
 SEED = chain_seed(MODEL)
@@ -57,13 +58,8 @@ class Ask:
         self.warms = warms
 
 
-def words(ids: Sequence[int], block_tokens: int) -> bytes:
-    """The token ids of these blocks, as they are hashed: a block's number, over and over."""
-    return b"".join(number.to_bytes(TOKEN_BYTES, "little") * block_tokens for number in ids)
-
-
 def tokens_of(ids: Sequence[int], block_tokens: int) -> array[int]:
-    """The same as numbers."""
+    """The token ids of these blocks: a block's number, over and over."""
     tokens = array("I")
     for number in ids:
         tokens.extend(array("I", (number,)) * block_tokens)
@@ -71,5 +67,5 @@ def tokens_of(ids: Sequence[int], block_tokens: int) -> array[int]:
 
 
 def chained(ids: Sequence[int], block_tokens: int, seed: int = SEED) -> list[int]:
-    """The hashes of these blocks, chained on `seed`: the gateway's own."""
-    return text_blocks(words(ids, block_tokens), block_tokens * TOKEN_BYTES, seed)
+    """The hashes of these blocks, chained on `seed`: the gateway's own, one block after the other."""
+    return [seed := chained_on(number.to_bytes(TOKEN_BYTES, "little") * block_tokens, seed) for number in ids]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from statistics import fmean
 
@@ -66,6 +67,28 @@ class Prompts:
         return known
 
 
+@lru_cache(maxsize=1)
+def prompts_of(shape: Shape) -> Prompts:
+    """The same for every run of one shape."""
+    return Prompts(shape)
+
+
+@lru_cache(maxsize=4)
+def drawn_order(
+    shape: Shape, users: int, requests: int, seed: int, groups_first: bool
+) -> tuple[Sequence[int], Sequence[float]]:
+    """The same for every run of one seed: which prompts are asked, and after how many seconds each user begins."""
+    order = [*range(shape.groups * shape.prompts)]
+    chance = Random(f"closed loop {seed}")  # noqa: S311  reproducible, not secret
+    chance.shuffle(order)
+    if groups_first:
+        firsts = {number // shape.prompts: number for number in reversed(order)}.values()
+        left = set(firsts)
+        order = [*firsts, *(number for number in order if number not in left)]
+    del order[requests:]
+    return tuple(order), tuple(chance.random() for _ in range(min(users, len(order))))
+
+
 class ClosedLoop:
     """`users` at once: each prompt once, in random order, the next as soon as one is answered; at most `requests` of them.
 
@@ -76,17 +99,9 @@ class ClosedLoop:
         self, name: str, shape: Shape, users: int, requests: int, seed: int, *, warming: int = 0
     ) -> None:
         self.name = name
-        self._prompts = Prompts(shape)
-        self._order: list[int] = [*range(self._prompts.count)]
-        chance = Random(f"closed loop {seed}")  # noqa: S311  reproducible, not secret
-        chance.shuffle(self._order)
-        if warming:
-            firsts = {number // shape.prompts: number for number in reversed(self._order)}.values()
-            left = set(firsts)
-            self._order = [*firsts, *(number for number in self._order if number not in left)]
-        del self._order[requests:]
-        self._users, self._warming, self._asked = users, warming, 0
-        self._spread_s = [chance.random() for _ in range(min(users, len(self._order)))]
+        self._prompts = prompts_of(shape)
+        self._order, self._spread_s = drawn_order(shape, users, requests, seed, warming > 0)
+        self._warming, self._asked = warming, 0
 
     def arrivals(self) -> Iterator[Ask]:
         """The first of each user, within a second."""
@@ -119,7 +134,7 @@ class OpenLoop:
         warming_s: float = 0.0,
     ) -> None:
         self.name = name
-        self._prompts = Prompts(shape)
+        self._prompts = prompts_of(shape)
         self._stages = [(rate, stage_s, False) for rate in rates]
         if warming_s:
             self._stages.insert(0, (fmean(rates), warming_s, True))

@@ -6,6 +6,7 @@ mean + 1 standard deviation; else the least loaded. Running is the router's own 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from operator import mul
 
@@ -31,16 +32,17 @@ class AibrixPrefix(SentPrefixes):
             return self.least(busy)
         found = self.prefixes.leading(ask.hashes)
         if found:
-            most = self._usual()
+            most = usual(busy)
             left = [place for place in found if busy[place] <= most]
             if left:
                 return min(left, key=lambda place: (-found[place], busy[place]))
         return self.least(busy)
 
-    def _usual(self) -> float:
-        """The mean of requests under way, and so many standard deviations more."""
-        busy, count, total = self.in_flight, self.replicas, sum(self.in_flight)
-        return total / count + DEVIATIONS * sqrt(count * sum(map(mul, busy, busy)) - total * total) / count
+
+def usual(busy: Sequence[int]) -> float:
+    """The mean, and so many standard deviations more: exact enough for every comparison with an integer."""
+    count, total = len(busy), sum(busy)
+    return total / count + DEVIATIONS * sqrt(count * sum(map(mul, busy, busy)) - total * total) / count
 
 
 def open_policy(setup: Setup) -> Policy:
