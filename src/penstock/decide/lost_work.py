@@ -48,7 +48,7 @@ NO_HISTORY = History()
 class Unit(Struct, frozen=True, kw_only=True):
     """Pods that stop together. `gpus` is what all of them hold; `since` when the work began that would be lost (Unix s).
 
-    `save_s` is how long it takes to save when it is told to, None where it does not.
+    `save_s` is how long it takes to save when it is told to, None where it does not; `wait_s` how long until it is gone, as far as is known.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Unit(Struct, frozen=True, kw_only=True):
     since: float
     reports: bool = False
     save_s: float | None = None
+    wait_s: float = 0.0
     restore_s: float = 0.0
     minimum_runtime_s: float = 0.0
     times: int = 0
@@ -75,7 +76,9 @@ class Unit(Struct, frozen=True, kw_only=True):
 
     def cost(self, now: float, usual_s: float | None) -> float:
         """GPU-seconds that would be lost, with the penalty. `usual_s` is `usual_redo_s` of all units."""
-        redo_s = self.redo_s(now) if self.reports or usual_s is None else usual_s
+        redo_s = self.redo_s(now)
+        if not self.reports and usual_s is not None:
+            redo_s = min(redo_s, usual_s)
         return self.gpus * (redo_s + PENALTY_S * self.times)
 
 
@@ -137,6 +140,7 @@ def _unit(name: str, pods: tuple[Pod, ...], now: float, histories: Mapping[str, 
     slowest_s = max((checkpoint.save_s for checkpoint in saved), default=0.0)
     since = max(started, min((checkpoint.saved_at for checkpoint in saved), default=started))
     serves = [_ready_after_s(pod) for pod in pods if not promises and not job_of(pod)]
+    can_save = saves and slowest_s <= grace_s(pods)
     return Unit(
         name=name,
         pods=pods,
@@ -145,7 +149,8 @@ def _unit(name: str, pods: tuple[Pod, ...], now: float, histories: Mapping[str, 
         started_at=started,
         since=now if serves else since,
         reports=bool(saved or serves),
-        save_s=slowest_s if saves and slowest_s <= grace_s(pods) else None,
+        save_s=slowest_s if can_save else None,
+        wait_s=grace_s(pods) if history.ignored else slowest_s if can_save else 0.0,
         restore_s=max((*serves, *(checkpoint.restore_s for checkpoint in saved)), default=0.0),
         minimum_runtime_s=max(minimum_runtime_s(pod.metadata.annotations) for pod in pods),
         times=history.count,

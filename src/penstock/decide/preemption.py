@@ -19,6 +19,8 @@ from penstock.resources.pod import Pod
 EXACT = 12
 MAX_TRIALS = 4000
 """How often one decision may ask whether the pod fits; beyond it the greedy choice stands."""
+WAIT_WEIGHT = 5.0
+"""What a second that the waiting pod has to wait is worth, in seconds of each GPU that it asks for."""
 MAX_UNITS = 16
 """How many units one pod may push aside."""
 Fits = Callable[[str, tuple[Pod, ...]], bool]
@@ -59,7 +61,12 @@ def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preempti
     lower = [unit for unit in units if unit.priority < priority_of(pod)]
     if not lower:
         return Preemption("", "preemption: no pods of lower priority hold anything.")
-    victims = [Victim(unit, unit.cost(now, usual_s)) for unit in lower if unit.is_settled(now)]
+    waiting = WAIT_WEIGHT * gpus_of(pod)
+    victims = [
+        Victim(unit, unit.cost(now, usual_s) + waiting * unit.wait_s)
+        for unit in lower
+        if unit.is_settled(now)
+    ]
     search, choices = _Search(pod, fits), []
     for tier in sorted({victim.unit.priority for victim in victims}):
         among = _by_node(victim for victim in victims if victim.unit.priority <= tier)
@@ -92,7 +99,7 @@ class _Search:
         if not self._room(node, here):
             return None
         chosen: list[Victim] = []
-        for victim in sorted(here, key=lambda v: (v.cost / self._useful(node, v.unit), v.unit.name)):
+        for victim in sorted(here, key=lambda v: (v.cost / self._useful(node, v.unit), -v.unit.started_at)):
             if self._room(node, chosen):
                 break
             chosen.append(victim)
@@ -146,9 +153,10 @@ def _choice(node: str, victims: Iterable[Victim]) -> _Choice:
     return _Choice(node, ordered, sum(victim.cost for victim in ordered))
 
 
-def _rank(choice: _Choice) -> tuple[float, int, str]:
-    """Least lost, then fewest; ties by a hash of the node's name."""
-    return round(choice.cost, 6), len(choice.victims), short_hash(choice.node)
+def _rank(choice: _Choice) -> tuple[float, int, float, str]:
+    """Least lost, then fewest, then those that started last; ties by a hash of the node's name."""
+    first = min((victim.unit.started_at for victim in choice.victims), default=0.0)
+    return round(choice.cost, 6), len(choice.victims), -first, short_hash(choice.node)
 
 
 def _words(choice: _Choice) -> str:
