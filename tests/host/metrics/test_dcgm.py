@@ -19,8 +19,6 @@ from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Pod, PodSpec
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 T4 = find_gpu_type("t4")
 XID = Taint(key="gpu.nvidia.com/xid", value="79", effect="NoExecute")
 GPUS = (Gpu(index=0, uuid="GPU-0", type=T4), Gpu(index=1, uuid="GPU-1", type=T4, taints=(XID,)))
