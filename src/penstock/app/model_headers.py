@@ -167,11 +167,12 @@ def _gguf(files: ModelFiles, wanted: str) -> Headers | None:
         return None
     if len(names) > 1:
         names = _parts(names)
-    heads = [_gguf_head(files, name) for name in names]
-    weights = added(
-        part for head, name in zip(heads, names, strict=True) for part in weights_of_gguf(head.tensors, name)
-    )
-    return Headers(replace(shape_of_gguf(heads[0].metadata), weights=weights), tuple(names))
+    shape, parts = ModelShape(), list[Weights]()
+    for number, name in enumerate(names):
+        head = _gguf_head(files, name)
+        shape = shape if number else shape_of_gguf(head.metadata)
+        parts += weights_of_gguf(head.tensors, name)
+    return Headers(replace(shape, weights=added(parts)), tuple(names))
 
 
 def _parts(names: list[str]) -> list[str]:
