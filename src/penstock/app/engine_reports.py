@@ -9,7 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from penstock.decide.engine_report import MAX_TEXT, EngineReport, report_of_log, report_of_metrics
+from penstock.host.gpu_readings import read_gpus
 from penstock.kit.errors import InvalidInput, NotFound
+from penstock.kit.quantity import to_bytes
 from penstock.kit.scrape import scrape
 
 
@@ -20,6 +22,21 @@ def engine_report(where: str) -> EngineReport:
     """
     text = _metrics(where) if where.startswith("http://") else _text(where)
     return report_of_metrics(text) if "vllm:cache_config_info" in text else report_of_log(text)
+
+
+def used_bytes(said: str) -> int:
+    """Memory in use on a GPU: a quantity, or the UUID of one of this machine's, which NVML is asked about; 0 for nothing said.
+
+    Raises InvalidInput, and NotFound for a GPU that is not here.
+    """
+    if not said.startswith("GPU-"):
+        return to_bytes(said) if said else 0
+    here = read_gpus()
+    used = here.get(said, {}).get("FB_USED")
+    if used is None:
+        known = f"here are {', '.join(sorted(here))}" if here else "NVML finds none here"
+        raise NotFound(f"--used: there is no GPU {said[:60]!r}; {known}")
+    return int(used * (1 << 20))
 
 
 def _metrics(uri: str) -> str:

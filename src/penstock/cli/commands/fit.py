@@ -19,7 +19,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from penstock.app.engine_reports import engine_report
+from penstock.app.engine_reports import engine_report, used_bytes
 from penstock.app.fit_store import add_observation, read_observations
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.app.home import Home
@@ -95,7 +95,8 @@ LearnFrom = Annotated[
 Used = Annotated[
     str,
     typer.Option(
-        help="With --learn-from: memory in use on that GPU, as nvidia-smi says, as 61Gi.", show_default=False
+        help="With --learn-from: memory in use on that GPU, as 61Gi, or the UUID of one here, which NVML is asked about.",
+        show_default=False,
     ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", help="table or json")]
@@ -167,7 +168,7 @@ def _learn(home: Home, model: str, asked: list[Question], where: str, used: str)
         question.device.memory_bytes,
         plan.utilization or engine.utilization,
         token_bytes(question.shape, plan.tensor_parallel, plan.kv_dtype),
-        to_bytes(used) if used else 0,
+        used_bytes(used),
     )
     if observed is None:
         raise InvalidInput(
