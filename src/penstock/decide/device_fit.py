@@ -16,6 +16,8 @@ from penstock.decide.tolerations import untolerated
 from penstock.resources.pod import Toleration
 
 Rooms = tuple[GpuRoom, ...]
+PER_FREE_SLICE = 1e-3
+"""Of starts that cost equally many options, the one on the fullest GPU is taken."""
 
 
 class Option(NamedTuple):
@@ -129,7 +131,9 @@ def _instance(request: DeviceRequest, room: GpuRoom, demand: Demand) -> tuple[Sh
         if instance.profile == profile.name and (room.slices >> instance.start) & mask == mask:
             return _mig_share(request, room, profile, instance.start, instance.uuid), 0.0
     found = best_start(room, profile, demand)
-    return None if found is None else (_mig_share(request, room, profile, found[1], ""), found[0])
+    if found is None:
+        return None
+    return _mig_share(request, room, profile, found[1], ""), found[0] + PER_FREE_SLICE * room.compute_slices
 
 
 def _mig_share(request: DeviceRequest, room: GpuRoom, profile: MigProfile, start: int, uuid: str) -> Share:

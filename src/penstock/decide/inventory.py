@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from penstock.contracts.devices import DEVICES_ANNOTATION, WHOLE_MILLI, Gpu, Share
 from penstock.decide.pod_requests import Units, needs_of, offered
+from penstock.kit.hashing import stable_hash
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 
@@ -56,7 +57,7 @@ class NodeRoom(Struct, frozen=True):
 
     `divisible` are the free thousandths, in ascending order, of its GPUs that can be had whole or in parts; `kind` is their type, "" where
     they are of several or where some GPUs are otherwise. `is_open` says that the node is ready and keeps nobody away by itself, `repels`
-    that a pod is here which keeps others away by anti-affinity.
+    that a pod is here which keeps others away by anti-affinity. `lot` is drawn from the node's name, for ties.
     """
 
     node: Node
@@ -68,6 +69,7 @@ class NodeRoom(Struct, frozen=True):
     kind: str = ""
     is_open: bool = False
     repels: bool = False
+    lot: int = 0
 
     @property
     def name(self) -> str:
@@ -174,7 +176,13 @@ def empty_room(node: Node, gpus: tuple[Gpu, ...], whole: Units) -> NodeRoom:
         divisible=divisible(rooms),
         kind=kinds.pop() if len(kinds) == 1 else "",
         is_open=_is_open(node),
+        lot=lot(node.metadata.name),
     )
+
+
+def lot(name: str) -> int:
+    """A number that the name alone decides, the same in every process."""
+    return int(stable_hash(name)[:15], 16)
 
 
 def divisible(rooms: tuple[GpuRoom, ...]) -> tuple[int, ...]:

@@ -34,6 +34,10 @@ MOST_REMEMBERED = 512
 """Kinds of pods whose standings a `Board` keeps; of more it forgets the kind that was remembered first."""
 
 
+MOST_CHANGES = 1_000_000
+"""Changes of nodes that a `Board` writes down before it starts afresh."""
+
+
 class Leaning(Struct, frozen=True):
     """What may be known beside the nodes: seconds to load the pod's weights and price (any unit) by node name, demand for MIG profiles."""
 
@@ -207,41 +211,80 @@ class Ask:
         return lost + TIGHT_GPU * sum(before) + TIGHT_CPU * cpu
 
 
+class Standings(Struct):
+    """Of all nodes, by their place in the order of the inventory: `fitting` are the ranks of those that fit, `refused` says why of the others.
+
+    They hold for the nodes as they were when `Board.changes` had `seen` entries.
+    """
+
+    worth: Worth
+    seen: int
+    of: list[Standing]
+    fitting: dict[int, tuple[float, ...]]
+    refused: dict[int, str]
+
+    def enter(self, place: int, standing: Standing) -> None:
+        """Replace what was known of one node."""
+        self.of[place] = standing
+        if standing.refusal:
+            self.refused[place] = standing.refusal
+            self.fitting.pop(place, None)
+        else:
+            self.fitting[place] = standing.rank
+            self.refused.pop(place, None)
+
+
 class Board:
     """Standings that hold as long as the node is the same object (`inventory`: a node that nobody touched is)."""
 
     def __init__(self) -> None:
         """Empty."""
-        self._known: dict[bytes, tuple[Ask, list[NodeRoom], list[Standing]]] = {}
+        self._rooms: list[NodeRoom] = []
+        self._residuals: list[tuple[object, ...] | None] = []
+        self._changes: list[int] = []
+        self._known: dict[bytes, Standings] = {}
 
-    def standings(self, ask: Ask, rooms: list[NodeRoom]) -> list[Standing]:
-        """One for each room, in their order."""
+    def standings(self, ask: Ask, rooms: list[NodeRoom]) -> Standings:
+        """Good until the next call."""
+        self._notice(rooms)
         key = ask.key()
         known = self._known.get(key)
-        if known is None or known[0].worth is not ask.worth or len(known[1]) != len(rooms):
+        if known is None or known.worth is not ask.worth:
             if len(self._known) >= MOST_REMEMBERED:
                 del self._known[next(iter(self._known))]
-            found = _anew(ask, rooms)
+            known = self._known[key] = self._anew(ask)
+        for place in set(self._changes[known.seen :]):
+            known.enter(place, ask.standing(rooms[place]))
+        known.seen = len(self._changes)
+        return known
+
+    def _notice(self, rooms: list[NodeRoom]) -> None:
+        """Write down which nodes are not what they were."""
+        if len(rooms) != len(self._rooms) or len(self._changes) > MOST_CHANGES:
+            self._known.clear()
+            self._changes.clear()
+            self._residuals = [_residual(room) for room in rooms]
         else:
-            _, seen, found = known
-            changed = [place for place, room in enumerate(rooms) if room is not seen[place]]
+            last = self._rooms
+            changed = [place for place, room in enumerate(rooms) if room is not last[place]]
             for place in changed:
-                found[place] = ask.standing(rooms[place])
-        self._known[key] = (ask, rooms, found)
-        return found
+                self._residuals[place] = _residual(rooms[place])
+            self._changes += changed
+        self._rooms = rooms
+
+    def _anew(self, ask: Ask) -> Standings:
+        """Nodes that are equally useful to the pod are looked at once."""
+        found: list[Standing] = []
+        alike: dict[tuple[object, ...] | None, Standing] = {}
+        for room, residual in zip(self._rooms, self._residuals, strict=True):
+            known = alike.get(residual) if ask.is_easy and residual else None
+            if known is None:
+                known = alike[residual] = ask.standing(room)
+            found.append(known)
+        fitting = {place: one.rank for place, one in enumerate(found) if not one.refusal}
+        refused = {place: one.refusal for place, one in enumerate(found) if one.refusal}
+        return Standings(ask.worth, len(self._changes), found, fitting, refused)
 
 
-def _anew(ask: Ask, rooms: list[NodeRoom]) -> list[Standing]:
-    """Nodes that are equally useful to the pod are looked at once."""
-    found: list[Standing] = []
-    alike: dict[tuple[object, ...], Standing] = {}
-    for room in rooms:
-        if not (ask.is_easy and room.is_open and room.kind):
-            found.append(ask.standing(room))
-            continue
-        key = room.residual
-        known = alike.get(key)
-        if known is None:
-            known = alike[key] = ask.standing(room)
-        found.append(known)
-    return found
+def _residual(room: NodeRoom) -> tuple[object, ...] | None:
+    return room.residual if room.is_open and room.kind else None

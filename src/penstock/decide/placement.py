@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 from penstock.contracts.devices import DeviceRequest, Share
 from penstock.decide.fragmentation import Mix, Worth
-from penstock.decide.inventory import Inventory, NodeRoom, pod_key
+from penstock.decide.inventory import Inventory, NodeRoom, lot, pod_key
 from penstock.decide.node_rules import short_of
-from penstock.decide.node_standing import Ask, Board, Leaning, Standing
+from penstock.decide.node_standing import Ask, Board, Leaning, Standings
 from penstock.decide.pod_requests import Units, quantity_of
 from penstock.decide.pod_rules import has_rules, judge
-from penstock.kit.hashing import short_hash
 from penstock.kit.quantity import format_quantity
 from penstock.resources.pod import Pod
 
@@ -61,25 +60,21 @@ def place(
     A `board` that is passed again remembers what was found out about nodes that have not changed; the answer is the same without.
     """
     ask = Ask(pod, requests, worth, leaning)
-    rooms = list(inventory.rooms.values())
+    names, rooms = list(inventory.rooms), list(inventory.rooms.values())
     standings = (board or Board()).standings(ask, rooms)
     refused = _refused_by_others(pod, rooms)
+    refusals = _refusals(names, standings, refused)
     ranks = _ranks(ask, rooms, standings, refused)
     if not ranks:
-        refusals = _refusals(rooms, standings, refused)
         return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask.needs, rooms))
     best = min(ranks.values())
-    chosen = _first(pod, [place for place, rank in ranks.items() if rank == best], rooms)
-    runner_up = ""
-    if len(ranks) > 1:
-        next_best = min(rank for place, rank in ranks.items() if place != chosen)
-        others = [place for place, rank in ranks.items() if rank == next_best and place != chosen]
-        runner_up = rooms[_first(pod, others, rooms)].name
+    chosen = _drawn(pod, [place for place, rank in ranks.items() if rank == best], rooms)
+    runner_up = _next_best(ranks, chosen, names)
+    count = len(ranks)
     how = "least fragmenting" if requests else "least loaded"
-    message = f"{how} of {len(ranks)} fitting nodes" if runner_up else "the only node that fits"
+    message = f"{how} of {count} fitting nodes" if runner_up else "the only node that fits"
     parts = tuple(zip(PARTS, best, strict=True))
-    refusals = _refusals(rooms, standings, refused)
-    return Placement(rooms[chosen].name, message, refusals, runner_up, "", ask.shares(rooms[chosen]), parts)
+    return Placement(names[chosen], message, refusals, runner_up, "", ask.shares(rooms[chosen]), parts)
 
 
 PARTS = (
@@ -94,24 +89,19 @@ PARTS = (
 """What ranks are made of, most important first; `loss` is thousandths of a GPU, or percent of load where no GPU is at stake."""
 
 
-def _ranks(
-    ask: Ask, rooms: list[NodeRoom], standings: list[Standing], refused: dict[str, str]
-) -> dict[int, Rank]:
+def _ranks(ask: Ask, rooms: list[NodeRoom], standings: Standings, refused: dict[str, str]) -> dict[int, Rank]:
     """Of each node that fits, by its place in `rooms`."""
     if not (ask.owner or refused or ask.leans or has_rules(ask.pod)):
-        return {place: one.rank for place, one in enumerate(standings) if not one.refusal}
-    fitting = {
-        place: one
-        for place, one in enumerate(standings)
-        if not one.refusal and rooms[place].name not in refused
-    }
+        return standings.fitting
     preferences = judge(ask.pod, rooms).preferences if has_rules(ask.pod) else {}
     by_zone = len({room.node.metadata.labels.get(ZONE) for room in rooms}) > 1
     crowded = _crowded(ask, rooms, standings, by_zone)
     ranks: dict[int, Rank] = {}
-    for place, one in fitting.items():
+    for place, rank in standings.fitting.items():
         name = rooms[place].name
-        soft, collides, _, preferred, gpu_node, siblings, loss = one.rank
+        if name in refused:
+            continue
+        soft, collides, _, preferred, gpu_node, siblings, loss = rank
         ranks[place] = (
             soft, collides, float(crowded == _domain(rooms[place], by_zone)), preferred - preferences.get(name, 0.0),
             gpu_node, siblings, loss + ask.leaning.loss(name),
@@ -119,11 +109,20 @@ def _ranks(
     return ranks
 
 
-def _crowded(ask: Ask, rooms: list[NodeRoom], standings: list[Standing], by_zone: bool) -> str | None:
+def _next_best(ranks: dict[int, Rank], chosen: int, names: list[str]) -> str:
+    others = ranks.copy()
+    del others[chosen]
+    if not others:
+        return ""
+    best = min(others.values())
+    return names[min([place for place, rank in others.items() if rank == best])]
+
+
+def _crowded(ask: Ask, rooms: list[NodeRoom], standings: Standings, by_zone: bool) -> str | None:
     """The only failure domain (zone, or node where there are no zones) on which all of the owner's pods that ask for GPUs are."""
     if not ask.requests:
         return None
-    domains = {_domain(room, by_zone) for room, one in zip(rooms, standings, strict=True) if one.siblings}
+    domains = {_domain(room, by_zone) for room, one in zip(rooms, standings.of, strict=True) if one.siblings}
     return domains.pop() if len(domains) == 1 else None
 
 
@@ -132,26 +131,22 @@ def _domain(room: NodeRoom, by_zone: bool) -> str:
 
 
 def _refused_by_others(pod: Pod, rooms: list[NodeRoom]) -> dict[str, str]:
-    if has_rules(pod) or any(room.repels for room in rooms):
+    if has_rules(pod) or [room for room in rooms if room.repels]:
         return judge(pod, rooms).refusals
     return {}
 
 
-def _refusals(
-    rooms: list[NodeRoom], standings: list[Standing], refused: dict[str, str]
-) -> tuple[tuple[str, str], ...]:
-    found = [
-        (room.name, one.refusal or refused.get(room.name, ""))
-        for room, one in zip(rooms, standings, strict=True)
-    ]
-    return tuple(one for one in found if one[1])
+def _refusals(names: list[str], standings: Standings, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    own = [(names[place], why) for place, why in sorted(standings.refused.items())]
+    return tuple(sorted({**refused, **dict(own)}.items())) if refused else tuple(own)
 
 
-def _first(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
+def _drawn(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
+    """The lot that falls to this pod: the same in every process, another for another pod."""
     if len(places) == 1:
         return places[0]
-    key = pod_key(pod)
-    return min(places, key=lambda place: short_hash([key, rooms[place].name]))
+    own = lot(pod_key(pod))
+    return min(places, key=lambda place: rooms[place].lot ^ own)
 
 
 def _explain(refusals: tuple[tuple[str, str], ...], nodes: int) -> str:

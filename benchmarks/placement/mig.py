@@ -1,0 +1,210 @@
+"""A stream of MIG instances that come and go: how many find a place, by where they are put?
+
+Poisson arrivals and exponential stays on H100s in MIG mode, no queue: what fits nowhere is lost. `LOAD` is the compute slices asked for at a
+time, by those that there are. Penstock's own decision is compared with the first fit (lowest GPU, lowest start) and with the greedy rule of
+"An Online Fragmentation-Aware Scheduler for GPU MIG clouds" (arXiv 2511.18906) as we read it: the placement after which fewest
+placements are blocked on GPUs that still have slices enough for them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from penstock.app.gpu_types import find_gpu_type
+from penstock.contracts.devices import DeviceRequest, Gpu, GpuType, MigProfile, Share
+from penstock.decide.inventory import GpuRoom, Inventory, take_stock
+from penstock.decide.mig_start import starts_of
+from penstock.decide.node_standing import Board, Leaning
+from penstock.decide.placement import place
+from penstock.resources.core import Node, NodeStatus
+from penstock.resources.meta import Condition, ObjectMeta
+from penstock.resources.pod import Container, Pod, PodSpec
+
+TYPE = "h100-80gb"
+NODES, GPUS_PER_NODE = 4, 8
+ARRIVALS, WARM_UP = 4_000, 1_000
+MEAN_STAY_S = 100.0
+LOADS = (0.9, 1.4)
+MIXES: dict[str, dict[str, float]] = {
+    "uniform": {"1g.10gb": 1, "1g.20gb": 1, "2g.20gb": 1, "3g.40gb": 1, "4g.40gb": 1, "7g.80gb": 1},
+    "small": {"1g.10gb": 50, "1g.20gb": 10, "2g.20gb": 20, "3g.40gb": 15, "4g.40gb": 4, "7g.80gb": 1},
+    "large": {"1g.10gb": 20, "1g.20gb": 5, "2g.20gb": 15, "3g.40gb": 25, "4g.40gb": 20, "7g.80gb": 15},
+}
+
+
+class Arrival(NamedTuple):
+    """A pod that asks for one instance, and stays so long."""
+
+    number: int
+    at_s: float
+    profile: str
+    stay_s: float
+
+
+@dataclass
+class Tally:
+    """Instances, and compute slices times seconds, that arrived and that found a place."""
+
+    arrived: int = 0
+    placed: int = 0
+    work: float = 0.0
+    work_placed: float = 0.0
+
+
+Choose = Callable[[Arrival, Inventory], tuple[str, Share] | None]
+
+
+def kind() -> GpuType:
+    """The type of all GPUs."""
+    return find_gpu_type(TYPE)
+
+
+def arrivals(mix: str, load: float, seed: int) -> Iterator[Arrival]:
+    """In the order of time."""
+    draw, weights = random.Random(f"{mix}/{load}/{seed}"), MIXES[mix]
+    slices = {one.name: one.compute_slices for one in kind().profiles}
+    mean = sum(slices[name] * weight for name, weight in weights.items()) / sum(weights.values())
+    rate = load * NODES * GPUS_PER_NODE * kind().compute_slices / (mean * MEAN_STAY_S)
+    now = 0.0
+    for number in range(ARRIVALS):
+        now += draw.expovariate(rate)
+        profile = draw.choices(list(weights), list(weights.values()))[0]
+        yield Arrival(number, now, profile, draw.expovariate(1 / MEAN_STAY_S))
+
+
+def empty() -> Inventory:
+    """All nodes, nothing on them."""
+    amounts = {"cpu": "512", "memory": "4Ti", "pods": "1000"}
+    ready = (Condition(type="Ready", status="True", reason="KubeletReady"),)
+    names = [f"node-{number}" for number in range(NODES)]
+    nodes = [
+        Node(metadata=ObjectMeta(name=name), status=NodeStatus(allocatable=dict(amounts), conditions=ready))
+        for name in names
+    ]
+    gpus = {
+        name: tuple(Gpu(index=i, uuid=f"{name}/{i}", type=kind(), is_mig=True) for i in range(GPUS_PER_NODE))
+        for name in names
+    }
+    return take_stock(nodes, [], gpus)
+
+
+def play(policy: str, mix: str, load: float, seed: int) -> Tally:
+    """One run."""
+    choose, tally, stock = POLICIES[policy](), Tally(), empty()
+    slices = {one.name: one.compute_slices for one in kind().profiles}
+    leaving: list[tuple[float, int, Pod]] = []
+    for arrival in arrivals(mix, load, seed):
+        gone = []
+        while leaving and leaving[0][0] <= arrival.at_s:
+            gone.append(heapq.heappop(leaving)[2])
+        if gone:
+            stock = stock.without(gone)
+        found = choose(arrival, stock)
+        work = slices[arrival.profile] * arrival.stay_s
+        if arrival.number >= WARM_UP:
+            tally.arrived += 1
+            tally.work += work
+        if found is None:
+            continue
+        node, share = found
+        pod = _pod(arrival, node)
+        stock = stock.with_(pod, node, (share,))
+        heapq.heappush(leaving, (arrival.at_s + arrival.stay_s, arrival.number, pod))
+        if arrival.number >= WARM_UP:
+            tally.placed += 1
+            tally.work_placed += work
+    return tally
+
+
+def _pod(arrival: Arrival, node: str = "") -> Pod:
+    meta = ObjectMeta(name=f"p{arrival.number}", namespace="default", uid=str(arrival.number))
+    return Pod(metadata=meta, spec=PodSpec(containers=(Container(name="main"),), node_name=node))
+
+
+def penstock() -> Choose:
+    """The product's decision, with the demand that it has seen so far."""
+    board, seen = Board(), dict.fromkeys((one.name for one in kind().profiles), 0.0)
+    leaning = Leaning()
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        nonlocal leaning
+        seen[arrival.profile] += 1.0
+        if arrival.number % 500 == 499:
+            whole = sum(seen.values())
+            leaning = Leaning(mig_demand={name: round(count / whole, 2) for name, count in seen.items()})
+        asked = DeviceRequest(container="main", resource="", milli=0, profile=arrival.profile)
+        found = place(_pod(arrival), stock, (asked,), leaning=leaning, board=board)
+        return (found.node, found.shares[0]) if found.node else None
+
+    return choose
+
+
+def _candidates(profile: MigProfile, stock: Inventory) -> Iterator[tuple[str, GpuRoom, int]]:
+    for name, room in stock.rooms.items():
+        for gpu in room.gpus:
+            for start in starts_of(profile, gpu.slices, gpu.compute_slices):
+                yield name, gpu, start
+
+
+def _share(gpu: GpuRoom, profile: MigProfile, start: int) -> Share:
+    return Share(
+        gpu=gpu.gpu.uuid,
+        container="main",
+        memory_bytes=profile.memory_bytes,
+        profile=profile.name,
+        start=start,
+    )
+
+
+def first_fit() -> Choose:
+    """The lowest GPU, the lowest start."""
+    profiles = {one.name: one for one in kind().profiles}
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        profile = profiles[arrival.profile]
+        for name, gpu, start in _candidates(profile, stock):
+            return name, _share(gpu, profile, start)
+        return None
+
+    return choose
+
+
+def blocked(slices: int, compute_slices: int) -> int:
+    """Memory slices of the placements that free slices would suffice for, but whose positions are taken."""
+    found = 0
+    for profile in kind().profiles:
+        if profile.memory_slices <= slices.bit_count() and profile.compute_slices <= compute_slices:
+            free = len(starts_of(profile, slices, compute_slices))
+            found += profile.memory_slices * (len(profile.starts) - free)
+    return found
+
+
+def greedy() -> Choose:
+    """Least more blocked; of equal ones the fullest GPU, then the lowest."""
+    profiles = {one.name: one for one in kind().profiles}
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        profile = profiles[arrival.profile]
+        best: tuple[tuple[int, int], str, Share] | None = None
+        for name, gpu, start in _candidates(profile, stock):
+            after = gpu.slices & ~(((1 << profile.memory_slices) - 1) << start)
+            more = blocked(after, gpu.compute_slices - profile.compute_slices) - blocked(
+                gpu.slices, gpu.compute_slices
+            )
+            rank = more, gpu.compute_slices
+            if best is None or rank < best[0]:
+                best = rank, name, _share(gpu, profile, start)
+        return None if best is None else best[1:]
+
+    return choose
+
+
+POLICIES: dict[str, Callable[[], Choose]] = {
+    "penstock": penstock,
+    "first fit": first_fit,
+    "fragmentation greedy": greedy,
+}

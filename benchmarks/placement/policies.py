@@ -1,0 +1,156 @@
+"""Who places the tasks: Penstock's own decision, and the published rules that it is compared with, on the same inventory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from math import exp
+from typing import NamedTuple
+
+from benchmarks.placement.cluster import Task, pod_of, shape_of, supply, usual
+
+from penstock.contracts.devices import Share
+from penstock.decide.device_fit import Asker, Option, options
+from penstock.decide.fragmentation import Worth
+from penstock.decide.inventory import Inventory, NodeRoom, divisible
+from penstock.decide.node_rules import insufficient
+from penstock.decide.node_standing import Board
+from penstock.decide.placement import place
+from penstock.decide.pod_requests import needs_of
+from penstock.decide.workload_mix import MixEstimate
+
+Chosen = tuple[str, tuple[Share, ...]]
+Policy = Callable[[Task, Inventory], Chosen | None]
+RELEARN_EVERY = 500
+"""Arrivals after which the estimated mix becomes the one that nodes are rated by."""
+
+
+def penstock(workload: str, seed: int) -> Policy:
+    """The product's decision; the usual work is known from the whole list, as it is to FGD."""
+    board, worth = Board(), Worth(usual(workload), supply())
+
+    def choose(task: Task, stock: Inventory) -> Chosen | None:
+        pod, asked = pod_of(task)
+        found = place(pod, stock, asked, worth=worth, board=board)
+        return (found.node, found.shares) if found.node else None
+
+    return choose
+
+
+def penstock_learning(workload: str, seed: int) -> Policy:
+    """The same, but the usual work is what has arrived so far, as it is in service."""
+    board, there = Board(), supply()
+    estimate, worth, arrived = MixEstimate(), Worth(MixEstimate().mix(), there), 0
+
+    def choose(task: Task, stock: Inventory) -> Chosen | None:
+        nonlocal estimate, worth, arrived
+        arrived += 1
+        estimate = estimate.with_arrival(shape_of(task), float(arrived))
+        if arrived % RELEARN_EVERY == 0 or arrived in (50, 150):
+            worth = Worth(estimate.mix(), there)
+        pod, asked = pod_of(task)
+        found = place(pod, stock, asked, worth=worth, board=board)
+        return (found.node, found.shares) if found.node else None
+
+    return choose
+
+
+class Candidate(NamedTuple):
+    """A node that fits, with one way to do it."""
+
+    room: NodeRoom
+    option: Option
+
+
+Score = Callable[[Candidate, Task], float]
+
+
+class Scan:
+    """All candidates of a task on every node, the best by a score that is less where better; nodes that did not change are not rated again."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._known: dict[Task, list[tuple[NodeRoom, float]]] = {}
+
+    def __call__(self, task: Task, stock: Inventory) -> Chosen | None:
+        rooms = list(stock.rooms.values())
+        known = self._known.get(task)
+        if known is None:
+            alike: dict[tuple[object, ...], float] = {}
+            known = []
+            for room in rooms:
+                key = room.residual
+                if key not in alike:
+                    alike[key] = self._best(task, room)[0]
+                known.append((room, alike[key]))
+            self._known[task] = known
+        for index, room in enumerate(rooms):
+            if known[index][0] is not room:
+                known[index] = (room, self._best(task, room)[0])
+        best = min(range(len(known)), key=lambda index: known[index][1])
+        if known[best][1] == float("inf"):
+            return None
+        found = self._best(task, rooms[best])[1]
+        return None if found is None else (rooms[best].name, found.shares)
+
+    def _best(self, task: Task, room: NodeRoom) -> tuple[float, Option | None]:
+        pod, asked = pod_of(task)
+        if insufficient(needs_of(pod), room):
+            return float("inf"), None
+        found = options(asked, room.gpus, Asker())
+        if isinstance(found, str):
+            return float("inf"), None
+        return min(((self._score(Candidate(room, one), task), one) for one in found), key=lambda one: one[0])
+
+
+def fgd(workload: str, seed: int) -> Policy:
+    """FGD as its authors' simulator rates: a whole number from 0 to 100; of equal nodes the first by name."""
+    worth = Worth(usual(workload))
+
+    def lost(candidate: Candidate, task: Task) -> float:
+        room = candidate.room
+        before, after = room.divisible, divisible(candidate.option.left)
+        cpu = room.free["cpu"]
+        fragments = sum(before) - worth.usable(room.kind, cpu, before)
+        later = sum(after) - worth.usable(room.kind, cpu - task.cpu_milli, after)
+        return -float(int(100 / (1 + exp(-(fragments - later) / 1000))))
+
+    return Scan(lost)
+
+
+def best_fit(workload: str, seed: int) -> Policy:
+    """The node on which least is left, GPUs and cores in equal parts of the largest node's."""
+
+    def left(candidate: Candidate, task: Task) -> float:
+        room = candidate.room
+        gpus = sum(divisible(candidate.option.left)) / 8000
+        return gpus + (room.free["cpu"] - task.cpu_milli) / 128_000
+
+    return Scan(left)
+
+
+def at_random(workload: str, seed: int) -> Policy:
+    """Any node that fits."""
+    draw = random.Random(seed + 1000)
+
+    def choose(task: Task, stock: Inventory) -> Chosen | None:
+        pod, asked = pod_of(task)
+        needs = needs_of(pod)
+        rooms = list(stock.rooms.values())
+        for room in draw.sample(rooms, len(rooms)):
+            if not insufficient(needs, room):
+                found = options(asked, room.gpus, Asker())
+                if not isinstance(found, str):
+                    return room.name, draw.choice(found).shares
+        return None
+
+    return choose
+
+
+POLICIES: dict[str, Callable[[str, int], Policy]] = {
+    "penstock": penstock,
+    "penstock, learning": penstock_learning,
+    "FGD here": fgd,
+    "best fit here": best_fit,
+    "random here": at_random,
+}
