@@ -5,10 +5,10 @@ Built-in kinds have Kubernetes' own columns, KServe's kinds the printer columns 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from penstock.host.api.cache_columns import CACHE_COLUMNS
+from penstock.host.api.cells import AGE, NAME, Cell, Column, age, condition, count, pairs, path
 from penstock.host.api.durations import human_duration
 from penstock.host.api.hpa_cells import hpa_targets
 from penstock.host.api.pod_cells import pod_age_of_restart, pod_ready, pod_status
@@ -16,62 +16,10 @@ from penstock.host.metadata import Document
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.scheme import Kind
 
-Cell = Callable[[Document, float], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`type` is string, integer or boolean; `cell` is given the object and the time in seconds."""
-
-    name: str
-    cell: Cell
-    type: str = "string"
-    wide: bool = False
-    description: str = ""
-
 
 def columns_of(kind: Kind) -> tuple[Column, ...]:
     """The columns of a kind; Name and Age for kinds without columns of their own."""
     return COLUMNS.get(kind.kind, (NAME, AGE))
-
-
-def path(*parts: str, default: Any = "") -> Cell:
-    """A cell that is the value under these keys."""
-
-    def cell(document: Document, now_s: float) -> Any:
-        value: Any = document
-        for part in parts:
-            value = value.get(part) if isinstance(value, dict) else None
-        return default if value is None else value
-
-    return cell
-
-
-def age(*parts: str, default: str = "<unknown>") -> Cell:
-    """A cell that says how long ago a timestamp was."""
-    read = path(*parts, default=None)
-
-    def cell(document: Document, now_s: float) -> str:
-        stamp = read(document, now_s)
-        return human_duration(now_s - parse_rfc3339(stamp)) if stamp else default
-
-    return cell
-
-
-def condition(type: str, field: str = "status") -> Cell:
-    """A cell that is a field of the condition of this type."""
-
-    def cell(document: Document, now_s: float) -> Any:
-        conditions = (document.get("status") or {}).get("conditions") or ()
-        return next((one.get(field, "") for one in conditions if one.get("type") == type), "")
-
-    return cell
-
-
-def count(*parts: str) -> Column:
-    """A column, called by its last key, with the number of entries of a map or list."""
-    read = path(*parts, default=())
-    return Column(parts[-1].capitalize(), lambda document, now_s: len(read(document, now_s)), "integer")
 
 
 def _joined(*parts: str, of: str, default: str = "") -> Cell:
@@ -88,13 +36,6 @@ def _recommended(resource: str) -> Cell:
         return containers[0].get("target", {}).get(resource, "") if containers else ""
 
     return cell
-
-
-def _labels(*parts: str) -> Cell:
-    read = path(*parts, default={})
-    return lambda document, now_s: (
-        ",".join(f"{k}={v}" for k, v in sorted(read(document, now_s).items())) or "<none>"
-    )
 
 
 def _traffic(which: str) -> Cell:
@@ -169,13 +110,11 @@ def _formats(document: Document, now_s: float) -> str:
     return str(entries[0].get("name", "")) if entries else ""
 
 
-NAME = Column("Name", path("metadata", "name"), description="Name must be unique within a namespace.")
-AGE = Column("Age", age("metadata", "creationTimestamp"), description="How long ago the object was created.")
 CONTAINERS = ("spec", "template", "spec", "containers")
 TEMPLATE = (
     Column("Containers", _joined(*CONTAINERS, of="name"), wide=True),
     Column("Images", _joined(*CONTAINERS, of="image"), wide=True),
-    Column("Selector", _labels("spec", "selector", "matchLabels"), wide=True),
+    Column("Selector", pairs("spec", "selector", "matchLabels"), wide=True),
 )
 RUNTIME = (
     NAME,
@@ -190,6 +129,7 @@ RUNTIME = (
 PREDICTOR = ("status", "components", "predictor")
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
+    **CACHE_COLUMNS,
     "InferenceService": (
         NAME,
         Column("URL", path("status", "url")),

@@ -1,0 +1,37 @@
+"""The columns of model caches, their node groups and nodes. KServe's CRDs have none but Name and Age."""
+
+from __future__ import annotations
+
+from penstock.decide.cache_gate import PROGRESS
+from penstock.host.api.cells import AGE, NAME, Column, count, pairs, path
+
+COPIES = ("status", "copies")
+MODEL_CACHE = (
+    NAME,
+    Column("Size", path("spec", "modelSize")),
+    Column("NodeGroups", lambda d, now_s: ",".join(path("spec", "nodeGroups", default=())(d, now_s))),
+    Column("Available", path(*COPIES, "available", default=0), "integer"),
+    Column("Total", path(*COPIES, "total", default=0), "integer"),
+    Column("Failed", path(*COPIES, "failed", default=0), "integer"),
+    AGE,
+    Column("Source", path("spec", "sourceModelUri"), wide=True),
+    Column("Nodes", pairs("status", "nodeStatus"), wide=True),
+)
+CACHE_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "LocalModelCache": MODEL_CACHE,
+    "LocalModelNamespaceCache": MODEL_CACHE,
+    "LocalModelNodeGroup": (
+        NAME,
+        Column("Limit", path("spec", "storageLimit")),
+        Column("Used", path("status", "used", default="0")),
+        Column("Available", path("status", "available")),
+        AGE,
+    ),
+    "LocalModelNode": (
+        NAME,
+        count("spec", "localModels"),
+        Column("Status", pairs("status", "modelStatus")),
+        Column("Progress", path("metadata", "annotations", PROGRESS)),
+        AGE,
+    ),
+}
