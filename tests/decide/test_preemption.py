@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lost_work import NOW, training, without_demand
 
-from penstock.decide.lost_work import Unit, units_of, usual_redo_s
+from penstock.decide.lost_work import History, Unit, units_of, usual_redo_s
 from penstock.decide.preemption import Fits, preempt
 from penstock.resources.checkpoint import MINIMUM_RUNTIME
 from penstock.resources.pod import Container, Pod, PodSpec, ResourceRequirements
@@ -107,6 +107,19 @@ def test_none_of_a_higher_priority_gives_way_than_it_takes() -> None:
     low = without_demand(training("low", saved=NOW - 800, priority=1))
     assert chosen(asking(1), [batch, low]) == ("n1", ["low"])
     assert chosen(asking(2), [batch, low]) == ("n1", ["batch", "low"])
+
+
+def test_a_unit_that_gave_way_is_asked_again_only_if_nobody_else_will_do() -> None:
+    again = without_demand(training("again", started=NOW - 20, saved=NOW - 1, job="again"))
+    other = without_demand(training("other", saved=NOW - 900))
+
+    def victims(*pods: Pod) -> list[str]:
+        units = units_of(pods, NOW, {"again": History(count=1)})
+        found = preempt(asking(1), units, rooms(asking(1), list(pods), {}), NOW)
+        return [victim.unit.pods[0].metadata.name for victim in found.victims]
+
+    assert victims(again, other) == ["other"]
+    assert victims(again) == ["again"]
 
 
 pods_of_nodes = st.lists(

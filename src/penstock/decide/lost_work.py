@@ -28,7 +28,7 @@ CORE_IN_GPUS = 1 / 64
 PENALTY_S = 120.0
 """How much dearer a unit is for each time that it gave way already, for each of its GPUs."""
 SETTLE_S = 60.0
-"""How long a unit that gave way before may run before it is asked again, so that it gets somewhere."""
+"""How long a unit that gave way before is let run while anybody else will do, so that it gets somewhere."""
 DEFAULT_GRACE_S = 30.0
 MAX_USUAL_S = 3600.0
 
@@ -64,10 +64,13 @@ class Unit(Struct, frozen=True, kw_only=True):
     minimum_runtime_s: float = 0.0
     times: int = 0
 
-    def is_settled(self, now: float) -> bool:
+    def may_stop(self, now: float) -> bool:
         """Whether it ran for as long as it must be let run."""
-        least_s = max(self.minimum_runtime_s, SETTLE_S if self.times else 0.0)
-        return now - self.started_at >= least_s
+        return now - self.started_at >= self.minimum_runtime_s
+
+    def is_settled(self, now: float) -> bool:
+        """Whether it has also got somewhere since it last gave way."""
+        return self.may_stop(now) and (not self.times or now - self.started_at >= SETTLE_S)
 
     def redo_s(self, now: float) -> float:
         """How long it would take to be where it is now."""

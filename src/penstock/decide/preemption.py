@@ -63,15 +63,11 @@ def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preempti
         return Preemption("", "preemption: no pods of lower priority hold anything.")
     waiting = WAIT_WEIGHT * gpus_of(pod)
     victims = [
-        Victim(unit, unit.cost(now, usual_s) + waiting * unit.wait_s)
-        for unit in lower
-        if unit.is_settled(now)
+        Victim(unit, unit.cost(now, usual_s) + waiting * unit.wait_s) for unit in lower if unit.may_stop(now)
     ]
-    search, choices = _Search(pod, fits), []
-    for tier in sorted({victim.unit.priority for victim in victims}):
-        among = _by_node(victim for victim in victims if victim.unit.priority <= tier)
-        if choices := [found for node, here in among.items() if (found := search.greedy(node, here))]:
-            break
+    search = _Search(pod, fits)
+    choices = search.on_all_nodes([victim for victim in victims if victim.unit.is_settled(now)])
+    choices = choices or search.on_all_nodes(victims)
     if not choices:
         early = len(lower) - len(victims)
         told = f"; {early} have not run for their least time yet" if early else ""
@@ -92,6 +88,14 @@ class _Search:
         self._fits = fits
         self._asked = 0
         self._known: dict[str, list[Victim]] = {}
+
+    def on_all_nodes(self, victims: list[Victim]) -> list[_Choice]:
+        """One choice for each node where enough can be freed without a higher priority than it takes."""
+        for tier in sorted({victim.unit.priority for victim in victims}):
+            among = _by_node(victim for victim in victims if victim.unit.priority <= tier)
+            if found := [choice for node, here in among.items() if (choice := self.greedy(node, here))]:
+                return found
+        return []
 
     def greedy(self, node: str, here: list[Victim]) -> _Choice | None:
         """Cheapest first for what they free there, until the pod fits; then without those that it does not take."""
