@@ -134,6 +134,7 @@ class ControlPlane:
 
     def _controllers(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
+        types = load_gpu_types()
         demand = demand_reader(self.feed, cache)
         self.scaled_objects = ScaledObjectController(
             cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
@@ -176,10 +177,10 @@ class ControlPlane:
             CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
-            PlacementController(cluster, cache, named("placement"), clock),
-            PreemptionController(cluster, cache, named("preemption"), clock, layout=layout),
+            PlacementController(cluster, cache, named("placement"), clock, gpu_types=types),
+            PreemptionController(cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
-            DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=load_gpu_types()),
+            DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
             GarbageCollector(self.objects),
             NamespaceController(self.objects),
             self.nodes,

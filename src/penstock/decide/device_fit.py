@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from penstock.contracts.devices import WHOLE_MILLI, DeviceRequest, MigProfile, Share
+from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, DeviceRequest, MigProfile, Share
 from penstock.decide.inventory import GpuRoom, less
 from penstock.decide.mig_start import NO_DEMAND, Demand, best_start
 from penstock.decide.tolerations import untolerated
@@ -65,6 +65,8 @@ def _one(request: DeviceRequest, so_far: Option, asker: Asker, demand: Demand) -
     for place, room in enumerate(so_far.left):
         if request.types and room.gpu.type.name not in request.types:
             continue
+        if request.gpus and room.gpu.uuid not in request.gpus:
+            continue
         if room.gpu.taints and untolerated(room.gpu.taints, asker.tolerations):
             continue
         collides = asker.owner in room.holders
@@ -87,7 +89,7 @@ def _share(request: DeviceRequest, room: GpuRoom, demand: Demand) -> tuple[Share
     if request.profile:
         return _instance(request, room, demand) if gpu.is_mig else None
     if gpu.is_mig:
-        return None
+        return _any_instance(request, room) if gpu.mig_strategy == "single" else None
     if gpu.sharing.strategy:
         return _replica(request, room)
     if request.is_shared:
@@ -134,6 +136,18 @@ def _instance(request: DeviceRequest, room: GpuRoom, demand: Demand) -> tuple[Sh
     if found is None:
         return None
     return _mig_share(request, room, profile, found[1], ""), found[0] + PER_FREE_SLICE * room.compute_slices
+
+
+def _any_instance(request: DeviceRequest, room: GpuRoom) -> tuple[Share, float] | None:
+    """Where instances are offered as whole GPUs: the first that is free."""
+    if request.resource != GPU_RESOURCE or request.memory_bytes:
+        return None
+    for instance in room.gpu.instances:
+        profile = next((one for one in room.gpu.type.profiles if one.name == instance.profile), None)
+        mask = ((1 << profile.memory_slices) - 1) << instance.start if profile else 0
+        if profile is not None and room.slices & mask == mask:
+            return _mig_share(request, room, profile, instance.start, instance.uuid), 0.0
+    return None
 
 
 def _mig_share(request: DeviceRequest, room: GpuRoom, profile: MigProfile, start: int, uuid: str) -> Share:

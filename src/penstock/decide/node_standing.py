@@ -74,7 +74,8 @@ class Ask:
         owner = owner_of(pod)
         self.owner = "" if owner == pod_key(pod) else owner
         self.leans = bool(leaning.load_s or leaning.price)
-        self.is_easy = not (pod.spec.node_selector or pod.spec.affinity or self.owner)
+        named = any(one.gpus for one in requests)
+        self.is_easy = not (pod.spec.node_selector or pod.spec.affinity or self.owner or named)
         self._asker = Asker(self.owner, pod.spec.tolerations)
         self._cpu = self.needs.get("cpu", 0)
 
@@ -82,8 +83,8 @@ class Ask:
         """Pods with the same key have the same standings everywhere."""
         spec = self.pod.spec
         rules = (spec.affinity or {}).get("nodeAffinity")
-        asked = [msgspec.structs.astuple(one)[:-2] for one in self.requests]
-        types = [sorted(one.types) for one in self.requests]
+        asked = [msgspec.structs.astuple(one)[:-3] for one in self.requests]
+        types = [(sorted(one.types), sorted(one.gpus)) for one in self.requests]
         return msgspec.json.encode(
             (
                 self.owner,
@@ -168,7 +169,9 @@ class Ask:
         None where that cannot be, or where `_rated` must say why not.
         """
         request = self.requests[0]
-        if request.profile or request.is_shared or (request.types and room.kind not in request.types):
+        if request.profile or request.is_shared or request.gpus:
+            return None
+        if request.types and room.kind not in request.types:
             return None
         before = room.divisible
         if request.milli >= WHOLE_MILLI:

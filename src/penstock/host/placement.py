@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
-from penstock.decide.inventory import take_stock
+from penstock.contracts.devices import DEVICES_ANNOTATION, GpuType
+from penstock.decide.inventory import Inventory
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
+from penstock.host.device_book import DeviceBook
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
@@ -27,16 +29,25 @@ class PlacementController:
 
     name = "placement"
 
-    def __init__(self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        gpu_types: Sequence[GpuType] = (),
+    ) -> None:
         """See `contracts/controller.py`."""
+        self._book = DeviceBook(cache, gpu_types)
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
         self._clock = clock
 
     def watches(self) -> tuple[Watch, ...]:
-        """Pods, nodes and priorities: each may let a pending pod go ahead."""
-        return (Watch(Pod, _all), Watch(Node, _all), Watch(PriorityClass, _all))
+        """Pods, nodes with their devices, claims and priorities: each may let a pending pod go ahead."""
+        return (Watch(Pod, _all), Watch(Node, _all), Watch(PriorityClass, _all), *self._book.watches(_all))
 
     async def reconcile(self, key: Key) -> float | None:
         """Place what can be placed. Reads pods afresh: the cache may lag behind our own bindings."""
@@ -44,9 +55,9 @@ class PlacementController:
             return None
         pods = (await self._cluster.list(Pod)).items
         bound = [pod for pod in pods if pod.spec.node_name and not _ended(pod)]
-        stock = take_stock(self._cache.list(Node), bound)
+        stock = self._book.stock(bound)
         for pod in sorted(filter(is_pending, pods), key=self._turn):
-            placement = place(pod, stock)
+            placement = self._placed(pod, stock)
             if placement.node:
                 if await self._bind(pod, placement):
                     stock = stock.with_(pod, placement.node, placement.shares)
@@ -56,13 +67,26 @@ class PlacementController:
                     stock = stock.with_(pod, pod.status.nominated_node_name)
         return None
 
+    def _placed(self, pod: Pod, stock: Inventory) -> Placement:
+        requests = self._book.requests(pod)
+        if isinstance(requests, str):
+            return Placement("", requests)
+        return place(self._book.without_classes(pod) if requests else pod, stock, requests)
+
     def _turn(self, pod: Pod) -> tuple[int, str, str]:
         priority = prioritised(pod, self._cache.list(PriorityClass)).spec.priority or 0
         return -priority, pod.metadata.creation_timestamp or "", pod.metadata.name
 
     async def _bind(self, pod: Pod, placement: Placement) -> bool:
         meta = pod.metadata
-        patch = {"metadata": {"resourceVersion": meta.resource_version}, "spec": {"nodeName": placement.node}}
+        shares = msgspec.json.encode(placement.shares).decode() if placement.shares else None
+        patch = {
+            "metadata": {
+                "resourceVersion": meta.resource_version,
+                "annotations": {DEVICES_ANNOTATION: shares},
+            },
+            "spec": {"nodeName": placement.node},
+        }
         try:
             await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
         except (Conflict, NotFound):

@@ -14,13 +14,14 @@ import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
+from penstock.contracts.devices import GpuType
 from penstock.decide.checkpoint import Checkpoint, last_verified
 from penstock.decide.dry_run import Room
-from penstock.decide.inventory import take_stock
 from penstock.decide.lost_work import History, grace_s, job_of, priority_of, unit_name, units_of
 from penstock.decide.preemption import Preemption, preempt
 from penstock.decide.preemption_ledger import Entry, entry_of
 from penstock.decide.replica_set import is_ended
+from penstock.host.device_book import DeviceBook
 from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.layout import Layout
 from penstock.host.placement import is_pending
@@ -49,7 +50,14 @@ class PreemptionController:
     name = "preemption"
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, *, layout: Layout
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        layout: Layout,
+        gpu_types: Sequence[GpuType] = (),
     ) -> None:
         """See `contracts/controller.py`."""
         self._cluster = cluster
@@ -57,12 +65,13 @@ class PreemptionController:
         self._recorder = recorder
         self._clock = clock
         self._layout = layout
+        self._book = DeviceBook(cache, gpu_types)
         self._reader = CheckpointReader()
         self._ledger = PreemptionLedger(cluster)
 
     def watches(self) -> tuple[Watch, ...]:
         """Pods and nodes; and jobs only so that the cache knows what they went through."""
-        return (Watch(Pod, _all), Watch(Node, _all), Watch(Job, lambda _: ()))
+        return (Watch(Pod, _all), Watch(Node, _all), Watch(Job, lambda _: ()), *self._book.watches(_all))
 
     async def reconcile(self, key: Key) -> float | None:
         """Settle what is over, end what was told to, then choose for those that wait."""
@@ -185,7 +194,7 @@ class PreemptionController:
             await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
 
     def _room(self, staying: Sequence[Pod]) -> Room:
-        return Room(take_stock(self._cache.list(Node), staying), lambda _: ())
+        return Room(self._book.stock(staying), self._book.requests)
 
     def _histories(self) -> dict[str, History]:
         return {job.metadata.uid: history_of(job) for job in self._cache.list(Job)}

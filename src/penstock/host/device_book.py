@@ -1,0 +1,85 @@
+"""What devices the nodes have and what pods ask of them, as the cluster's objects say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec.structs import replace
+
+from penstock.contracts.controller import Cache, Key, Watch
+from penstock.contracts.devices import DeviceRequest, Gpu, GpuType
+from penstock.decide.device_claims import Claims
+from penstock.decide.device_requests import Fleet, asked
+from penstock.decide.device_resources import is_device
+from penstock.decide.device_slices import gpus_of
+from penstock.decide.gpu_class import CLASS_KEYS, class_selector
+from penstock.decide.inventory import Inventory, take_stock
+from penstock.resources.core import Node
+from penstock.resources.devices import (
+    DeviceClass,
+    ResourceClaim,
+    ResourceClaimSpec,
+    ResourceClaimTemplate,
+    ResourceSlice,
+)
+from penstock.resources.meta import Resource
+from penstock.resources.pod import Pod
+
+KINDS = (ResourceSlice, DeviceClass, ResourceClaim, ResourceClaimTemplate)
+
+
+class DeviceBook:
+    """Reads the cache anew at each question. Whoever asks watches the kinds of `watches`."""
+
+    def __init__(self, cache: Cache, types: Sequence[GpuType]) -> None:
+        """`types` are the types of GPU that names can mean."""
+        self._cache = cache
+        self._types = tuple(types)
+
+    @staticmethod
+    def watches(keys: Callable[[Resource], Iterable[Key]]) -> tuple[Watch, ...]:
+        """All kinds that are read here."""
+        return tuple(Watch(kind, keys) for kind in KINDS)
+
+    def gpus(self) -> dict[str, tuple[Gpu, ...]]:
+        """By node."""
+        return gpus_of(self._cache.list(ResourceSlice), self._types)
+
+    def stock(self, bound: Iterable[Pod]) -> Inventory:
+        """What is left of all nodes. Where it is known which GPUs a node has, they are looked at one by one and not counted."""
+        gpus = self.gpus()
+        nodes = [
+            _uncounted(node) if gpus.get(node.metadata.name) else node for node in self._cache.list(Node)
+        ]
+        return take_stock(nodes, bound, gpus)
+
+    def requests(self, pod: Pod) -> tuple[DeviceRequest, ...] | str:
+        """The devices that the pod asks for, or why it can never have them."""
+        gpus = tuple(gpu for found in self.gpus().values() for gpu in found)
+        claims = Claims(
+            specs={str(entry.get("name", "")): self._claim(pod, entry) for entry in pod.spec.resource_claims},
+            classes={one.metadata.name: one for one in self._cache.list(DeviceClass)},
+        )
+        return asked(pod, Fleet(gpus=gpus, types=self._types, claims=claims))
+
+    def without_classes(self, pod: Pod) -> Pod:
+        """The pod without those pairs of its node selector that name types of GPU: its requests say the types, in whichever provider's words."""
+        selector = pod.spec.node_selector
+        if not any(key in selector for key in CLASS_KEYS):
+            return pod
+        meant = class_selector(selector, self._types)
+        left = {key: value for key, value in selector.items() if key not in meant}
+        return replace(pod, spec=replace(pod.spec, node_selector=left))
+
+    def _claim(self, pod: Pod, entry: dict[str, str]) -> ResourceClaimSpec | None:
+        namespace = pod.metadata.namespace
+        if template_name := entry.get("resourceClaimTemplateName"):
+            template = self._cache.get(ResourceClaimTemplate, template_name, namespace)
+            return None if template is None else template.spec.spec
+        claim = self._cache.get(ResourceClaim, entry.get("resourceClaimName", ""), namespace)
+        return None if claim is None else claim.spec
+
+
+def _uncounted(node: Node) -> Node:
+    kept = {name: amount for name, amount in node.status.allocatable.items() if not is_device(name)}
+    return replace(node, status=replace(node.status, allocatable=kept))
