@@ -4,7 +4,7 @@ For each model the numbers of its config.json, typed in, go the way of `penstock
 thousand tokens are left on one GPU of four sizes. Beside each figure stands the published one, to as many digits as it was published. That table
 takes 0.92 of what CUDA sees of a GPU, 2 GiB for the engine, no activations, and lets every layer keep its whole context.
 
-Then the embedded engine, which needs no GPU, runs models of three sizes: what it takes, beside the estimate.
+Then, what starts of vLLM said in logs that others published: weights, tokens in the cache, and memory beside it. And the embedded engine, which needs no GPU, runs models of three sizes: what it takes, beside the estimate.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fit.measured import SIZES, measure
+from benchmarks.fit.reported import compared, learned
 from benchmarks.report import Target, conclude
 from msgspec.structs import replace
 
@@ -82,6 +83,26 @@ def main() -> None:
     print(
         f"\n{len(models)} models, {len(tokens)} figures of tokens; median error of tokens {statistics.median(tokens):.2%}"
     )
+    reported = compared({model["name"]: model["config"] for model in models})
+    print(f"\n{'vLLM said, GiB':<20}{'weights':>16}{'beside cache':>16}{'tokens':>20}")
+    for one in reported:
+        cells = [
+            beside(*(pair or (None, None)), form)
+            for pair, form in ((one.weights_gib, ".2f"), (one.beside_gib, ".2f"))
+        ]
+        print(
+            f"{one.name:<20}{cells[0]:>16}{cells[1]:>16}{beside(*(one.tokens or (None, None)), '.0f'):>20}",
+            flush=True,
+        )
+    rows += [{"reported": one._asdict()} for one in reported]
+    ours = {
+        name: [error(*pair) for one in reported if (pair := getattr(one, name))]
+        for name in ("weights_gib", "tokens", "beside_gib")
+    }
+    too_little = max(said / estimate for estimate, said in learned(reported))
+    print(
+        f"beside the cache: median error {statistics.median(ours['beside_gib']):.1%}; most that was taken of what others' starts correct it to: {too_little:.0%}"
+    )
     print("\nthe embedded engine, MiB\n")
     print(f"{'parameters':>12}{'estimate':>12}{'taken':>12}{'of it':>12}")
     ratios = []
@@ -94,6 +115,13 @@ def main() -> None:
             print(f"{found.parameters / 1e6:>10.1f} M{sizes}{ratios[-1]:>12.0%}", flush=True)
     targets = [
         Target("embedded engine, most that was taken of the estimate", round(max(ratios), 3), 1.0),
+        Target("vLLM's weights, median error", round(statistics.median(ours["weights_gib"]), 4), 0.03),
+        Target("vLLM's tokens in a cache of known size, largest error", round(max(ours["tokens"]), 4), 0.03),
+        Target(
+            "vLLM's memory beside the cache, uncorrected, median error",
+            round(statistics.median(ours["beside_gib"]), 4),
+            0.03,
+        ),
         Target("KV cache of a token, largest error", round(max(kept), 5), 0.0005),
         Target("weights, median error", round(statistics.median(weights), 5), 0.01),
         Target("weights, largest error", round(max(weights), 5), 0.03),

@@ -56,6 +56,33 @@ def test_the_words_of_older_versions_are_understood() -> None:
     assert taken is not None and abs(taken / GIB - (15.77 * 0.9 - 3.76)) < 0.001
 
 
+NEWEST = """\
+INFO 08-22 [utils.py:297]  █▄█▀ █     █     █     █  version 0.25.1
+(Worker_TP0 pid=223) INFO 08-22 04:42:13 [gpu_worker.py:789] Free memory on device (30.27/31.4 GiB) on startup. Desired GPU memory \
+utilization is (0.92, 28.88 GiB). Actual usage is 15.03 GiB for consumed memory (weights + non-torch), 1.59 GiB for peak activation, and \
+0.09 GiB for CUDAGraph memory. Replace gpu_memory_utilization config with `--kv-cache-memory=12917635953` (12.03 GiB) to fit into \
+requested memory. Current kv cache memory in use is 12.26 GiB.
+"""
+
+
+def test_what_an_engine_counted_itself_goes_before_what_follows_from_its_share() -> None:
+    report = report_of_log(NEWEST)
+    assert report.version == "0.25.1" and report.total_bytes == int(31.4 * GIB)
+    taken = beside_cache_bytes(report, 80 * GIB, 0.9, 1)
+    assert taken is not None and abs(taken / GIB - (15.03 + 1.59 + 0.09)) < 0.001
+    older = NEWEST.replace("consumed memory (weights + non-torch)", "weight").replace(
+        "activation, and", "activation, 0.2 GiB for non-torch memory, and"
+    )
+    taken = beside_cache_bytes(report_of_log(older), 80 * GIB, 0.9, 1)
+    assert taken is not None and abs(taken / GIB - (15.03 + 1.59 + 0.2 + 0.09)) < 0.001
+
+
+def test_gb_of_old_versions_are_gib() -> None:
+    assert report_of_log(
+        "INFO model_runner.py:1115] Loading model weights took 2.8875 GB"
+    ).weight_bytes == int(2.8875 * GIB)
+
+
 def test_of_several_starts_the_last_counts() -> None:
     assert report_of_log(NEW + NEW.replace("26.8", "9.8").replace("26.9", "9.9")).cache_bytes == int(
         9.87 * GIB

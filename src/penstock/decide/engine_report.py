@@ -19,17 +19,25 @@ MAX_TOKENS = 1 << 40
 USUAL_BLOCK_TOKENS = 16
 """vLLM's, as its log does not say."""
 _SIZE = r"(\d[\d,]{0,14}(?:\.\d{1,6})?) ?(GiB|GB|MiB|bytes)"
-_UNITS = {"GiB": GIB, "GB": 10**9, "MiB": 1 << 20, "bytes": 1}
-_WEIGHTS = re.compile(rf"(?:Model loading took|model weights take) {_SIZE}")
+_UNITS = {"GiB": GIB, "GB": GIB, "MiB": 1 << 20, "bytes": 1}
+"""vLLM wrote GB for GiB until 0.8."""
+_WEIGHTS = re.compile(rf"(?:Model loading took|Loading model weights took|model weights take) {_SIZE}")
 _CACHE = re.compile(rf"(?:Available KV cache memory:|memory reserved for KV Cache is) {_SIZE}")
 _GRAPHS = re.compile(rf"Graph capturing finished in \d{{1,6}} secs?, took {_SIZE}")
-_TOTAL = re.compile(r"total_gpu_memory \((\d{1,6}(?:\.\d{1,6})?)GiB\)")
+_TAKEN = re.compile(
+    rf"Actual usage is {_SIZE} for [^,.]{{1,60}}, {_SIZE} for peak activation,(?: {_SIZE} for non-torch memory,)? and {_SIZE} for CUDAGraph"
+)
+_TOTAL = re.compile(
+    r"(?:total_gpu_memory \(|Free memory on device \([\d.]{1,9}/)(\d{1,6}(?:\.\d{1,6})?) ?GiB\)"
+)
 _TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]{0,19}) tokens")
 _BLOCKS = re.compile(r"# (?:GPU|cuda) blocks: (\d{1,12})", re.IGNORECASE)
 _SHARE = re.compile(r"gpu_memory_utilization['\"]?(?: ?[=:] ?| \()(\d?\.\d{1,6}|1\.0)")
 _RANKS = re.compile(r"tensor_parallel_size['\"]?(?:=|: )(\d{1,4})")
 _START = "vLLM API server version"
-_VERSION = re.compile(rf"(?:{_START}|LLM engine \(v) ?v?(\d{{1,4}}\.\d{{1,4}}(?:\.\d{{1,4}})?)")
+_VERSION = re.compile(
+    rf"(?:{_START}|LLM engine \(v|[█▀▄] +version) ?v?(\d{{1,4}}\.\d{{1,4}}(?:\.\d{{1,4}})?)"
+)
 _CACHED_BEFORE_GRAPHS = (0, 21)
 """Since this version vLLM leaves room for CUDA graphs before it sizes the cache."""
 
@@ -37,7 +45,7 @@ _CACHED_BEFORE_GRAPHS = (0, 21)
 class EngineReport(Struct, frozen=True, kw_only=True):
     """Bytes on one GPU, the most that any rank said; 0 where it does not say. `blocks` of `block_tokens` make up the cache.
 
-    With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing.
+    `taken_bytes` is what it counted itself beside its cache, since 0.11. With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing.
     """
 
     version: str = ""
@@ -50,6 +58,7 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     total_bytes: int = 0
     utilization: float = 0.0
     tensor_parallel: int = 1
+    taken_bytes: int = 0
     has_fixed_cache: bool = False
 
 
@@ -72,6 +81,7 @@ def report_of_log(text: str) -> EngineReport:
         total_bytes=int(float(total[1]) * GIB) if total else 0,
         utilization=_share(shares[0]) if shares else 0.0,
         tensor_parallel=max(1, int(ranks[0])) if ranks else 1,
+        taken_bytes=max((_added(found) for found in _TAKEN.findall(text)), default=0),
     )
 
 
@@ -100,6 +110,8 @@ def beside_cache_bytes(
     `utilization` is the engine's own where the report has none. `token_bytes` is what the cache keeps of a token on a rank. `used_bytes` is
     what NVML counts on the GPU while only this engine is there, 0 where nobody looked.
     """
+    if report.taken_bytes and not used_bytes:
+        return report.taken_bytes
     cache = report.cache_bytes or (report.cache_tokens or report.blocks * report.block_tokens) * token_bytes
     if not cache:
         return None
@@ -114,7 +126,16 @@ def beside_cache_bytes(
 
 
 def _sizes(pattern: re.Pattern[str], text: str) -> list[int]:
-    return [int(float(size.replace(",", "")) * _UNITS[unit]) for size, unit in pattern.findall(text)]
+    return [_bytes(size, unit) for size, unit in pattern.findall(text)]
+
+
+def _added(parts: tuple[str, ...]) -> int:
+    """Of sizes and units in turn, empty where there is none."""
+    return sum(_bytes(size, unit) for size, unit in zip(parts[::2], parts[1::2], strict=True) if size)
+
+
+def _bytes(size: str, unit: str) -> int:
+    return int(float(size.replace(",", "")) * _UNITS[unit])
 
 
 def _number(version: str) -> tuple[int, ...]:
