@@ -28,6 +28,7 @@ from penstock.gateway.activator import LATE, MAX_WAITING
 from penstock.gateway.server import GatewaySettings
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.gateway.wire.message import Limits
+from penstock.host import preemption_ledger
 from penstock.kit import errors
 from penstock.resources import (
     autoscaler_fields,
@@ -221,7 +222,8 @@ def metrics() -> str:
     ]
     gateway += [(name, labels, help) for name, (help, labels) in GAUGES.items()]
     gateway_lines = [(f"`{name}`", ", ".join(labels), help) for name, labels, help in gateway]
-    planes = [m for m in vars(controller).values() if isinstance(m, Counter | Histogram)]
+    modules = (controller, preemption_ledger)
+    planes = [m for module in modules for m in vars(module).values() if isinstance(m, Counter | Histogram)]
     plane_lines = [(f"`{d.name}`", d.documentation) for m in planes for d in m.describe()]
     engine = Metrics("model", 1, 1).registry.collect()
     engine_lines = [(f"`{d.name}`", d.documentation) for d in engine]

@@ -112,6 +112,7 @@ class World:
         self._now = end_s
         for job in self._running.values():
             self.figures.useful += job.gpus * max(0.0, self._now - job.begun_s)
+            self._lose(job, job.gpus * (min(self._now, job.begun_s) - job.started_s))
         self.figures.unserved = len(self._waiting)
         return self.figures
 
@@ -177,14 +178,19 @@ class World:
         useful = job.gpus * kept_s
         held = job.gpus * (self._now - job.started_s)
         self.figures.useful += useful
-        self.figures.lost += held - useful
-        self.figures.lost_by[job.spec.habit] = self.figures.lost_by.get(job.spec.habit, 0.0) + held - useful
+        self._lose(job, held - useful)
         self.figures.evictions += len(job.pods)
         self.figures.restarts[job.spec.name] = self.figures.restarts.get(job.spec.name, 0) + 1
         ignored = job.spec.habit in ("liar",)
         job.history = History(count=job.history.count + 1, ignored=job.history.ignored + ignored)
         self._leave(job)
         self._queue.insert(0, job)
+
+    def _lose(self, job: _Job, lost: float) -> None:
+        """What is done again, what saving and restoring take, and what is held to no purpose."""
+        self.figures.lost += lost
+        by = self.figures.lost_by
+        by[job.spec.habit] = by.get(job.spec.habit, 0.0) + lost
 
     def _leave(self, job: _Job) -> None:
         del self._running[job.spec.name]
@@ -221,6 +227,7 @@ class World:
         if job.attempt != attempt or job.spec.name not in self._running:
             return
         self.figures.useful += job.gpus * (self._now - job.begun_s)
+        self._lose(job, job.gpus * (job.begun_s - job.started_s))
         self.figures.finished += 1
         self._leave(job)
 
