@@ -148,6 +148,19 @@ def killed(origin: Origin, work: Path, size_bytes: int) -> tuple[int, float]:
     return after - before - size_bytes, 1 - (after - middle) / size_bytes
 
 
+def at_once(origin: Origin, work: Path, count: int) -> int:
+    """Bytes that the source sent to so many fetchers of one cache that began at the same time."""
+    scratch, before = work / "scratch", origin.served_bytes()
+    scratch.mkdir()
+    uri = origin.uri("http")
+    fetches = [start_fetch(origin, uri, scratch / "cache", scratch / f"pod-{n}") for n in range(count)]
+    codes = [fetch.wait(600) for fetch in fetches]
+    shutil.rmtree(scratch)
+    if any(codes):
+        raise SystemExit(f"fetchers ended with {codes}")
+    return origin.served_bytes() - before
+
+
 def filecmp(one: Path, other: Path) -> bool:
     with one.open("rb") as a, other.open("rb") as b:
         return hashlib.file_digest(a, "sha256").digest() == hashlib.file_digest(b, "sha256").digest()

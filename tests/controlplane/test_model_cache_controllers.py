@@ -42,6 +42,7 @@ class Disks:
         self.world = world
         self.kept: dict[str, set[str]] = {}
         self.there: set[tuple[str, str]] = set()
+        self.share = False
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -170,6 +171,28 @@ async def test_a_model_is_brought_to_every_node_of_its_groups_by_one_job_each() 
         assert (status.copies.available, status.copies.total, status.copies.failed) == (3, 3, 0)
         assert (await world.cluster.get(LocalModelNodeGroup, "a")).status.used == "6000000000"
         assert any(line.startswith("ModelCached: 3 nodes") for line in await world.events())
+
+
+async def test_where_nodes_share_one_brings_the_model_and_the_others_wait_for_it() -> None:
+    async with CacheWorld() as world:
+        world.disks.share = True
+        await world.make(LocalModelCache, cache("m", "a", "b"))
+        await asyncio.sleep(5)
+        assert [job.metadata.labels["node"] for job in await world.jobs()] == ["a1"]
+        await asyncio.sleep(BRING_S + 3)
+        assert len(await world.jobs()) == 3
+        await asyncio.sleep(BRING_S + 70)
+        assert set((await world.cache_of("m")).status.node_status.values()) == {"NodeDownloaded"}
+
+
+async def test_a_node_that_cannot_bring_it_loses_its_turn() -> None:
+    async with CacheWorld() as world:
+        world.disks.share = True
+        world.kubelet.exit_code = lambda pod: 4 if pod.metadata.labels.get("node") == "a1" else 0
+        await world.make(LocalModelCache, cache("m", "a"))
+        await asyncio.sleep(3 * BRING_S)
+        status = (await world.cache_of("m")).status.node_status
+        assert status["a2"] == "NodeDownloaded"
 
 
 async def test_a_full_group_refuses_a_cache_with_the_numbers() -> None:

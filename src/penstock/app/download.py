@@ -107,15 +107,13 @@ class _Download:
         self._meter = meter
         self._streams = streams
         self._algorithm: Algorithm = "sha256" if file.sha256 else "blake3"
-        self._part = store.part(
-            [file.sha256] if file.sha256 else [about, file.path, file.version, file.size_bytes]
-        )
+        self._expected = file.sha256 or file.blake3
+        same = [self._expected] if self._expected else [about, file.path, file.version, file.size_bytes]
+        self._part = store.part(same)
 
     def missing_bytes(self) -> int:
         """How much room it still takes; 0 where the source does not say."""
-        if self._target.exists() or (
-            self._file.sha256 and self._store.blob("sha256", self._file.sha256).exists()
-        ):
+        if self._expected and self._store.blob(self._algorithm, self._expected).exists():
             return 0
         with contextlib.suppress(FileNotFoundError):
             return max(0, (self._file.size_bytes or 0) - self._part.stat().st_blocks * 512)
@@ -134,10 +132,10 @@ class _Download:
 
     def _known(self) -> Entry | None:
         """The file from the store, if a model that is here has it."""
-        if not self._file.sha256:
+        if not self._expected:
             return None
-        blob = self._store.blob("sha256", self._file.sha256)
-        entry = Entry(_size(blob), "sha256", self._file.sha256)
+        blob = self._store.blob(self._algorithm, self._expected)
+        entry = Entry(_size(blob), self._algorithm, self._expected)
         if not blob.exists():
             return None
         if not is_whole(blob, entry):
@@ -149,7 +147,7 @@ class _Download:
 
     def _bring(self) -> Entry:
         """Raises what the source raises, Changed and Corrupt after a second try from the beginning."""
-        if not (self._file.version or self._file.sha256):
+        if not (self._file.version or self._expected):
             self._drop()  # nothing tells whether an earlier try's bytes are of the same content
         begun_anew = False
         while True:
@@ -224,9 +222,10 @@ class _Download:
 
     def _keep(self, digest: str) -> Entry:
         """The part file becomes a blob. It is linked into the model first: at no time is it nobody's."""
-        if self._file.sha256 and digest != self._file.sha256:
+        if self._expected and digest != self._expected:
+            name = {"sha256": "SHA-256", "blake3": "BLAKE3"}[self._algorithm]
             raise Corrupt(
-                f"{self._file.path}: found SHA-256 {digest[:12]}…, expected {self._file.sha256[:12]}…",
+                f"{self._file.path}: found {name} {digest[:12]}…, expected {self._expected[:12]}…",
                 hint=LATER,
             )
         entry = Entry(_size(self._part), self._algorithm, digest)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.app.download import adopt, download
+from penstock.app.peer_source import from_peers
 from penstock.app.progress import Moment
 from penstock.app.unpack import is_archive, unpack
 from penstock.contracts.source import Changed, Corrupt, ModelSource, RemoteFile, public
@@ -108,7 +109,9 @@ def _fill(
 ) -> dict[str, Entry]:
     """As in KServe, an archive that is the only file is unpacked in its place."""
     if len(files) != 1 or not is_archive(files[0].path):
-        entries = download(source, files, partial / FILES, store, about=about, hear=teller.hear)
+        entries = _from_peers(store, about, partial, source, files, teller)
+        if entries is None:
+            entries = download(source, files, partial / FILES, store, about=about, hear=teller.hear)
         teller.tell("verifying")
         return entries
     archive = partial.with_suffix(ARCHIVE)
@@ -124,6 +127,26 @@ def _fill(
         raise
     _drop(store, archive)
     return {name: _adopted(store, partial / FILES / name) for name in sorted(names(partial / FILES))}
+
+
+def _from_peers(
+    store: ModelStore,
+    about: str,
+    partial: Path,
+    source: ModelSource,
+    files: tuple[RemoteFile, ...],
+    teller: _Teller,
+) -> dict[str, Entry] | None:
+    """From another node; None where none has it, or what came is not what it should be."""
+    found = from_peers(store.path, partial.parent.name, about, source, files)
+    if found is None:
+        return None
+    print("another node has this model: fetching it from there", flush=True)
+    try:
+        return download(*found, partial / FILES, store, about=about, hear=teller.hear)
+    except (Changed, Corrupt) as error:
+        print(f"{error}; fetching it from its source", flush=True)
+        return None
 
 
 def _drop(store: ModelStore, archive: Path) -> None:

@@ -90,7 +90,9 @@ class Streams:
 
 def wait_s(error: Unavailable, fruitless: int, name: str = "") -> float:
     """Says that there will be another try, and how long until then."""
-    return delay_s(fruitless, base_s=FIRST_WAIT_S, cap_s=LAST_WAIT_S)
+    seconds = delay_s(fruitless, base_s=FIRST_WAIT_S, cap_s=LAST_WAIT_S)
+    print(f"{name}{': ' if name else ''}{error.message}; trying again in {seconds:g} s", flush=True)
+    return seconds
 
 
 def pause(error: Unavailable, fruitless: int) -> None:

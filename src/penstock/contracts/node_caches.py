@@ -23,6 +23,11 @@ class NodeCaches(Protocol):
         """The nodes whose caches these are."""
         ...
 
+    @property
+    def share(self) -> bool:
+        """Whether a node takes a model from another that has it; then one of them brings it, and the others wait for that one."""
+        ...
+
     async def look(self, node: str, uri: str) -> CachedModel:
         """Where the model stands on the node."""
         ...

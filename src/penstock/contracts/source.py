@@ -27,6 +27,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     size_bytes: int | None = None
     version: str = ""
     sha256: str = ""
+    blake3: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

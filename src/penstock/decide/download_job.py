@@ -7,6 +7,7 @@ to delete it; here it is replaced, after a wait that doubles with every failure.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from penstock.decide.storage import INITIALIZER_IMAGE, MODELS, VOLUME
@@ -34,6 +35,7 @@ MODEL_LABEL, NODE_LABEL = "model", "node"
 ATTEMPT = "penstock.dev/attempt"
 FIRST_WAIT_S, LAST_WAIT_S = 10.0, 600.0
 TTL_S = 3600
+TURN_S = 1.0
 PENDING, DOWNLOADING, DOWNLOADED, ERROR = (
     "ModelDownloadPending",
     "ModelDownloading",
@@ -51,12 +53,12 @@ class Step:
     again_s: float | None = None
 
 
-def next_step(job: Job | None, *, is_ready: bool, now: float) -> Step:
-    """`is_ready` is what the disk says, and goes before what any Job says."""
+def next_step(job: Job | None, *, is_ready: bool, now: float, turn: bool = True) -> Step:
+    """`is_ready` is what the disk says, and goes before what any Job says. Without its `turn` nothing is begun."""
     if is_ready:
         return Step(DOWNLOADED)
     if job is None:
-        return Step(PENDING, starts=1)
+        return Step(PENDING, starts=1) if turn else Step(PENDING, again_s=TURN_S)
     attempt = int(job.metadata.labels.get(ATTEMPT, "1"))
     ended = next(
         (c for c in job.status.conditions if c.type in ("Failed", "Complete") and c.status == "True"), None
@@ -68,6 +70,30 @@ def next_step(job: Job | None, *, is_ready: bool, now: float) -> Step:
             return Step(PENDING, starts=1)  # it was here, and is not any more
         return Step(ERROR, again_s=left_s) if left_s > 0 else Step(ERROR, starts=attempt + 1)
     return Step(DOWNLOADING if job.status.active else PENDING)
+
+
+def is_turn(node: str, uri: str, holds: Iterable[LocalModelNode], ready: Collection[str]) -> bool:
+    """Whether this node may begin: another has the model, or it is the first that brings it. Those that failed lose their turn.
+
+    `holds` are the nodes that take models from each other, `ready` those of them that run pods.
+    """
+    waiting = []
+    for hold in holds:
+        said = {
+            hold.status.model_status.get(model_name(info), PENDING)
+            for info in hold.spec.local_models
+            if info.source_model_uri == uri
+        }
+        if DOWNLOADED in said:
+            return True
+        if said and ERROR not in said and hold.metadata.name in ready:
+            waiting.append(hold.metadata.name)
+    return not waiting or min(waiting) == node
+
+
+def model_name(info: LocalModelInfo) -> str:
+    """As LocalModelNode's status names it."""
+    return f"{info.namespace}/{info.model_name}" if info.namespace else info.model_name
 
 
 def job_name(node: str, info: LocalModelInfo) -> str:

@@ -31,6 +31,11 @@ class HostCaches:
         """All of this host, declared ones among them."""
         return self._nodes
 
+    @property
+    def share(self) -> bool:
+        """By the peer server."""
+        return True
+
     async def look(self, node: str, uri: str) -> CachedModel:
         """A tree that is complete is ready, whatever its last attempt says."""
         return await asyncio.to_thread(self._look, self._store(node), uri)

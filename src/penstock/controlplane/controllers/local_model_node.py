@@ -12,6 +12,7 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
 from penstock.contracts.node_caches import CachedModel, NodeCaches
 from penstock.controlplane.controllers.credentials import account_credentials
 from penstock.decide.cache_gate import PROGRESS
+from penstock.decide.caching import is_ready
 from penstock.decide.download_job import (
     DOWNLOADED,
     DOWNLOADING,
@@ -20,13 +21,15 @@ from penstock.decide.download_job import (
     NODE_LABEL,
     Step,
     download_job,
+    is_turn,
     job_name,
+    model_name,
     next_step,
 )
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.caching import LocalModelInfo, LocalModelNode, LocalModelNodeStatus
-from penstock.resources.core import Namespace
+from penstock.resources.core import Namespace, Node
 from penstock.resources.meta import ObjectMeta, Resource
 from penstock.resources.workload import Job
 
@@ -53,7 +56,7 @@ class LocalModelNodeController:
 
     def watches(self) -> tuple[Watch, ...]:
         """Nodes' models, and the Jobs that bring them."""
-        return (Watch(LocalModelNode, own_key), Watch(Job, _node_of))
+        return (Watch(LocalModelNode, own_key), Watch(Job, _node_of), Watch(Node, _nobody))
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at the disk, start what is missing, say where it stands."""
@@ -73,7 +76,7 @@ class LocalModelNodeController:
             looked = await self._caches.look(key.name, uri)
             step = await self._step(node, same[0], looked)
             for info in same:
-                name = f"{info.namespace}/{info.model_name}" if info.namespace else info.model_name
+                name = model_name(info)
                 states[name] = step.state
                 if step.state in (DOWNLOADING, ERROR):
                     told[name] = looked.told
@@ -84,13 +87,19 @@ class LocalModelNodeController:
 
     async def _step(self, node: LocalModelNode, info: LocalModelInfo, looked: CachedModel) -> Step:
         job = self._cache.get(Job, job_name(node.metadata.name, info), JOB_NAMESPACE)
-        step = next_step(job, is_ready=looked.is_ready, now=self._clock.now())
+        turn = not self._caches.share or self._is_turn(node, info.source_model_uri)
+        step = next_step(job, is_ready=looked.is_ready, now=self._clock.now(), turn=turn)
         if step.starts:
             if job is not None:
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(Job, job.metadata.name, JOB_NAMESPACE)
             await self._start(node, info, step.starts)
         return step
+
+    def _is_turn(self, node: LocalModelNode, uri: str) -> bool:
+        ours = [hold for hold in self._cache.list(LocalModelNode) if hold.metadata.name in self._caches.nodes]
+        ready = {one.metadata.name for one in self._cache.list(Node) if is_ready(one)}
+        return is_turn(node.metadata.name, uri, ours, ready)
 
     async def _start(self, node: LocalModelNode, info: LocalModelInfo, attempt: int) -> None:
         """One of that name may still be on its way out: the change when it is gone brings us back."""
@@ -125,6 +134,11 @@ class LocalModelNodeController:
                 self._recorder.event(node, kind, state, f"{name}: {told.get(name) or 'is on the node'}")  # type: ignore[arg-type]
         status = LocalModelNodeStatus(model_status=states)
         await self._cluster.replace(msgspec.structs.replace(node, status=status), subresource="status")
+
+
+def _nobody(node: Resource) -> tuple[Key, ...]:
+    """Nodes are looked at, but their changes concern no model by itself."""
+    return ()
 
 
 def _node_of(job: Resource) -> tuple[Key, ...]:
