@@ -61,6 +61,7 @@ from penstock.host.node_caches import HostCaches
 from penstock.host.node_devices import NodeDevices
 from penstock.host.nodes import NodeController, this_machine
 from penstock.host.objects import ObjectStore
+from penstock.host.peer_server import PeerServer
 from penstock.host.placement import PlacementController
 from penstock.host.preemption import PreemptionController
 from penstock.host.replicasets import ReplicaSetController
@@ -105,9 +106,9 @@ class ControlPlane:
         self.usages = UsageSampler(
             self.cache, clock, layout=Layout(home.path), read=reading_processes(Nvml())
         )
-        self.model_caches = HostCaches(
-            Layout(home.path), frozenset(template.name for template in templates), clock
-        )
+        names = frozenset(template.name for template in templates)
+        self.model_caches = HostCaches(Layout(home.path), names, clock)
+        self.peers = PeerServer(Layout(home.path), names)
         self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
         controllers = self._controllers(settings, clock, Layout(home.path))
         autoscaler = self._autoscaler(clock)
@@ -207,6 +208,7 @@ class ControlPlane:
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`; nodes are there before the first pod asks for one."""
         await self.nodes.register()
+        self.peers.start()
         try:
             await self.manager.run(stop)
         finally:
@@ -214,5 +216,6 @@ class ControlPlane:
 
     def close(self) -> None:
         """Let go of files, and of the store, last of all."""
+        self.peers.close()
         self.weights.close()
         self.objects.store.close()
