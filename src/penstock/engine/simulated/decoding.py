@@ -82,12 +82,13 @@ class Decoding:
         """How many steps there are until somebody may end."""
         return self._ends[0][0] - done if self._ends else ENDLESS
 
-    def steps_with_room(self, done: int) -> int:
-        """For how many steps there are blocks, whatever else happens."""
-        if not self._crossings:
-            return ENDLESS
+    def steps_with_room(self, done: int, steps: int) -> int:
+        """For how many of so many steps there are blocks, whatever else happens."""
+        before = self._crossings[0][0] - done - 1 if self._crossings else steps
+        if before >= steps:
+            return steps
         free = self._pool.free // self.sequences * self._block + 1 if self.sequences else 1
-        return max(free, self._crossings[0][0] - done - 1)
+        return min(steps, max(free, before))
 
     def _cross(self) -> bool:
         """The next that needs a block is to have it, unless it left."""

@@ -144,7 +144,8 @@ class Engine:
         if self._chunk and self._partial is not None:
             self._partial.prefilled += self._chunk * steps
         self._decoding.advance(steps, self._done)
-        self._tell_removed()
+        if self.pool.removed:
+            self._tell_removed()
         for request in self._decoding.ended(self._done):
             self._end(request)
         for request in self._completing:
@@ -251,7 +252,8 @@ class Engine:
         if not preempted and left and self._waiting:
             left, more_s = self._admit(left)
             work_s += more_s
-        self._tell_removed()
+        if self.pool.removed:
+            self._tell_removed()
         if not decoding.sequences and not work_s and not self._completing and self._partial is None:
             self._planned = 0
             self.next_at = entering[0][0] if entering else NEVER
@@ -329,18 +331,19 @@ class Engine:
         if self.stride:
             steps = min(steps, self.stride)
         decoding = self._decoding
-        steps = min(steps, decoding.steps_to_end(self._done), decoding.steps_with_room(self._done))
+        if steps > 1:
+            steps = decoding.steps_with_room(self._done, min(steps, decoding.steps_to_end(self._done)))
         self._is_open = left > 0 and (not self._waiting or self.adapters.slots > 0)
         if self._is_open and self._entering:
             steps = min(steps, self._pace.steps_by(self._entering[0][0] - self._at))
         return steps
 
     def _tell_stored(self, request: Request, first: int, end: int) -> None:
-        self._tell_removed()
+        if self.pool.removed:
+            self._tell_removed()
         if end > first:
             self._told.append(Stored(request, first, end))
 
     def _tell_removed(self) -> None:
-        if self.pool.removed:
-            self._told.append(Removed(tuple(self.pool.removed)))
-            self.pool.removed = []
+        self._told.append(Removed(tuple(self.pool.removed)))
+        self.pool.removed = []
