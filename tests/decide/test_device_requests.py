@@ -6,6 +6,7 @@ from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.contracts.devices import MEMORY_ANNOTATION, DeviceRequest, Gpu, MigInstance, Sharing
 from penstock.decide.device_requests import Fleet, asked
 from penstock.decide.device_resources import device_counts, mig_resource, profile_of
+from penstock.decide.pod_requests import needs_of
 from penstock.resources.core import Taint
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Container, Pod, PodSpec, ResourceRequirements
@@ -93,7 +94,7 @@ def test_a_profile_that_no_gpu_has_is_answered_with_those_it_has() -> None:
     assert (
         "h100-80gb has 1g.10gb, 1g.10gb+me, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb; l4 has none" in text
     )
-    assert "did you mean nvidia.com/mig-" in text
+    assert "did you mean nvidia.com/mig-1g.10gb?" in text
 
 
 def test_without_any_gpu_the_answer_is_left_to_placement() -> None:
@@ -177,3 +178,8 @@ def test_a_gpu_partitioned_as_needed_counts_for_each_profile() -> None:
 def test_names_of_mig_resources_mean_their_profiles(kind: str) -> None:
     for profile in find_gpu_type(kind).profiles:
         assert profile_of(mig_resource(profile.name)) == profile.name
+
+
+def test_a_pod_that_takes_memory_of_gpus_is_not_counted_as_taking_gpus() -> None:
+    assert "nvidia.com/gpu" not in needs_of(pod({"nvidia.com/gpu": "1"}, memory="10Gi"))
+    assert needs_of(pod({"nvidia.com/gpu": "1"}))["nvidia.com/gpu"] == 1

@@ -101,3 +101,37 @@ def test_what_a_claim_wants_never_changes() -> None:
     old = admit(claim(request()), strict=True).object
     with pytest.raises(Invalid, match="field is immutable"):
         admit(claim(request(count=2)), old, strict=True)
+
+
+def container(**resources: Any) -> dict[str, Any]:
+    spec = {"containers": [{"name": "main", "image": "x", "resources": resources}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": spec,
+    }
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"limits": {"nvidia.com/gpu": "500m"}}, "limits[nvidia.com/gpu]: Invalid value: \"500m\": must be an integer"),
+        ({"requests": {"nvidia.com/gpu": "1"}}, "Limit must be set for non overcommitable resources"),
+        (
+            {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "2"}},
+            "must be equal to nvidia.com/gpu limit of 2",
+        ),
+    ],
+)  # fmt: skip
+def test_devices_are_asked_for_in_whole_numbers_and_never_overcommitted(
+    resources: dict[str, Any], words: str
+) -> None:
+    assert any(words in cause for cause in causes(container(**resources)))
+
+
+def test_what_is_no_device_may_be_overcommitted() -> None:
+    admit(
+        container(requests={"cpu": "100m", "nvidia.com/gpu": 1}, limits={"cpu": "1", "nvidia.com/gpu": 1}),
+        strict=True,
+    )

@@ -17,11 +17,12 @@ from penstock.contracts.devices import (
     DeviceRequest,
     Gpu,
     GpuType,
+    MigProfile,
 )
 from penstock.decide.device_claims import Claims, claimed
 from penstock.decide.device_resources import is_device, mig_resource, profile_of
 from penstock.decide.gpu_class import class_selector
-from penstock.kit.errors import InvalidInput, nearest
+from penstock.kit.errors import InvalidInput
 from penstock.kit.quantity import parse_quantity, to_bytes
 from penstock.resources.pod import Container, Pod
 
@@ -143,9 +144,16 @@ def _check_profile(resource: str, profile: str, able: tuple[Gpu, ...]) -> None:
         else f"{kind.name} has none"
         for kind in kinds.values()
     ]
-    close = nearest(profile, [one.name for kind in kinds.values() for one in kind.profiles], 1)
-    hint = f"; did you mean {mig_resource(close[0])}?" if close else ""
+    close = _like(profile, [one for kind in kinds.values() for one in kind.profiles])
+    hint = f"; did you mean {mig_resource(close)}?" if close else ""
     raise _Refusal(f"{resource}: no GPU here has the MIG profile {profile}: {'; '.join(has)}{hint}")
+
+
+def _like(profile: str, there: list[MigProfile]) -> str:
+    """The smallest one with as many compute slices, "" where none has."""
+    compute = profile.partition(".")[0]
+    alike = [one for one in there if one.name.partition(".")[0] == compute and "+" not in one.name]
+    return min(alike, key=lambda one: one.memory_bytes).name if alike else ""
 
 
 def _no_such_name(resource: str, able: tuple[Gpu, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from penstock.contracts.devices import GPU_RESOURCE, MEMORY_ANNOTATION
 from penstock.kit.quantity import parse_quantity
 from penstock.resources.meta import Quantity
 from penstock.resources.pod import Container, Pod
@@ -32,8 +33,13 @@ def requests_of(pod: Pod) -> Amounts:
 
 
 def needs_of(pod: Pod) -> Units:
-    """`requests_of` in whole units, never less than what was asked."""
-    return {name: _units(name, amount, ROUND_CEILING) for name, amount in requests_of(pod).items()}
+    """`requests_of` in whole units, never less than what was asked. A pod that takes memory of GPUs takes no GPU whole."""
+    takes_parts = MEMORY_ANNOTATION in pod.metadata.annotations
+    return {
+        name: _units(name, amount, ROUND_CEILING)
+        for name, amount in requests_of(pod).items()
+        if not (takes_parts and name == GPU_RESOURCE)
+    }
 
 
 def offered(allocatable: Mapping[str, Quantity]) -> Units:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from penstock.kit.quantity import parse_quantity
 from penstock.resources.checkpoint import validate_contract
-from penstock.resources.meta import ObjectMeta
+from penstock.resources.meta import ObjectMeta, Quantity
 from penstock.resources.pod import Container, Pod, PodSpec, PodTemplateSpec, Probe
 from penstock.resources.validation import (
     Causes,
@@ -187,11 +187,37 @@ def _validate_resources(field: str, container: Container) -> Causes:
         for name, quantity in values.items():
             if parse_quantity(quantity) < 0:
                 yield wrong(f"{field}.{part}[{name}]", quantity, "must be greater than or equal to 0")
+    yield from _validate_extended(field, requests, limits)
     for name, quantity in requests.items():
+        if is_extended(name):
+            continue
         if name in limits and parse_quantity(quantity) > parse_quantity(limits[name]):
             yield wrong(
                 f"{field}.requests", quantity, f"must be less than or equal to {name} limit of {limits[name]}"
             )
+
+
+def is_extended(name: str) -> bool:
+    """Whether the resource is one that a device plugin offers, as nvidia.com/gpu: with a domain that is not Kubernetes' own."""
+    domain, slash, _ = name.partition("/")
+    return bool(slash) and not f".{domain}".endswith(".kubernetes.io") and not name.startswith("requests.")
+
+
+def _validate_extended(
+    field: str, requests: Mapping[str, Quantity], limits: Mapping[str, Quantity]
+) -> Causes:
+    """Extended resources are whole numbers, and never overcommitted."""
+    for part, values in (("limits", limits), ("requests", requests)):
+        for name, quantity in values.items():
+            if is_extended(name) and parse_quantity(quantity) != int(parse_quantity(quantity)):
+                yield wrong(f"{field}.{part}[{name}]", quantity, "must be an integer")
+    for name, quantity in requests.items():
+        if not is_extended(name):
+            continue
+        if name not in limits:
+            yield required(f"{field}.limits[{name}]", "Limit must be set for non overcommitable resources")
+        elif parse_quantity(quantity) != parse_quantity(limits[name]):
+            yield wrong(f"{field}.requests", quantity, f"must be equal to {name} limit of {limits[name]}")
 
 
 def _validate_probe(field: str, probe: Probe) -> Causes:
