@@ -6,8 +6,11 @@ long ago and seldom is forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
+from penstock.contracts.devices import WHOLE_MILLI, DeviceRequest, Gpu
 from penstock.decide.fragmentation import Mix, Shape, typical
 
 HALF_LIFE_S = 7 * 86_400.0
@@ -37,3 +40,24 @@ class MixEstimate(Struct, frozen=True):
     def mix(self) -> Mix:
         """The typical shapes by now."""
         return typical(self.counts.items())
+
+
+def shape_of(cpu_milli: int, requests: Iterable[DeviceRequest], gpus: Iterable[Gpu]) -> Shape:
+    """What a pod asks for, as a shape. A part by memory is measured on the smallest GPU that will do.
+
+    MIG instances and replicas of shared GPUs are not had from GPUs that are divided by need: they count as work without GPUs.
+    """
+    asked = [one for one in requests if not (one.profile or one.is_shared)]
+    if not asked:
+        return Shape(cpu_milli, 0, 0)
+    first = asked[0]
+    count = sum(one.count for one in asked)
+    if not first.memory_bytes:
+        return Shape(cpu_milli, count, first.milli, first.types)
+    able = [
+        gpu.type.memory_bytes
+        for gpu in gpus
+        if (not first.types or gpu.type.name in first.types) and gpu.type.memory_bytes >= first.memory_bytes
+    ]
+    part = WHOLE_MILLI * first.memory_bytes // min(able, default=first.memory_bytes)
+    return Shape(cpu_milli, count, max(1, part, first.milli), first.types)

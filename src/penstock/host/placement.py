@@ -1,18 +1,24 @@
-"""The placement loop: binds each pending pod to the node that `decide/placement.py` chooses."""
+"""The placement loop: binds each pending pod to the node that `decide/placement.py` chooses; a gang all at once or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
-from penstock.contracts.devices import DEVICES_ANNOTATION, GpuType
+from penstock.contracts.devices import DEVICES_ANNOTATION, DeviceRequest, GpuType
+from penstock.decide.fragmentation import Worth
+from penstock.decide.gang import Gang, Member, gang_of, missing, place_gang
 from penstock.decide.inventory import Inventory
+from penstock.decide.node_standing import Board, Leaning
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
 from penstock.host.device_book import DeviceBook
+from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
@@ -22,6 +28,21 @@ from penstock.resources.pod import Pod
 
 ALL = Key("", "pending pods")
 """There is one queue of pending pods, so that two pods never take the same room."""
+
+
+GANG_TIMEOUT_S = 300.0
+"""A gang of which only some have a node, because a pod went or a node did, gives up their room after so long."""
+
+
+@dataclass(slots=True)
+class Room:
+    """One round: what is left, what each pod asks for by its uid, and what GPUs are worth to whom."""
+
+    stock: Inventory
+    requests: Mapping[str, tuple[DeviceRequest, ...] | str]
+    worth: Worth
+    leaning: Leaning
+    board: Board = field(default_factory=Board)
 
 
 class PlacementController:
@@ -44,6 +65,8 @@ class PlacementController:
         self._cache = cache
         self._recorder = recorder
         self._clock = clock
+        self._usual = UsualWork()
+        self._torn_since: dict[Gang, float] = {}
 
     def watches(self) -> tuple[Watch, ...]:
         """Pods, nodes with their devices, claims and priorities: each may let a pending pod go ahead."""
@@ -54,24 +77,93 @@ class PlacementController:
         if not any(map(is_pending, self._cache.list(Pod))):
             return None
         pods = (await self._cluster.list(Pod)).items
-        bound = [pod for pod in pods if pod.spec.node_name and not _ended(pod)]
-        stock = self._book.stock(bound)
+        room = self._room(pods)
+        gangs: set[Gang] = set()
         for pod in sorted(filter(is_pending, pods), key=self._turn):
-            placement = self._placed(pod, stock)
-            if placement.node:
-                if await self._bind(pod, placement):
-                    stock = stock.with_(pod, placement.node, placement.shares)
-            else:
-                await self._refuse(pod, placement)
-                if pod.status.nominated_node_name:  # room is being made for it, and not for those behind it
-                    stock = stock.with_(pod, pod.status.nominated_node_name)
-        return None
+            gang = gang_of(pod)
+            if gang is None or gang.size == 1:
+                await self._place(pod, room)
+            elif gang not in gangs:
+                gangs.add(gang)
+                await self._place_gang(gang, pods, room)
+        self._torn_since = {gang: since for gang, since in self._torn_since.items() if gang in gangs}
+        return GANG_TIMEOUT_S if self._torn_since else None
 
-    def _placed(self, pod: Pod, stock: Inventory) -> Placement:
-        requests = self._book.requests(pod)
-        if isinstance(requests, str):
-            return Placement("", requests)
-        return place(self._book.without_classes(pod) if requests else pod, stock, requests)
+    def _room(self, pods: tuple[Pod, ...]) -> Room:
+        there = [pod for pod in pods if not _ended(pod)]
+        requests = {pod.metadata.uid: self._book.requests(pod) for pod in there}
+        asked = {uid: some for uid, some in requests.items() if not isinstance(some, str)}
+        gpus = [gpu for found in self._book.gpus().values() for gpu in found]
+        self._usual.learn(there, asked, gpus, self._clock.now())
+        stock = self._book.stock(pod for pod in there if pod.spec.node_name)
+        return Room(stock, requests, self._usual.worth(gpus), self._usual.leaning(asked))
+
+    async def _place(self, pod: Pod, room: Room) -> None:
+        requests = room.requests[pod.metadata.uid]
+        placement = (
+            Placement("", requests)
+            if isinstance(requests, str)
+            else self._placed(pod, room.stock, requests, room)
+        )
+        if placement.node:
+            if await self._bind(pod, placement):
+                room.stock = room.stock.with_(pod, placement.node, placement.shares)
+            return
+        await self._refuse(pod, f"{placement.message} {placement.hint}".strip())
+        if pod.status.nominated_node_name and not isinstance(requests, str):
+            room.stock = self._reserved(pod, requests, room)
+
+    def _placed(
+        self, pod: Pod, stock: Inventory, requests: tuple[DeviceRequest, ...], room: Room
+    ) -> Placement:
+        plain = self._book.without_classes(pod) if requests else pod
+        return place(plain, stock, requests, worth=room.worth, leaning=room.leaning, board=room.board)
+
+    async def _place_gang(self, gang: Gang, pods: Iterable[Pod], room: Room) -> None:
+        own = [pod for pod in pods if gang_of(pod) == gang and not _ended(pod) and not _is_leaving(pod)]
+        waiting = [pod for pod in own if is_pending(pod)]
+        why = missing(gang, len(own))
+        members = []
+        for pod in waiting:
+            requests = room.requests[pod.metadata.uid]
+            if isinstance(requests, str):
+                why = why or f"{pod.metadata.name}: {requests}"
+            else:
+                members.append(Member(pod, requests))
+        if not why:
+            found = place_gang(
+                members, room.stock, lambda pod, stock, asked: self._placed(pod, stock, asked, room)
+            )
+            why = "" if found.placements else found.message
+            for (pod, _), placement in zip(members, found.placements, strict=False):
+                if await self._bind(pod, replace(placement, message=found.message)):
+                    room.stock = room.stock.with_(pod, placement.node, placement.shares)
+        if why:
+            for pod in waiting:
+                await self._refuse(pod, why)
+            await self._let_go(gang, [pod for pod in own if pod.spec.node_name], why)
+
+    async def _let_go(self, gang: Gang, bound: list[Pod], why: str) -> None:
+        """Some are bound and the others cannot be: in the end they make room for others, and start together or not at all."""
+        if not bound:
+            return
+        now = self._clock.now()
+        if now < self._torn_since.setdefault(gang, now) + GANG_TIMEOUT_S:
+            return
+        for pod in bound:
+            with suppress(Conflict, NotFound):
+                await self._cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)
+            self._recorder.event(pod, "Warning", "GangTimeout", f"{why}: its room is given up")
+
+    def _reserved(self, pod: Pod, requests: tuple[DeviceRequest, ...], room: Room) -> Inventory:
+        """With what the pod will get where room is being made for it: those behind it must not take a part of that."""
+        name = pod.status.nominated_node_name
+        here = room.stock.rooms.get(name)
+        if here is None:
+            return room.stock
+        ending = [held.pod for held in here.held if _is_leaving(held.pod)]
+        later = Inventory({name: here}).without(ending)
+        return room.stock.with_(pod, name, self._placed(pod, later, requests, room).shares)
 
     def _turn(self, pod: Pod) -> tuple[int, str, str]:
         priority = prioritised(pod, self._cache.list(PriorityClass)).spec.priority or 0
@@ -97,8 +189,7 @@ class PlacementController:
         self._recorder.event(pod, "Normal", "Scheduled", where)
         return True
 
-    async def _refuse(self, pod: Pod, placement: Placement) -> None:
-        message = f"{placement.message} {placement.hint}".strip()
+    async def _refuse(self, pod: Pod, message: str) -> None:
         known = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
         if known is not None and known.message == message:
             return
@@ -126,6 +217,10 @@ def is_pending(pod: Pod) -> bool:
         and not pod.spec.scheduling_gates
         and not _ended(pod)
     )
+
+
+def _is_leaving(pod: Pod) -> bool:
+    return pod.metadata.deletion_timestamp is not None
 
 
 def _ended(pod: Pod) -> bool:

@@ -1,0 +1,48 @@
+"""What is usual on this host, and what its GPUs are worth to that: each pod counts once, when it is first seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from penstock.contracts.devices import DeviceRequest, Gpu
+from penstock.decide.fragmentation import Worth
+from penstock.decide.node_standing import Leaning
+from penstock.decide.pod_requests import needs_of
+from penstock.decide.workload_mix import MixEstimate, shape_of
+from penstock.resources.pod import Pod
+
+Asked = Mapping[str, tuple[DeviceRequest, ...]]
+"""What each pod asks for, by its uid."""
+
+
+class UsualWork:
+    """After a restart the pods that exist are all that is known."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._estimate = MixEstimate()
+        self._counted: frozenset[str] = frozenset()
+
+    def learn(self, pods: Iterable[Pod], asked: Asked, gpus: Iterable[Gpu], now: float) -> None:
+        """`pods` are all that exist and ask for what there is; `now` in seconds."""
+        gpus = tuple(gpus)
+        seen = {pod.metadata.uid: pod for pod in pods if pod.metadata.uid in asked}
+        for uid in seen.keys() - self._counted:
+            cpu = needs_of(seen[uid]).get("cpu", 0)
+            self._estimate = self._estimate.with_arrival(shape_of(cpu, asked[uid], gpus), now)
+        self._counted = frozenset(seen)
+
+    def worth(self, gpus: Iterable[Gpu]) -> Worth:
+        """What these GPUs are worth to the usual work."""
+        return Worth(self._estimate.mix(), Counter(gpu.type.name for gpu in gpus))
+
+    @staticmethod
+    def leaning(asked: Asked) -> Leaning:
+        """The demand for MIG profiles is what the pods ask for that exist."""
+        counts = Counter({one.profile: 0 for some in asked.values() for one in some if one.profile})
+        for some in asked.values():
+            for one in some:
+                if one.profile:
+                    counts[one.profile] += one.count
+        return Leaning(mig_demand={name: float(count) for name, count in counts.items()})
