@@ -1,6 +1,6 @@
 # `make up` runs the platform, `make test` tests it; both make the environment first. Needs only python3 >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fix docs where bench fuzz soak conformance lock clean run-env dev-env
+.PHONY: help up test test-gpu check fix docs where bench fuzz soak conformance lock clean run-env dev-env
 SHELL := /bin/sh
 BIN := .venv/bin
 RUN := .venv/.run
@@ -15,6 +15,9 @@ up: $(RUN) ## Run the platform in the foreground, with the quickstart service
 
 test: $(DEV) ## Run all tests (T=tests/decide for some)
 	@$(BIN)/python -m pytest $(T)
+
+test-gpu: $(DEV) ## Show what the platform makes of this machine's GPUs; skipped with the reason where there is none
+	@$(BIN)/python -m pytest tests/gpu -v -s -rs
 
 check: $(DEV) ## Lint, types, layers, and that generated documents are current
 	@$(BIN)/ruff check .
