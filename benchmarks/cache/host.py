@@ -106,11 +106,10 @@ def measure(origin: Origin, size_bytes: int) -> dict[str, Any]:
         assert not running.apply(group("a", 3 * size_bytes // 2), group("b", 3 * size_bytes // 2), _runtime())
         start, began = origin.served_bytes(), time.monotonic()
         assert not running.apply(cache("llm", uri, size_bytes, "a", "b"), _service(uri))
-        waiting = _waiting(running)
         _until(lambda: _copies(running, "llm") == len(NODES), "the model on three nodes")
         cached_s, brought = time.monotonic() - began, origin.served_bytes() - start
         _until(lambda: _running(running) == PODS, "ten pods")
-        pods = origin.served_bytes() - start - brought
+        pods, waiting = origin.served_bytes() - start - brought, _waiting(running)
         refused = running.apply(cache("second", f"{uri}?second", size_bytes, "b"))
         before_first_byte = origin.served_bytes() - start - brought - pods
         there = {node: running.files(node) for node in NODES}
@@ -132,18 +131,9 @@ def measure(origin: Origin, size_bytes: int) -> dict[str, Any]:
 
 
 def _waiting(running: Platform) -> str:
-    """What a pod says while its model is on the way."""
-    said: list[str] = []
-
-    def heard() -> bool:
-        for pod in running.get("pods", "-l", SELECTOR).get("items", ()):
-            for condition in pod["status"].get("conditions", ()):
-                if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                    said.append(condition["message"])
-        return bool(said) or _running(running) > 0
-
-    _until(heard, "pods")
-    return said[-1] if said else ""
+    """What a pod said while its model was on the way."""
+    events = running.get("events").get("items", ())
+    return next((e["message"] for e in events if e.get("reason") == "WaitingForModelCache"), "")
 
 
 def _copies(running: Platform, name: str) -> int:

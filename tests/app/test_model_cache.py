@@ -11,8 +11,8 @@ import pytest
 
 from penstock.app.model_cache import cached
 from penstock.contracts.source import Changed, Corrupt, RemoteFile, Snapshot
-from penstock.host.model_store import wrong_file
-from penstock.kit.errors import NotFound
+from penstock.host.model_store import ModelStore, wrong_file
+from penstock.kit.errors import Exhausted, NotFound
 
 URI = "https://host/model"
 CONTENT = os.urandom(50_000)
@@ -175,3 +175,19 @@ def test_what_has_arrived_is_kept_unless_the_snapshot_is_over(
         Failing(source.contents).cached(tmp_path)
     assert [part.stat().st_size for part in tmp_path.rglob("parts/*")] == [1000] * kept
     assert contents(source.cached(tmp_path)) == source.contents
+
+
+def test_a_model_larger_than_its_room_is_refused_before_its_first_byte(
+    tmp_path: Path, source: Source
+) -> None:
+    with pytest.raises(Exhausted, match="found 50008 bytes, expected at most 50000"):
+        cached(tmp_path, URI, source, source.snapshot().files, limit_bytes=50_000)
+    assert source.reads == 0
+
+
+def test_how_it_goes_is_told_beside_it(tmp_path: Path, source: Source) -> None:
+    store = ModelStore(tmp_path)
+    assert store.progress(URI).state == "absent"
+    source.cached(tmp_path)
+    told = store.progress(URI)
+    assert (told.state, told.bytes_done, told.bytes_total) == ("ready", 50_008, 50_008)

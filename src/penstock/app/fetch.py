@@ -20,6 +20,7 @@ from penstock.app.local_files import free, link_local
 from penstock.app.model_cache import cached
 from penstock.app.part_streams import LATER
 from penstock.app.registry import open_source
+from penstock.contracts.node_caches import ROOM
 from penstock.contracts.source import Changed, Corrupt, public
 from penstock.kit.errors import (
     Exhausted,
@@ -59,7 +60,14 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
             link_local(Path(snapshot.local_folder), folder)
             return
         try:
-            cached(cache, uri, source, snapshot.files, use=lambda there: _link_all(there, folder))
+            cached(
+                cache,
+                uri,
+                source,
+                snapshot.files,
+                use=lambda there: _link_all(there, folder),
+                limit_bytes=int(room) if (room := environ.get(ROOM, "")).isdecimal() else None,
+            )
         except Changed as error:
             what = str(error)
             print(f"{public(uri)}: changed while it was fetched; looking anew", flush=True)

@@ -201,9 +201,9 @@ def _check_limit(files: tuple[RemoteFile, ...], limit_bytes: int | None) -> None
     known = sum(file.size_bytes or 0 for file in files)
     if limit_bytes is not None and known > limit_bytes:
         raise Exhausted(
-            f"found {known} bytes, expected at most {limit_bytes} (spec.modelSize of the model's cache)",
-            code="model_too_large",
-            hint="raise spec.modelSize, for which the node groups must have room",
+            f"found {known} bytes, expected at most {limit_bytes}: more room the node group has not",
+            code="node_group_full",
+            hint="raise the group's spec.storageLimit, or remove another model's cache",
         )
 
 

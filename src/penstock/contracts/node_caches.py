@@ -7,6 +7,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+ROOM = "PENSTOCK_MODEL_ROOM_BYTES"
+"""In the environment of a fetcher: a model that is larger is refused before its first byte is asked for."""
+
 
 class CachedModel(Struct, frozen=True, kw_only=True):
     """A model on a node. `told` says in words how far it is while it comes, or why it failed."""

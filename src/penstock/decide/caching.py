@@ -142,6 +142,17 @@ def over_limit(
     return tuple(refusals)
 
 
+def room_for(
+    info: LocalModelInfo, caches: Iterable[Cache], groups: Iterable[LocalModelNodeGroup]
+) -> int | None:
+    """How large the model may turn out to be, whatever its cache says: what the other models leave of its group (bytes)."""
+    group = next((one for one in groups if one.metadata.name == info.node_group), None)
+    if group is None:
+        return None
+    sizes = _sizes(c for c in caches if info.node_group in c.spec.node_groups)
+    return _limit(group) - sum(size for uri, size in sizes.items() if uri != info.source_model_uri)
+
+
 def _admitted(
     caches: list[Cache],
     groups: tuple[LocalModelNodeGroup, ...],

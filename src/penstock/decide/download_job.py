@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from penstock.contracts.node_caches import ROOM
 from penstock.decide.storage import INITIALIZER_IMAGE, MODELS, VOLUME
 from penstock.decide.workload import FETCH_COMMAND, LOCAL_COMMANDS
 from penstock.kit.backoff import delay_s
@@ -102,15 +103,21 @@ def job_name(node: str, info: LocalModelInfo) -> str:
 
 
 def download_job(
-    node: LocalModelNode, info: LocalModelInfo, attempt: int, secret_env: tuple[EnvVar, ...] = ()
+    node: LocalModelNode,
+    info: LocalModelInfo,
+    attempt: int,
+    *,
+    room_bytes: int | None = None,
+    secret_env: tuple[EnvVar, ...] = (),
 ) -> Job:
-    """It runs whatever taints the node has: the model is wanted there."""
+    """It runs whatever taints the node has: the model is wanted there. What is larger than `room_bytes` is refused before its first byte."""
     name = node.metadata.name
+    limit = () if room_bytes is None else (EnvVar(name=ROOM, value=str(room_bytes)),)
     container = Container(
         name=CONTAINER,
         image=INITIALIZER_IMAGE,
         args=(info.source_model_uri, MODELS),
-        env=secret_env,
+        env=(*secret_env, *limit),
         termination_message_policy="FallbackToLogsOnError",
         volume_mounts=(VolumeMount(name=VOLUME, mount_path=MODELS),),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from penstock.contracts.node_caches import CachedModel
 from penstock.decide.eviction import Held, evict
@@ -84,22 +85,22 @@ class HostCaches:
 
 def held_models(store: ModelStore) -> tuple[Held, ...]:
     """What is on the disk, as eviction looks at it."""
-    return tuple(held for key in store.model_keys() if (held := _held(store, key)) is not None)
+    trees = {key: _files(store, key) for key in store.model_keys()}
+    links = Counter(inode for files in trees.values() for inode, _ in files)
+    return tuple(_held(store, key, files, links) for key, files in trees.items() if files)
 
 
-def _held(store: ModelStore, key: str) -> Held | None:
-    snapshots = store.snapshots(key)
-    if not snapshots:
-        return None
+def _held(store: ModelStore, key: str, files: list[tuple[int, os.stat_result]], links: Counter[int]) -> Held:
+    """In use is what has more links than the blob's and those of the cache's own trees."""
     folder = store.models / key
     use = read(folder / USE, Use) or Use()
-    records = [record for one in snapshots if (record := read(one / RECORD, Record)) is not None]
+    records = [record for one in store.snapshots(key) if (record := read(one / RECORD, Record)) is not None]
     pinned = "a cache names it" if (folder / PINNED).exists() else ""
-    if not pinned and any(_is_linked(one / FILES, read(one / RECORD, Record)) for one in snapshots):
+    if not pinned and any(found.st_nlink > 1 + links[inode] for inode, found in files):
         pinned = "a pod has it in use"
     return Held(
         name=key,
-        size_bytes=sum({e.digest: e.size_bytes for r in records for e in r.files.values()}.values()),
+        size_bytes=sum({inode: found.st_size for inode, found in files}.values()),
         last_at=use.last_at,
         weight=use.weight,
         reload_s=max((record.took_s for record in records), default=0.0),
@@ -107,10 +108,10 @@ def _held(store: ModelStore, key: str) -> Held | None:
     )
 
 
-def _is_linked(files: Path, record: Record | None) -> bool:
-    """Whether something outside the cache has a file of it: the blob and this tree are two links; other trees count as well."""
-    names = record.files if record else {}
-    return any((files / name).stat().st_nlink > 2 for name in names if (files / name).exists())
+def _files(store: ModelStore, key: str) -> list[tuple[int, os.stat_result]]:
+    """The files of all its trees by inode."""
+    paths = (path for one in store.snapshots(key) for path in (one / FILES).rglob("*") if path.is_file())
+    return [(found.st_ino, found) for path in paths for found in (path.stat(),)]
 
 
 def _told(progress: Progress) -> str:

@@ -12,7 +12,8 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
 from penstock.contracts.node_caches import CachedModel, NodeCaches
 from penstock.controlplane.controllers.credentials import account_credentials
 from penstock.decide.cache_gate import PROGRESS
-from penstock.decide.caching import is_ready
+from penstock.decide.caching import Cache as ModelCache
+from penstock.decide.caching import is_ready, room_for
 from penstock.decide.download_job import (
     DOWNLOADED,
     DOWNLOADING,
@@ -28,7 +29,14 @@ from penstock.decide.download_job import (
 )
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
-from penstock.resources.caching import LocalModelInfo, LocalModelNode, LocalModelNodeStatus
+from penstock.resources.caching import (
+    LocalModelCache,
+    LocalModelInfo,
+    LocalModelNamespaceCache,
+    LocalModelNode,
+    LocalModelNodeGroup,
+    LocalModelNodeStatus,
+)
 from penstock.resources.core import Namespace, Node
 from penstock.resources.meta import ObjectMeta, Resource
 from penstock.resources.workload import Job
@@ -56,7 +64,12 @@ class LocalModelNodeController:
 
     def watches(self) -> tuple[Watch, ...]:
         """Nodes' models, and the Jobs that bring them."""
-        return (Watch(LocalModelNode, own_key), Watch(Job, _node_of), Watch(Node, _nobody))
+        looked_at = (Node, LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup)
+        return (
+            Watch(LocalModelNode, own_key),
+            Watch(Job, _node_of),
+            *(Watch(kind, _nobody) for kind in looked_at),
+        )
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at the disk, start what is missing, say where it stands."""
@@ -109,9 +122,17 @@ class LocalModelNodeController:
         with contextlib.suppress(AlreadyExists):
             await self._cluster.create(Namespace(metadata=ObjectMeta(name=JOB_NAMESPACE)))
         with contextlib.suppress(AlreadyExists):
-            await self._cluster.create(download_job(node, info, attempt, env))
+            job = download_job(node, info, attempt, room_bytes=self._room(info), secret_env=env)
+            await self._cluster.create(job)
             what = f"attempt {attempt} to bring {info.model_name}"
             self._recorder.event(node, "Normal", "ModelDownloadStarted", what)
+
+    def _room(self, info: LocalModelInfo) -> int | None:
+        caches: tuple[ModelCache, ...] = (
+            *self._cache.list(LocalModelCache),
+            *self._cache.list(LocalModelNamespaceCache),
+        )
+        return room_for(info, caches, self._cache.list(LocalModelNodeGroup))
 
     async def _drop_jobs(self, node: str, models: tuple[LocalModelInfo, ...]) -> None:
         """Of models that are not wanted any more."""
@@ -136,8 +157,8 @@ class LocalModelNodeController:
         await self._cluster.replace(msgspec.structs.replace(node, status=status), subresource="status")
 
 
-def _nobody(node: Resource) -> tuple[Key, ...]:
-    """Nodes are looked at, but their changes concern no model by itself."""
+def _nobody(seen: Resource) -> tuple[Key, ...]:
+    """These are looked at, but their changes concern no node's models by themselves."""
     return ()
 
 
