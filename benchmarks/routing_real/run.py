@@ -174,7 +174,7 @@ def targets(found: dict[str, dict[str, dict[str, Any]]], peers: set[str]) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=4.5)
     parser.add_argument("--systems", nargs="*", default=[one.name for one in SYSTEMS])
     parser.add_argument("--cases", nargs="*", default=[one.name for one in CASES])
     arguments = parser.parse_args()
