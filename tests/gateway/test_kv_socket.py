@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +25,8 @@ def engine(context: Any) -> Any:
     return context.socket(zmq.DEALER)
 
 
-def address(socket: Any) -> str:
-    return f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+def address(engine: Any) -> str:
+    return f"tcp://127.0.0.1:{engine.bind_to_random_port('tcp://127.0.0.1')}"
 
 
 async def test_what_comes_at_once_and_what_comes_later_is_taken_in_order(context: Any, engine: Any) -> None:
@@ -45,8 +46,8 @@ async def test_what_comes_at_once_and_what_comes_later_is_taken_in_order(context
 
 
 async def test_what_is_sent_before_the_other_side_is_there_arrives(context: Any, engine: Any) -> None:
-    where = address(engine)
-    engine.unbind(where)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     asks = KvSocket(context, zmq.DEALER, where, 100)
     try:
         asks.send([b"", b"question"])
