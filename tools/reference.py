@@ -16,6 +16,7 @@ from conformance import rows as conformance_rows
 from prometheus_client import Counter, Histogram
 from where import questions
 
+from penstock.app.gpu_types import load_gpu_types
 from penstock.app.runtimes import shipped_runtimes
 from penstock.app.settings import rows
 from penstock.cli.main import Commands, command_names
@@ -29,6 +30,7 @@ from penstock.gateway.server import GatewaySettings
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.gateway.wire.message import Limits
 from penstock.host import preemption_ledger
+from penstock.host.metrics.dcgm import FIELDS, PREFIX
 from penstock.kit import errors
 from penstock.resources import (
     autoscaler_fields,
@@ -212,6 +214,24 @@ def refusals(path: Path) -> Iterable[tuple[str, int]]:
             yield str(given[0]), kind.status
 
 
+def gpu_types() -> str:
+    """The types of GPU that are known."""
+    lines = [
+        (
+            f"`{one.name}`",
+            one.model,
+            f"{one.memory_bytes / (1 << 30):.1f}",
+            ", ".join(p.name for p in one.profiles),
+            ", ".join(f"`{name}`" for name in one.classes),
+        )
+        for one in load_gpu_types()
+    ]
+    return (
+        "# Types of GPU\n\nWhat may be declared ([use GPUs](../howto/gpus.md)), and what node selectors may name. From `src/penstock/gpus/`.\n\n"
+        + table(("type", "product", "memory (GiB)", "MIG profiles", "other names"), lines)
+    )
+
+
 def metrics() -> str:
     """Every metric, by process."""
     stable, latest = Telemetry().series, Telemetry(latest_names=True).series
@@ -227,11 +247,14 @@ def metrics() -> str:
     plane_lines = [(f"`{d.name}`", d.documentation) for m in planes for d in m.describe()]
     engine = Metrics("model", 1, 1).registry.collect()
     engine_lines = [(f"`{d.name}`", d.documentation) for d in engine]
+    device_lines = [(f"`{PREFIX}{name}`", meaning) for name, (_, meaning) in FIELDS.items()]
     headers = ("metric", "meaning")
     return (
         "# Metrics\n\n## Gateway (`/metrics`)\n\nWhat they mean together: [telemetry](../explanation/telemetry.md).\n\n"
         + table(("metric", "labels", "meaning"), gateway_lines)
         + "\n## Control plane (`/metrics` of the API, with its token)\n\n" + table(headers, plane_lines)
+        + "\n### GPUs (names of the DCGM exporter)\n\nOf each what its driver tells; with labels as the exporter's. See [use GPUs](../howto/gpus.md).\n\n"
+        + table(headers, device_lines)
         + "\n## Engine penstock-cpu (`/metrics`, vLLM's names)\n\n" + table(headers, engine_lines)
     )  # fmt: skip
 
@@ -327,6 +350,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "gateway": gateway,
     "autoscaling": scaling,
     "routing": routing,
+    "gpu-types": gpu_types,
     "metrics": metrics,
     "envoy-conformance": conformance,
 }
