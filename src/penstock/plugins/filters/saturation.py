@@ -29,12 +29,12 @@ class Saturation:
     def keep(self, prompt: Prompt, view: View) -> Sequence[int] | None:
         """None where none is full."""
         waiting, kv_use, tokens = self._waiting, self._kv_use, self._tokens
-        left = [
+        full = {
             i
             for i, load in enumerate(view.loads)
-            if load.waiting < waiting and load.kv_use < kv_use and load.uncached_tokens < tokens
-        ]
-        return None if len(left) == len(view.loads) else left
+            if not (load.waiting < waiting and load.kv_use < kv_use and load.uncached_tokens < tokens)
+        }
+        return [i for i in range(len(view.loads)) if i not in full] if full else None
 
 
 def open_filter(parameters: Mapping[str, Any]) -> Filter:

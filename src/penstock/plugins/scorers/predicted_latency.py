@@ -110,22 +110,22 @@ class PredictedLatency:
         tokens, each, interference = prompt.tokens, self._request_tokens, self._interference
         missing = self._missing / tokens if tokens else 0.0
         read = self._answer(prompt) / READS
-        costs, last, own, per_request, factor = list[float](), -1.0, 0.0, 0.0, 1.0
-        for load, cached in zip(view.loads, view.cached_tokens, strict=True):
-            if cached != last:
-                last = cached
-                own = tokens - cached if cached < tokens else 0.0
-                per_request, factor = interference * own + each, 1.0 + missing * own
-            costs.append(
-                (
-                    load.uncached_tokens
-                    + own
-                    + per_request * load.in_flight
-                    + read * (load.context_tokens + tokens)
-                )
-                * factor
+        terms = {}  # most hold as much as others do: nothing
+        for cached in set(view.cached_tokens):
+            own = tokens - cached if cached < tokens else 0.0
+            terms[cached] = own, interference * own + each, 1.0 + missing * own
+        return [
+            (
+                load.uncached_tokens
+                + own
+                + per_request * load.in_flight
+                + read * (load.context_tokens + tokens)
             )
-        return costs
+            * factor
+            for load, (own, per_request, factor) in zip(
+                view.loads, map(terms.__getitem__, view.cached_tokens), strict=True
+            )
+        ]
 
     def _answer(self, prompt: Prompt) -> float:
         """Tokens of its answer, as far as they count."""
