@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from penstock.decide.gang import GANG, GANG_SIZE
 from penstock.host.checkpoints import CheckpointController
 from penstock.host.jobs import JobController
 from penstock.host.kubelet.layout import Layout
@@ -46,16 +47,21 @@ class GpuWorld(World):
         self.home = home
         super().__init__(
             lambda w: JobController(w.cluster, w.cache, w.recorder.named("job"), w.clock),
-            lambda w: PlacementController(w.cluster, w.cache, w.recorder.named("placement"), w.clock),
+            self.placement,
             lambda w: CheckpointController(
                 w.cluster, w.cache, w.recorder.named("checkpoints"), layout=layout
             ),
-            lambda w: PreemptionController(
-                w.cluster, w.cache, w.recorder.named("preemption"), w.clock, layout=layout
-            ),
+            lambda w: self.preemption(w, layout),
         )
         self.kubelet.places = False
         self.kubelet.start_s, self.kubelet.stop_s = 1.0, 20.0
+
+    def placement(self, world: World) -> PlacementController:
+        return PlacementController(world.cluster, world.cache, world.recorder.named("placement"), world.clock)
+
+    def preemption(self, world: World, layout: Layout) -> PreemptionController:
+        parts = (world.cluster, world.cache, world.recorder.named("preemption"), world.clock)
+        return PreemptionController(*parts, layout=layout)
 
     async def prepared(self) -> None:
         await self.cluster.create(node("n1", **{"nvidia.com/gpu": "4", "cpu": "64"}))
@@ -82,6 +88,17 @@ class GpuWorld(World):
         await self.cluster.create(
             Pod(metadata=meta(name), spec=PodSpec(containers=(container,), priority_class_name=priority))
         )
+
+    async def gang(self, name: str, size: int, gpus: int) -> None:
+        for rank in range(size):
+            container = Container(name="main", image="x", command=("x",), resources=asks(gpus))
+            noted = {GANG: name, GANG_SIZE: str(size)}
+            await self.cluster.create(
+                Pod(
+                    metadata=meta(f"{name}-{rank}", annotations=noted),
+                    spec=PodSpec(containers=(container,), priority_class_name="inference"),
+                )
+            )
 
     def save(self, name: str, step: int) -> None:
         """As the job would, now."""
@@ -283,3 +300,19 @@ async def test_an_entry_is_entered_once(tmp_path: Path) -> None:
         newer = replace(entry, at=entry.at + 1)
         await PreemptionLedger(world.cluster).enter(newer, "a")
         assert (await ledger(world)).totals.preempted_pods == {"Ignored": 2}
+
+
+async def test_nobody_gives_way_to_a_gang_that_would_still_lack_room(tmp_path: Path) -> None:
+    async with GpuWorld(tmp_path) as world:
+        await world.prepared()
+        for name in ("a", "b"):
+            await world.train(name, gpus=2)
+        await asyncio.sleep(100)
+        await world.gang("big", size=3, gpus=2)
+        await asyncio.sleep(100)
+        assert (await ledger(world)).entries == ()
+        assert await world.active("a") == ["n1"]
+        await world.cluster.create(node("n2", **{"nvidia.com/gpu": "2", "cpu": "64"}))
+        await asyncio.sleep(100)
+        assert sorted(await world.active("big")) == ["n1", "n1", "n2"]
+        assert len((await ledger(world)).entries) == 2

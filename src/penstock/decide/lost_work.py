@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from penstock.contracts.devices import WHOLE_MILLI, Share
 from penstock.decide.checkpoint import last_verified
+from penstock.decide.gang import gang_of
 from penstock.decide.inventory import shares_of
 from penstock.decide.pod_requests import requests_of
 from penstock.kit.timestamps import parse_rfc3339
@@ -94,7 +95,9 @@ def units_of(pods: Iterable[Pod], now: float, histories: Mapping[str, History]) 
 
 
 def unit_name(pod: Pod) -> str:
-    """The Job of a pod that saves checkpoints; any other pod is a unit of its own."""
+    """The gang of a pod that says it, else the Job of one that saves checkpoints; any other pod is a unit of its own."""
+    if (gang := gang_of(pod)) is not None and gang.size > 1:
+        return f"{gang.namespace}/{gang.name}"
     if contract_of(pod.metadata) is not None and (owner := job_of(pod)):
         return owner
     return pod.metadata.uid or f"{pod.metadata.namespace}/{pod.metadata.name}"
@@ -137,7 +140,7 @@ def usual_redo_s(units: Iterable[Unit], now: float) -> float | None:
 def _unit(name: str, pods: tuple[Pod, ...], now: float, histories: Mapping[str, History]) -> Unit:
     started = max(_started_at(pod, now) for pod in pods)
     saved = [checkpoint for pod in pods if (checkpoint := last_verified(pod)) is not None]
-    history = histories.get(name, NO_HISTORY)
+    history = max((histories.get(job_of(pod), NO_HISTORY) for pod in pods), key=lambda one: one.count)
     promises = [contract for pod in pods if (contract := contract_of(pod.metadata)) is not None]
     saves = bool(saved) and bool(promises) and all(p.on_demand for p in promises) and not history.ignored
     slowest_s = max((checkpoint.save_s for checkpoint in saved), default=0.0)

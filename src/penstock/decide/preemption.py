@@ -35,13 +35,17 @@ class Victim(Struct, frozen=True):
 
 
 class Preemption(Struct, frozen=True):
-    """`node` is "" where nobody gives way, and `message` says why. `cost` is what the victims lose in GPU-seconds with penalties."""
+    """`node` is "" where nobody gives way, and `message` says why. `cost` is what the victims lose in GPU-seconds with penalties.
+
+    `considered` is how many units are of lower priority.
+    """
 
     node: str
     message: str
     victims: tuple[Victim, ...] = ()
     cost: float = 0.0
     runner_up: str = ""
+    considered: int = 0
 
 
 class _Choice(Struct, frozen=True):
@@ -71,13 +75,13 @@ def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preempti
     if not choices:
         early = len(lower) - len(victims)
         told = f"; {early} have not run for their least time yet" if early else ""
-        return Preemption(
-            "", f"preemption: 0 of {len(lower)} units of lower priority make enough room{told}."
-        )
+        message = f"preemption: 0 of {len(lower)} units of lower priority make enough room{told}."
+        return Preemption("", message, considered=len(lower))
     ranked = sorted(choices, key=_rank)
     best = min((search.exact(choice) for choice in ranked[:EXACT]), key=_rank)
     others = [choice.node for choice in ranked if choice.node != best.node]
-    return Preemption(best.node, _words(best), best.victims, best.cost, others[0] if others else "")
+    runner_up = others[0] if others else ""
+    return Preemption(best.node, _words(best), best.victims, best.cost, runner_up, len(lower))
 
 
 class _Search:

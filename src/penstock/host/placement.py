@@ -110,8 +110,7 @@ class PlacementController:
                 room.stock = room.stock.with_(pod, placement.node, placement.shares)
             return
         await self._refuse(pod, f"{placement.message} {placement.hint}".strip())
-        if pod.status.nominated_node_name and not isinstance(requests, str):
-            room.stock = self._reserved(pod, requests, room)
+        self._reserve(pod, room)
 
     def _placed(
         self, pod: Pod, stock: Inventory, requests: tuple[DeviceRequest, ...], room: Room
@@ -141,6 +140,7 @@ class PlacementController:
         if why:
             for pod in waiting:
                 await self._refuse(pod, why)
+                self._reserve(pod, room)
             await self._let_go(gang, [pod for pod in own if pod.spec.node_name], why)
 
     async def _let_go(self, gang: Gang, bound: list[Pod], why: str) -> None:
@@ -155,15 +155,15 @@ class PlacementController:
                 await self._cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)
             self._recorder.event(pod, "Warning", "GangTimeout", f"{why}: its room is given up")
 
-    def _reserved(self, pod: Pod, requests: tuple[DeviceRequest, ...], room: Room) -> Inventory:
-        """With what the pod will get where room is being made for it: those behind it must not take a part of that."""
-        name = pod.status.nominated_node_name
+    def _reserve(self, pod: Pod, room: Room) -> None:
+        """Take what the pod will get where room is being made for it: those behind it must not have a part of that."""
+        name, requests = pod.status.nominated_node_name, room.requests[pod.metadata.uid]
         here = room.stock.rooms.get(name)
-        if here is None:
-            return room.stock
+        if here is None or isinstance(requests, str):
+            return
         ending = [held.pod for held in here.held if _is_leaving(held.pod)]
         later = Inventory({name: here}).without(ending)
-        return room.stock.with_(pod, name, self._placed(pod, later, requests, room).shares)
+        room.stock = room.stock.with_(pod, name, self._placed(pod, later, requests, room).shares)
 
     def _turn(self, pod: Pod) -> tuple[int, str, str]:
         priority = prioritised(pod, self._cache.list(PriorityClass)).spec.priority or 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,7 @@ from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.contracts.devices import GpuType
 from penstock.decide.checkpoint import Checkpoint, last_verified
 from penstock.decide.dry_run import Room
+from penstock.decide.gang import gang_of
 from penstock.decide.lost_work import History, grace_s, job_of, priority_of, unit_name, units_of
 from penstock.decide.preemption import Preemption, preempt
 from penstock.decide.preemption_ledger import Entry, entry_of
@@ -26,6 +28,7 @@ from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.layout import Layout
 from penstock.host.placement import is_pending
 from penstock.host.preemption_ledger import PreemptionLedger, history_of
+from penstock.kit.backoff import delay_s
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
@@ -40,8 +43,19 @@ GIVING_WAY = "penstock.dev/preemption"
 MAX_ENDING = 8
 """Units that give way at the same time; what else needs room waits its turn."""
 LOOK_AGAIN_S = 5.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 60.0, 3600.0
+"""Before a pod that did not get the room which was made for it may ask for more; twice as long each time."""
 ALL = Key("", "preemptions")
 EXPLANATION = "Penstock: preempting to accommodate a higher priority pod"
+
+
+class Plan(NamedTuple):
+    """Who gives way to which pod, the node of each that waits by its uid, what room there will be then, and who stays."""
+
+    chosen: tuple[tuple[Pod, Preemption], ...]
+    nodes: dict[str, str]
+    room: Room
+    staying: list[Pod]
 
 
 class PreemptionController:
@@ -68,6 +82,7 @@ class PreemptionController:
         self._book = DeviceBook(cache, gpu_types)
         self._reader = CheckpointReader()
         self._ledger = PreemptionLedger(cluster)
+        self._asked: dict[str, tuple[float, int]] = {}
 
     def watches(self) -> tuple[Watch, ...]:
         """Pods and nodes; and jobs only so that the cache knows what they went through."""
@@ -96,34 +111,59 @@ class PreemptionController:
         staying = [pod for pod in bound if not _is_ending(pod)]
         room = self._room(staying)
         again_s: float | None = None
-        for pod in sorted(filter(is_waiting, pods), key=_turn):
-            if room.take(pod):
-                continue  # there will be room once those who were told are gone
-            if name_of(pod) in asked or free_units <= 0:
+        waiting = {pod.metadata.uid for pod in pods if is_waiting(pod)}
+        self._asked = {uid: known for uid, known in self._asked.items() if uid in waiting}
+        for group in self._groups(pods):
+            may_ask = free_units > 0 and not any(
+                name_of(pod) in asked or self._is_early(pod) for pod in group
+            )
+            plan = self._plan(group, staying, room, may_ask=may_ask)
+            if plan is None:
                 again_s = LOOK_AGAIN_S
                 continue
-            now = self._clock.now()
-            units = [u for u in units_of(staying, now, self._histories()) if not any(map(_is_ending, u.pods))]
-            chosen = preempt(pod, units, room.fits(pod), now)
-            if not chosen.victims:
-                again_s = LOOK_AGAIN_S if self._refuse(pod, chosen, staying) else again_s
-                continue
-            gone = [other for victim in chosen.victims for other in victim.unit.pods]
-            after = room.without(gone)
-            if not after.take(pod):
-                continue  # something beyond that node keeps the pod away: nobody gives way in vain
-            free_units -= len(chosen.victims)
-            await self._tell(pod, chosen)
-            uids = {other.metadata.uid for other in gone}
-            staying, room = [other for other in staying if other.metadata.uid not in uids], after
+            for pod in group if plan.chosen else ():
+                await self._nominate(pod, plan.nodes[pod.metadata.uid])
+            for pod, found in plan.chosen:
+                free_units -= len(found.victims)
+                await self._tell(pod, found)
+            staying, room = plan.staying, plan.room
         return again_s
 
-    def _refuse(self, pod: Pod, chosen: Preemption, staying: Iterable[Pod]) -> bool:
-        """Say why nobody gives way; whether time alone may change that."""
-        if not any(priority_of(other) < priority_of(pod) for other in staying):
-            return False
-        self._recorder.event(pod, "Warning", "NoPreemption", chosen.message)
-        return pod.spec.preemption_policy != "Never"
+    def _plan(self, group: Iterable[Pod], staying: list[Pod], room: Room, *, may_ask: bool) -> Plan | None:
+        """What gives all of a group room; None where that cannot be: nobody gives way in vain."""
+        room, chosen, now = room.without(()), [], self._clock.now()
+        nodes: dict[str, str] = {}
+        for pod in group:
+            plain = self._book.without_classes(pod) if self._book.requests(pod) else pod
+            if node := room.take(plain):
+                nodes[pod.metadata.uid] = node  # now, or once those who were told are gone
+                continue
+            if not may_ask:
+                return None
+            found = preempt(pod, units_of(staying, now, self._histories()), room.fits(plain), now)
+            gone = [other for victim in found.victims for other in victim.unit.pods]
+            room = room.without(gone)
+            nodes[pod.metadata.uid] = room.take(plain) if gone else ""
+            if not nodes[pod.metadata.uid]:
+                self._refuse(pod, found)
+                return None
+            chosen.append((pod, found))
+            uids = {other.metadata.uid for other in gone}
+            staying = [other for other in staying if other.metadata.uid not in uids]
+        return Plan(tuple(chosen), nodes, room, staying)
+
+    def _groups(self, pods: Iterable[Pod]) -> list[list[Pod]]:
+        """Pods that wait, in their turn: those of a gang together, any other alone."""
+        found: dict[str, list[Pod]] = {}
+        for pod in sorted(filter(is_waiting, pods), key=_turn):
+            gang = gang_of(pod)
+            found.setdefault(str(gang) if gang and gang.size > 1 else pod.metadata.uid, []).append(pod)
+        return list(found.values())
+
+    def _refuse(self, pod: Pod, found: Preemption) -> None:
+        """Say why nobody gives way, where somebody could."""
+        if pod.spec.preemption_policy != "Never" and found.considered:
+            self._recorder.event(pod, "Warning", "NoPreemption", found.message)
 
     async def _tell(self, pod: Pod, chosen: Preemption) -> None:
         """Mark all victims, name the node, then let them end."""
@@ -144,13 +184,22 @@ class PreemptionController:
             told = f"Preempted by pod {name_of(pod)} on node {chosen.node}"
             self._recorder.event(victim, "Normal", "Preempted", told)
         self._recorder.event(pod, "Normal", "Preempting", chosen.message)
+        for victim in victims:
+            await self._end(victim)
+
+    async def _nominate(self, pod: Pod, node: str) -> None:
+        """Say where room is being made for the pod; and let it not ask again and again, whatever keeps it from that room."""
+        uid, now = pod.metadata.uid, self._clock.now()
+        asked = self._asked.get(uid, (0.0, 0))[1] + 1
+        self._asked[uid] = (now + delay_s(asked, base_s=FIRST_PAUSE_S, cap_s=LAST_PAUSE_S), asked)
         with contextlib.suppress(NotFound, Conflict):
-            status = {"status": {"nominatedNodeName": chosen.node}}
+            status = {"status": {"nominatedNodeName": node}}
             await self._cluster.patch(
                 Pod, pod.metadata.name, pod.metadata.namespace, status, subresource="status"
             )
-        for victim in victims:
-            await self._end(victim)
+
+    def _is_early(self, pod: Pod) -> bool:
+        return self._clock.now() < self._asked.get(pod.metadata.uid, (0.0, 0))[0]
 
     async def _end(self, pod: Pod) -> None:
         """Say in its status why, then delete it with its own grace."""
