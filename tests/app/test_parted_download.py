@@ -12,7 +12,7 @@ from penstock.app import download as module
 from penstock.app import part_file, part_streams
 from penstock.app.download import download
 from penstock.contracts.source import Changed, Corrupt, RemoteFile, Snapshot, Unranged
-from penstock.host.model_store import ModelStore
+from penstock.host.model_store import ModelStore, seal
 from penstock.kit.errors import NotFound, Unavailable
 
 PART = 1000
@@ -154,3 +154,25 @@ def test_two_that_ask_at_once_bring_it_once(tmp_path: Path) -> None:
         thread.join(20)
     assert len(source.asked) == 26
     assert {(tmp_path / name / "w.bin").read_bytes() for name in "abc"} == {CONTENT}
+
+
+def test_after_a_crash_of_the_machine_contents_that_were_not_on_the_disk_are_read_again(
+    tmp_path: Path,
+) -> None:
+    brought(Ranged(), tmp_path)
+    store, digest = ModelStore(tmp_path), file_of().sha256
+    blob = store.blob("sha256", digest)
+    blob.chmod(0o600)
+    blob.write_bytes(bytes(len(CONTENT)))
+    seal(blob, digest)
+    (tmp_path / "unsynced" / digest).write_text("another boot")
+    source = Ranged()
+    assert brought(source, tmp_path, tree="again") == CONTENT
+    assert source.asked
+
+
+def test_what_was_synced_is_not_suspected(tmp_path: Path) -> None:
+    brought(Ranged(), tmp_path)
+    assert [path.name for path in (tmp_path / "unsynced").iterdir()] == [file_of().sha256]
+    ModelStore(tmp_path).sync()
+    assert not list((tmp_path / "unsynced").iterdir())

@@ -138,7 +138,7 @@ class _Download:
         entry = Entry(_size(blob), self._algorithm, self._expected)
         if not blob.exists():
             return None
-        if not is_whole(blob, entry):
+        if not is_whole(blob, entry, self._store.path):
             blob.unlink(missing_ok=True)
             return None
         self._meter.there(entry.size_bytes)
@@ -182,9 +182,7 @@ class _Download:
             self._meter.there(parts.there_bytes)
             self._streams.run(self._source, self._file, parts, self._meter)
             self._check_given_up()
-            digest = parts.digest()
-            parts.sync()
-            return digest
+            return parts.digest()
 
     def _grow(self) -> None:
         """Let it grow to its end, however often the connection ends."""
@@ -253,10 +251,11 @@ def adopt(store: ModelStore, path: Path, target: Path, entry: Entry) -> None:
     """`path`, whole and checked, becomes the blob of its content, and `target` a link to it; `path` may be `target`."""
     blob = store.blob(entry.algorithm, entry.digest)
     blob.parent.mkdir(parents=True, exist_ok=True)
-    if blob.exists() and is_whole(blob, entry):
+    if blob.exists() and is_whole(blob, entry, store.path):
         with contextlib.suppress(FileNotFoundError):
             _link(blob, target)
             return
+    store.suspect(entry.digest)
     seal(path, entry.digest)
     if path != target:
         _link(path, target)

@@ -103,10 +103,6 @@ class PartFile:
         self._hasher.join()
         return self._hash.hexdigest()
 
-    def sync(self) -> None:
-        """See to it that the bytes survive a crash of the machine."""
-        os.fsync(self._file)
-
     def _kept(self) -> set[int]:
         kept = set()
         with contextlib.suppress(FileNotFoundError):

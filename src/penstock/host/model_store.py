@@ -2,6 +2,7 @@
 
 CACHE/blobs/ALGORITHM/DIGEST      the content of one file, whole, read-only; every model that has it links to it
 CACHE/parts/ID{,.journal}         a file on its way here; its journal says which of its parts have arrived
+CACHE/unsynced/DIGEST             a blob that a crash of the machine may yet spoil; holds the boot that wrote it
 CACHE/locks/ID                    held by the one process that brings this file
 CACHE/models/KEY/lock             held by the one process that brings, checks or removes the model
 CACHE/models/KEY/progress.json    where that stands, for everybody to read
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
+import psutil
 from blake3 import blake3
 from msgspec import Struct
 
@@ -36,7 +39,7 @@ from penstock.kit.hashing import stable_hash
 State = Literal["absent", "queued", "downloading", "verifying", "ready", "failed", "evicting"]
 Algorithm = Literal["sha256", "blake3"]
 
-BLOBS, PARTS, LOCKS, MODELS = "blobs", "parts", "locks", "models"
+BLOBS, PARTS, LOCKS, MODELS, UNSYNCED = "blobs", "parts", "locks", "models", "unsynced"
 FILES, RECORD, PROGRESS, USE, LOCK, PARTIAL = (
     "files", "record.json", "progress.json", "use.json", "lock", ".partial",
 )  # fmt: skip
@@ -178,6 +181,20 @@ class ModelStore:
                 if held and part.is_file() and now - part.stat().st_mtime > STALE_PART_S:
                     part.unlink()
 
+    def suspect(self, digest: str) -> None:
+        """Remember that its bytes may be in memory alone: to wait for the disk would make every download wait."""
+        mark = self.path / UNSYNCED / digest
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text(_boot())
+
+    def sync(self) -> None:
+        """See to it that whole files survive a crash of the machine."""
+        for mark in (self.path / UNSYNCED).glob("*"):
+            for blob in (self.path / BLOBS).glob(f"*/{mark.name}"):
+                if mark.read_text() == _boot():
+                    _sync(blob)
+                    mark.unlink(missing_ok=True)
+
     def used_bytes(self) -> int:
         """What whole files take; each counts once, however many models have it."""
         return sum(path.stat().st_size for path in (self.path / BLOBS).glob("*/*"))
@@ -200,19 +217,21 @@ def seal(path: Path, digest: str) -> None:
     os.utime(path, ns=(seal_ns(digest), seal_ns(digest)))
 
 
-def is_whole(path: Path, entry: Entry) -> bool:
-    """Whether the file is as it was recorded. Its content is read only where it was written to since."""
+def is_whole(path: Path, entry: Entry, cache: Path) -> bool:
+    """Whether the file is as it was recorded. Its content is read only where it was written to since, or the machine may have crashed."""
+    mark = cache / UNSYNCED / entry.digest
     try:
         found = path.stat()
     except OSError:
         return False
     if found.st_size != entry.size_bytes:
         return False
-    if found.st_mtime_ns == seal_ns(entry.digest):
+    if found.st_mtime_ns == seal_ns(entry.digest) and not _is_of_another_boot(mark):
         return True
     if digest_of(path, entry.algorithm) != entry.digest:
         return False
     seal(path, entry.digest)
+    mark.unlink(missing_ok=True)
     return True
 
 
@@ -223,7 +242,10 @@ def wrong_file(folder: Path) -> str:
         return RECORD
     if added := names(folder / FILES) - record.files.keys():
         return min(added)
-    return next((n for n, entry in record.files.items() if not is_whole(folder / FILES / n, entry)), "")
+    cache = folder.parents[2]
+    return next(
+        (n for n, entry in record.files.items() if not is_whole(folder / FILES / n, entry, cache)), ""
+    )
 
 
 def names(folder: Path) -> set[str]:
@@ -297,6 +319,30 @@ def is_held(path: Path) -> bool:
     """Whether a process has the lock now."""
     with try_lock(path) as free:
         return not free
+
+
+@functools.cache
+def _boot() -> str:
+    """Tells this start of the machine from every other."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{psutil.boot_time():.0f}"
+
+
+def _is_of_another_boot(mark: Path) -> bool:
+    try:
+        return mark.read_text() != _boot()
+    except FileNotFoundError:
+        return False
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

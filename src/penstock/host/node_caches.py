@@ -64,6 +64,7 @@ class HostCaches:
                 said.append(
                     f"removed a model that no cache names any more: {freed // MIB} MiB are free again"
                 )
+        store.sync()
         store.sweep_parts(self._clock.now())
         return (*said, *self._make_room(store))
 
