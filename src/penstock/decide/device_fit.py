@@ -51,6 +51,33 @@ def options(
     return found
 
 
+def nearest_miss(request: DeviceRequest, rooms: Rooms) -> tuple[float, str]:
+    """How much of what is asked these GPUs have, from 0 to 1, and in words what they have at most."""
+    able = [room for room in rooms if not request.types or room.gpu.type.name in request.types]
+    if request.profile:
+        free = max((room.slices.bit_count() for room in able if room.gpu.is_mig), default=0)
+        return (
+            free / 100,
+            f"has at most {free} free memory slices on a GPU, and none where {request.profile} may start",
+        )
+    plain = [room for room in able if not room.gpu.is_mig and not room.gpu.sharing.strategy]
+    if request.memory_bytes:
+        most = max((room.memory_bytes for room in plain), default=0)
+        return (
+            most / request.memory_bytes,
+            f"has at most {format_bytes(most)} of {format_bytes(request.memory_bytes)} free on a GPU",
+        )
+    if request.is_shared:
+        return 0.0, f"has no replica of {request.resource} left"
+    whole = sum(room.is_whole for room in plain)
+    return whole / max(1, request.count), f"has {whole} of {request.count} GPUs that nobody holds"
+
+
+def format_bytes(size: int) -> str:
+    """In GiB, with one decimal."""
+    return f"{size / (1 << 30):.1f}Gi"
+
+
 def name_of(request: DeviceRequest) -> str:
     """What a request is called in messages."""
     kinds = f" of {' or '.join(sorted(request.types))}" if request.types else ""

@@ -15,11 +15,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from penstock.contracts.devices import DeviceRequest, Share
+from penstock.decide.device_fit import name_of, nearest_miss
 from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.inventory import Inventory, NodeRoom, lot, pod_key
 from penstock.decide.node_rules import short_of
 from penstock.decide.node_standing import Ask, Board, Leaning, Standings
-from penstock.decide.pod_requests import Units, quantity_of
+from penstock.decide.pod_requests import quantity_of
 from penstock.decide.pod_rules import has_rules, judge
 from penstock.kit.quantity import format_quantity
 from penstock.resources.pod import Pod
@@ -66,7 +67,7 @@ def place(
     refusals = _refusals(names, standings, refused)
     ranks = _ranks(ask, rooms, standings, refused)
     if not ranks:
-        return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask.needs, rooms))
+        return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask, rooms, standings))
     best = min(ranks.values())
     chosen = _drawn(pod, [place for place, rank in ranks.items() if rank == best], rooms)
     runner_up = _next_best(ranks, chosen, names)
@@ -155,16 +156,18 @@ def _explain(refusals: tuple[tuple[str, str], ...], nodes: int) -> str:
     return f"0/{nodes} nodes are available: {reasons}." if reasons else "0/0 nodes are available."
 
 
-def _hint(needs: Units, rooms: list[NodeRoom]) -> str:
+def _hint(ask: Ask, rooms: list[NodeRoom], standings: Standings) -> str:
     """The shortage that is smallest on the node where the least is missing."""
     best: tuple[int, str] | None = None
     for room in rooms:
-        short = short_of(needs, room)
+        short = short_of(ask.needs, room)
         if short and (best is None or len(short) < best[0]):
             missing = " and ".join(
                 f"{format_quantity(quantity_of(name, units))} {name}" for name, units in sorted(short.items())
             )
             best = (len(short), f"node {room.name} lacks {missing}: free it, or request less")
+    if device := _device_hint(ask, rooms, standings):
+        return device
     if best is not None:
         return best[1]
     return (
@@ -172,3 +175,15 @@ def _hint(needs: Units, rooms: list[NodeRoom]) -> str:
         if rooms
         else "there is no node"
     )
+
+
+def _device_hint(ask: Ask, rooms: list[NodeRoom], standings: Standings) -> str:
+    """Of the nodes where all but the devices would do, the one that comes nearest."""
+    nearest: tuple[float, str] = (-1.0, "")
+    for request in ask.requests:
+        why = f"Insufficient {name_of(request)}"
+        for room in (rooms[place] for place, said in sorted(standings.refused.items()) if said == why):
+            share, has = nearest_miss(request, room.gpus)
+            if share > nearest[0]:
+                nearest = share, f"node {room.name} {has}: free it, or request less"
+    return nearest[1]
