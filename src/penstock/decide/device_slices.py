@@ -55,11 +55,16 @@ def slices_of(node: str, gpus: Sequence[Gpu]) -> tuple[ResourceSlice, ...]:
     ]
     return tuple(
         ResourceSlice(
-            metadata=ObjectMeta(name=f"{node}-{DRIVER}-{number}"),
+            metadata=ObjectMeta(name=slice_name(node, number)),
             spec=replace(spec, pool=_pool(node, len(parts))),
         )
         for number, spec in enumerate(parts)
     )
+
+
+def slice_name(node: str, number: int) -> str:
+    """Slices of a node are numbered from 0 without gaps."""
+    return f"{node}-{DRIVER}-{number}"
 
 
 def devices_of(gpu: Gpu) -> tuple[Device, ...]:

@@ -17,7 +17,7 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Recorder
 from penstock.contracts.devices import Gpu, GpuType
 from penstock.decide.device_plugin import read_plugin_config
-from penstock.decide.device_slices import DRIVER, gpus_of, slices_of
+from penstock.decide.device_slices import gpus_of, slice_name, slices_of
 from penstock.decide.gpu_health import ECC, XID, GpuFault, with_faults
 from penstock.kit.clock import Clock
 from penstock.kit.errors import InvalidInput, NotFound
@@ -73,7 +73,7 @@ class NodeDevices:
         self._recorder = recorder
         self._clock = clock
         self._types = tuple(types)
-        self._local = local
+        self.local = local
         self._discover = discover
         self._faults = faults
         self._plugin_config = plugin_config
@@ -85,7 +85,7 @@ class NodeDevices:
         stored = await self._stored(name)
         gpus: tuple[Gpu, ...] = declared
         faults: tuple[GpuFault, ...] = ()
-        if name == self._local:
+        if name == self.local:
             gpus, faults = await asyncio.to_thread(lambda: (self._discover(), self._faults.look()))
         known = {gpu.uuid: gpu for gpu in gpus_of(stored, self._types).get(name, ())}
         gpus = _with_lost(gpus, known, faults)
@@ -114,8 +114,12 @@ class NodeDevices:
 
     async def _stored(self, node: str) -> tuple[ResourceSlice, ...]:
         """Read afresh: the cache may lag behind what was written here."""
-        slices = (await self._cluster.list(ResourceSlice)).items
-        return tuple(one for one in slices if (one.spec.driver, one.spec.node_name) == (DRIVER, node))
+        found: list[ResourceSlice] = []
+        while True:
+            try:
+                found.append(await self._cluster.get(ResourceSlice, slice_name(node, len(found))))
+            except NotFound:
+                return tuple(found)
 
     def _shared(self, node: Node, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
         key = node.metadata.labels.get(CONFIG_LABEL)
@@ -146,7 +150,7 @@ class NodeDevices:
         self, node: Node, gpu: Gpu, known: Gpu | None, faults: Iterable[GpuFault]
     ) -> tuple[Taint, ...]:
         before = known.taints if known else ()
-        since = max(self._started_at if node.metadata.name == self._local else 0.0, _reset_at(node))
+        since = max(self._started_at if node.metadata.name == self.local else 0.0, _reset_at(node))
         kept = tuple(
             taint
             for taint in before
@@ -190,7 +194,7 @@ class NodeDevices:
                 await self._cluster.create(replace(one, metadata=metadata, spec=spec))
             else:
                 await self._cluster.replace(replace(old, spec=spec))
-        for name in there:
+        for name in sorted(there, reverse=True):  # so that a cut leaves no gap
             try:
                 await self._cluster.delete(ResourceSlice, name)
             except NotFound:

@@ -30,7 +30,7 @@ from penstock.resources.meta import Condition, ObjectMeta, Quantity, Resource
 
 HEARTBEAT_S = 30.0
 GPU_LOOK_S = 10.0
-"""How often a node with GPUs looks whether they changed or failed."""
+"""How often this machine looks whether its GPUs changed or failed."""
 MAX_PODS = 110
 MEMORY_PRESSURE_BYTES = 256 << 20
 DISK_PRESSURE_RATIO = 0.05
@@ -121,7 +121,8 @@ class NodeController:
         return min(self._due_in_s(node), self._again_in_s(template))
 
     def _again_in_s(self, template: NodeTemplate) -> float:
-        return GPU_LOOK_S if self._gpus.get(template.name) else HEARTBEAT_S
+        is_real = template.name == self._devices.local and bool(self._gpus.get(template.name))
+        return GPU_LOOK_S if is_real else HEARTBEAT_S
 
     def _due_in_s(self, node: Node) -> float:
         beats = [c.last_heartbeat_time for c in node.status.conditions if c.type == "Ready"]
