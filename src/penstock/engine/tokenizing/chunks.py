@@ -19,7 +19,10 @@ import xxhash
 from tokenizers import Tokenizer
 
 CHUNK_CHARS = 512
-"""The least of a chunk: about a hundred tokens, which are kept for the price of a hash."""
+"""The least of a chunk that ends between words: about a hundred tokens, which are kept for the price of a hash."""
+
+MESSAGE_CHARS = 64
+"""The least of one that ends with a special token: there messages end, and so does what prompts share."""
 
 KEPT_BYTES = 64 << 20
 ENTRY_BYTES = 200
@@ -91,7 +94,8 @@ class ChunkedTokenizer:
         keys: list[bytes] = []
         known: dict[bytes, bytes] = {}
         missing: dict[bytes, str] = {}
-        for chunk in self._cut(text):
+        chunks = [*self._cut(text)]
+        for chunk in chunks:
             key = xxhash.xxh3_128_digest(chunk.encode("utf-8", "surrogatepass"), self._seed)
             keys.append(key)
             if key not in known and key not in missing:
@@ -107,7 +111,7 @@ class ChunkedTokenizer:
             for (key, chunk), encoding in zip(missing.items(), made, strict=True):
                 tokens = known[key] = array("I", encoding.ids).tobytes()
                 fresh += len(encoding.ids)
-                if len(chunk) >= CHUNK_CHARS:
+                if chunk is not chunks[-1] or len(chunk) >= CHUNK_CHARS:
                     self._chunks.put(key, tokens)
         body = b"".join([known[key] for key in keys])
         return (self._head + body + self._tail if special else body), fresh
@@ -117,12 +121,12 @@ class ChunkedTokenizer:
         start, size = 0, len(text)
         word = -1 if self.cuts_words else size
         special = -1 if self._special is not None else size
-        while (least := start + CHUNK_CHARS) < size:
-            if word < least:
-                between = _BETWEEN_WORDS.search(text, least - 1)
+        while start + MESSAGE_CHARS < size:
+            if word < start + CHUNK_CHARS:
+                between = _BETWEEN_WORDS.search(text, start + CHUNK_CHARS - 1)
                 word = between.start() + 1 if between else size
-            if special < least and self._special is not None:
-                marker = self._special.search(text, least)
+            if special < start + MESSAGE_CHARS and self._special is not None:
+                marker = self._special.search(text, start + MESSAGE_CHARS)
                 special = marker.end() if marker else size
             end = min(word, special)
             if end >= size:
