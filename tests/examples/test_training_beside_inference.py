@@ -67,8 +67,9 @@ def test_training_gives_way_goes_on_and_loses_nothing(tmp_path: Path) -> None:
         history = json.loads(job["metadata"]["annotations"]["penstock.dev/preemptions"])
         assert (history["count"], history.get("ignored", 0)) == (1, 0)
         assert history["lostGpuSeconds"] < 1.0
-        reasons = {event["reason"] for event in platform.objects("events")}
-        assert {"Preempting", "Preempted", "Saved", "GaveWay"} <= reasons
+        events = {event["reason"]: event["message"] for event in platform.objects("events")}
+        assert {"Preempting", "Preempted"} <= events.keys()
+        assert f"saved at step {told}" in events["GaveWay"]
         described = platform.penstock("describe", "job", "ring").stdout
         assert "penstock.dev/preemptions" in described
 
