@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +22,7 @@ from penstock.host.model_store import JOURNAL, Algorithm
 
 PART_BYTES = 8 << 20
 """What object stores recommend for ranges, and what a stream that is killed may have to fetch twice."""
+PIECE_BYTES = 1 << 20
 
 
 class PartFile:
@@ -109,7 +111,7 @@ class PartFile:
             for line in self._journal_path.read_text(errors="replace").splitlines():
                 number, _, checksum = line.partition(" ")
                 index = int(number) if number.isdecimal() else self._count
-                if index < self._count and xxhash.xxh3_128_hexdigest(self._read(index)) == checksum:
+                if index < self._count and self._checksum(index) == checksum:
                     kept.add(index)
         return kept
 
@@ -120,11 +122,23 @@ class PartFile:
                 self._changed.wait_for(lambda here=index: here in self._done or self._ended)  # type: ignore[misc]
                 if index not in self._done:
                     return
-            self._hash.update(self._read(index))
+            for piece in self._pieces(index):
+                self._hash.update(piece)
 
-    def _read(self, index: int) -> bytes:
-        start, stop = self.bounds(index)
-        return os.pread(self._file, stop - start, start)
+    def _checksum(self, index: int) -> str:
+        found = xxhash.xxh3_128()
+        for piece in self._pieces(index):
+            found.update(piece)
+        return found.hexdigest()
+
+    def _pieces(self, index: int) -> Iterator[memoryview]:
+        """The part through one small buffer: new memory for every part would cost as much as its digest."""
+        at, stop = self.bounds(index)
+        buffer = memoryview(bytearray(min(PIECE_BYTES, stop - at)))
+        while at < stop:
+            count = os.preadv(self._file, [buffer[: stop - at]], at)
+            yield buffer[:count]
+            at += count
 
     def _length(self, index: int) -> int:
         return min(PART_BYTES, self._size - index * PART_BYTES)

@@ -16,6 +16,8 @@ from penstock.kit.errors import Unavailable
 
 STREAMS = 8
 """At once, all files together."""
+FIRST_STREAMS, GROW_S, FAST_BYTES_PER_S = 2, 0.5, 64e6
+"""A file begins with two. Another is added as long as each brings less than a fast one: then the way is slow, and not this machine."""
 MAX_FRUITLESS_TRIES = 5
 FIRST_WAIT_S, LAST_WAIT_S = 0.5, 15.0
 LATER = "the source or the way to it is at fault; ask again later"
@@ -43,12 +45,19 @@ class Streams:
                     raise
 
         with ThreadPoolExecutor(STREAMS, thread_name_prefix="stream") as pool:
-            tasks = [pool.submit(stream) for _ in range(STREAMS)]
+            tasks = [pool.submit(stream) for _ in range(FIRST_STREAMS)]
             try:
-                wait(tasks, return_when=FIRST_EXCEPTION)
+                while True:
+                    before = meter.new_bytes
+                    done, going_on = wait(tasks, GROW_S, return_when=FIRST_EXCEPTION)
+                    if not going_on or any(task.exception() for task in done):
+                        break
+                    slow = meter.new_bytes - before < len(going_on) * GROW_S * FAST_BYTES_PER_S
+                    if slow and len(tasks) < STREAMS:
+                        tasks.append(pool.submit(stream))
             finally:
                 failed.set()
-            done, _ = wait(tasks)
+        done, _ = wait(tasks)
         for task in done:
             task.result()
 

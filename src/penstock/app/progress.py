@@ -35,6 +35,11 @@ class Meter:
         self._started = self._said = time.monotonic()
         self._lock = threading.Lock()
 
+    @property
+    def new_bytes(self) -> int:
+        """What has arrived in this try."""
+        return self._new
+
     def there(self, count: int) -> None:
         """`count` bytes are here from an earlier try, or from another model."""
         with self._lock:
