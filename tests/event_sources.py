@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from plain_http import PLAIN
+
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 START_S = 90.0
 
@@ -84,7 +86,7 @@ class Rabbit:
 
     def call(self, method: str, path: str, **body: object) -> httpx.Response:
         url = f"http://127.0.0.1:{self.management}/api/{path}"
-        answer = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10)
+        answer = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10, **PLAIN)
         assert answer.status_code < 300, answer.text
         return answer
 
@@ -224,7 +226,7 @@ def until(ready: object, server: subprocess.Popen[bytes], folder: Path) -> None:
 
 def answers(url: str, auth: tuple[str, str] | None = None) -> bool:
     try:
-        return httpx.get(url, auth=auth, timeout=2).status_code == 200
+        return httpx.get(url, auth=auth, timeout=2, **PLAIN).status_code == 200
     except httpx.HTTPError:
         return False
 

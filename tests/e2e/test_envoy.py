@@ -119,13 +119,13 @@ def test_the_openai_client_is_told_of_refusals_in_its_own_words(world: World) ->
 def test_a_stream_comes_token_by_token_and_only_with_what_was_asked_for(world: World) -> None:
     with world.client() as client:
         stream = client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": "count"}], max_tokens=30, stream=True
+            model=MODEL, messages=[{"role": "user", "content": "count"}], max_tokens=100, stream=True
         )
         times, chunks = [], []
         for chunk in stream:
             times.append(time.monotonic())
             chunks.append(chunk)
-    assert len(chunks) >= 20
+    assert len(chunks) >= 60
     assert times[-1] - times[0] > 0.1
     assert all(chunk.usage is None for chunk in chunks)
     assert all(chunk.choices for chunk in chunks)

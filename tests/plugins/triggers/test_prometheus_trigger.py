@@ -15,6 +15,7 @@ from event_sources import free_ports, prometheus
 from penstock.contracts.trigger import Opening, Reading
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, PlatformError, Unauthorized, Unavailable
 from penstock.plugins.triggers.prometheus import open_trigger
+from plain_http import PLAIN
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with prometheus(tmp_path_factory.mktemp("prometheus")) as address:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            found = httpx.get(f"{address}/api/v1/query", params={"query": "up"}).json()
+            found = httpx.get(f"{address}/api/v1/query", params={"query": "up"}, **PLAIN).json()
             if found["data"]["result"]:
                 break
             time.sleep(0.2)
