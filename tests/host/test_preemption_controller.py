@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 
 from penstock.decide.gang import GANG, GANG_SIZE
 from penstock.host.checkpoints import CheckpointController
@@ -316,3 +317,25 @@ async def test_nobody_gives_way_to_a_gang_that_would_still_lack_room(tmp_path: P
         await asyncio.sleep(100)
         assert sorted(await world.active("big")) == ["n1", "n1", "n2"]
         assert len((await ledger(world)).entries) == 2
+
+
+async def test_a_restart_does_not_set_the_counters_back(tmp_path: Path) -> None:
+    async with GpuWorld(tmp_path) as world:
+        await world.prepared()
+        await world.train("a", gpus=4)
+        await asyncio.sleep(100)
+        await world.serve("chat", gpus=1)
+        await asyncio.sleep(60)
+        [entry] = (await ledger(world)).entries
+
+        def counted() -> tuple[float, float]:
+            labels = {"outcome": entry.outcome}
+            names = ("penstock_preempted_pods_total", "penstock_preemption_lost_gpu_seconds_total")
+            pods, lost = (REGISTRY.get_sample_value(name, labels) or 0.0 for name in names)
+            return pods, lost
+
+        before = counted()
+        restarted = PreemptionLedger(world.cluster)  # in a process of its own it would count from nothing
+        await restarted.begin()
+        await restarted.begin()
+        assert counted() == (before[0] + 1, pytest.approx(before[1] + entry.lost_gpu_seconds))

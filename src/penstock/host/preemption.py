@@ -90,6 +90,7 @@ class PreemptionController:
 
     async def reconcile(self, key: Key) -> float | None:
         """Settle what is over, end what was told to, then choose for those that wait."""
+        await self._ledger.begin()
         if not any(is_waiting(pod) or NOTICE in pod.metadata.annotations for pod in self._cache.list(Pod)):
             return None
         pods = (await self._cluster.list(Pod)).items

@@ -71,11 +71,14 @@ class PreemptionLedger:
             await self._note(entry, job)
         return None
 
+    async def begin(self) -> None:
+        """Let the counters begin with what is kept; once, before they are read."""
+        if not self._is_counted:
+            self._count_old(await self.read())
+
     async def read(self) -> Ledger:
-        """All that is kept; also what the counters begin with."""
-        ledger = self._read(await self._find())
-        self._count_old(ledger)
-        return ledger
+        """All that is kept."""
+        return self._read(await self._find())
 
     async def _find(self) -> ConfigMap | None:
         try:

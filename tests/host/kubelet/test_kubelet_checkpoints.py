@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 from kubelet_world import World, sh
 
+from penstock.contracts.controller import Key
 from penstock.decide.checkpoint import Checkpoint
+from penstock.host.checkpoints import CheckpointController
 from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.layout import Layout
 from penstock.resources.checkpoint import CHECKPOINT, MANIFEST, NOTICE
@@ -142,3 +146,38 @@ async def test_a_later_pod_finds_what_an_earlier_one_saved_and_no_old_notice(
     assert f"resume={tmp_path / 'host' / 'saved' / 'step-12'}" in said
     assert "stale" not in said
     assert "Resuming" in world.events.reasons()
+
+
+class Seen:
+    """A `Cache` of one pod."""
+
+    def __init__(self) -> None:
+        self.pod: Pod | None = None
+
+    def get(self, kind: type[Any], name: str, namespace: str = "") -> Any:
+        return self.pod
+
+    def list(self, kind: type[Any], namespace: str | None = None, **_: str) -> tuple[Any, ...]:
+        return (self.pod,) if self.pod else ()
+
+
+async def test_a_pod_that_has_saved_does_not_use_up_its_grace(world: World, tmp_path: Path) -> None:
+    await world.up()
+    saved = tmp_path / "host" / "saved"
+    script = f"trap 'cp {tmp_path}/ready/* {saved}/' TERM; echo up; while :; do sleep 0.05; done"
+    container, spec = training(tmp_path / "host", script)
+    saved.mkdir(parents=True)
+    save(tmp_path / "ready", b"weights", 7)
+    pod = await world.create("train", container, restart_policy="Never", **spec)
+    await world.until_logged(pod, "up")
+    began, seen = time.time(), Seen()
+    notice = json.dumps({"deadline": began + 30, "reason": "Preempted", "by": "default/chat", "at": began})
+    await world.cluster.patch(Pod, "train", "default", {"metadata": {"annotations": {NOTICE: notice}}})
+    await world.cluster.delete(Pod, "train", "default", grace_period_s=30)
+    looking = CheckpointController(world.cluster, seen, world.events, layout=Layout(world.home))
+    while (found := await world.pod("train")) is not None:
+        seen.pod = found
+        assert time.time() < began + 15, "it was left its whole grace"
+        await looking.reconcile(Key("default", "train"))
+        await asyncio.sleep(0.05)
+    assert "Saved" in world.events.reasons()
