@@ -62,16 +62,18 @@ class Handler(BaseHTTPRequestHandler):
         if content is None or status:
             self._head(status or 404, b"")
             return
-        start = 0
-        if server.ranges and (match := re.fullmatch(r"bytes=(\d+)-", asked)) and self._is_current(content):
-            start = int(match[1])
+        start, stop = 0, len(content)
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked) if server.ranges else None
+        if match and self._is_current(content):
+            start, stop = int(match[1]), min(stop, int(match[2] or stop) + 1)
             if start >= len(content):
                 self._head(416, b"", [("content-range", f"bytes */{len(content)}")])
                 return
-        more = [("content-range", f"bytes {start}-{len(content) - 1}/{len(content)}")] if start else []
-        self._head(206 if start else 200, content[start:], more, version_of=content)
+        body, partial = content[start:stop], start > 0 or stop < len(content)
+        more = [("content-range", f"bytes {start}-{stop - 1}/{len(content)}")] if partial else []
+        self._head(206 if partial else 200, body, more, version_of=content)
         cut = server.take(server.cuts)
-        self._body(content[start:], len(content) if cut is None else cut)
+        self._body(body, len(content) if cut is None else cut)
 
     def _is_current(self, content: bytes) -> bool:
         return self.headers.get("if-range") in (None, etag(content))

@@ -14,6 +14,7 @@ import pytest
 from file_server import FileServer, file_server
 from penstock.app import part_streams
 from penstock.app.fetch import CACHE, main
+from penstock.app.part_file import PART_BYTES
 
 CONTENT = os.urandom(3_000_000)
 
@@ -123,6 +124,29 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     assert main([server.uri("/m/model.bin"), str(tmp_path / "a")], environ) == 0
     assert contents(tmp_path / "a") == {"model.bin": CONTENT}
     assert server.ranges_asked == ["", f"bytes={arrived}-"]
+
+
+def test_killed_in_the_middle_of_a_large_file_it_fetches_at_most_a_part_per_stream_again(
+    server: FileServer, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    content = os.urandom(64 << 20)
+    server.files["/big.bin"] = content
+    half, go_on = threading.Event(), threading.Event()
+
+    def pause(sent: int) -> None:
+        if sent >= 40 << 20 and not go_on.is_set():
+            half.set()
+            go_on.wait(20)
+
+    server.pause = pause
+    first = start(server.uri("/big.bin"), tmp_path / "a", environ)
+    assert half.wait(30)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    go_on.set()
+    assert main([server.uri("/big.bin"), str(tmp_path / "a")], environ) == 0
+    assert contents(tmp_path / "a") == {"big.bin": content}
+    assert server.served_bytes <= len(content) + part_streams.STREAMS * PART_BYTES
 
 
 def wait_for_part(cache: Path, least: int) -> int:

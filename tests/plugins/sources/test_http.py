@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from file_server import FileServer, etag, file_server
-from penstock.contracts.source import Changed, ModelSource, RemoteFile
+from penstock.contracts.source import Changed, ModelSource, RemoteFile, Unranged
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, Unauthorized, Unavailable
 from penstock.plugins.sources.http import open_source
 
@@ -38,6 +38,20 @@ def test_it_is_read_from_any_byte_on_with_and_without_ranges(
     server.ranges = ranges
     source, file = opened(server)
     assert b"".join(source.read(file, start)) == CONTENT[start:]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (100, 299_999), (299_999, 300_000)])
+def test_a_part_of_it_is_read_alone(server: FileServer, start: int, stop: int) -> None:
+    source, file = opened(server)
+    assert b"".join(source.read(file, start, stop)) == CONTENT[start:stop]
+    assert server.ranges_asked == [f"bytes={start}-{stop - 1}"]
+
+
+def test_a_server_without_ranges_gives_no_parts(server: FileServer) -> None:
+    server.ranges = False
+    source, file = opened(server)
+    with pytest.raises(Unranged):
+        next(iter(source.read(file, 0, 1000)))
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 501])
