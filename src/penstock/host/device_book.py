@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -29,21 +29,27 @@ KINDS = (ResourceSlice, DeviceClass, ResourceClaim, ResourceClaimTemplate)
 
 
 class DeviceBook:
-    """Reads the cache anew at each question. Whoever asks watches the kinds of `watches`."""
+    """Reads the cache at each question. Whoever asks watches the kinds of `watches`."""
 
     def __init__(self, cache: Cache, types: Sequence[GpuType]) -> None:
         """`types` are the types of GPU that names can mean."""
         self._cache = cache
         self._types = tuple(types)
+        self._versions: tuple[str, ...] = ()
+        self._gpus: dict[str, tuple[Gpu, ...]] = {}
 
     @staticmethod
     def watches(keys: Callable[[Resource], Iterable[Key]]) -> tuple[Watch, ...]:
         """All kinds that are read here."""
         return tuple(Watch(kind, keys) for kind in KINDS)
 
-    def gpus(self) -> dict[str, tuple[Gpu, ...]]:
-        """By node."""
-        return gpus_of(self._cache.list(ResourceSlice), self._types)
+    def gpus(self) -> Mapping[str, tuple[Gpu, ...]]:
+        """By node. Slices are read anew only when one of them changed."""
+        slices = self._cache.list(ResourceSlice)
+        versions = tuple(one.metadata.resource_version for one in slices)
+        if versions != self._versions:
+            self._versions, self._gpus = versions, gpus_of(slices, self._types)
+        return self._gpus
 
     def stock(self, bound: Iterable[Pod]) -> Inventory:
         """What is left of all nodes. Where it is known which GPUs a node has, they are looked at one by one and not counted."""
