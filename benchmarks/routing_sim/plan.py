@@ -1,7 +1,7 @@
 """What is played of each fleet: by whom, with how many seeds, for how long.
 
 Eight replicas play whole ramps and traces, and half of what settles sooner, from cold. Larger fleets play less, and of that the first part
-warms up: it lets every prefix of the shared ones come two or three times, and every conversation begin.
+warms up: in it each user of a closed loop and each conversation has an answer or two, and a shared prefix comes once to five times.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.routing_sim.cases import Size
 
 from penstock.testing.routing.registry import policy_names
 
-WARMING = 0.6
+WARMING = 2 / 3
 
 EIGHT = {
     "kthena-4096": 0.5,
@@ -26,24 +26,24 @@ EIGHT = {
     "multi-turn": 0.5,
 }
 SIXTY_FOUR = {
-    "kthena-4096": 0.08,
-    "kthena-256": 0.08,
+    "kthena-4096": 0.06,
+    "kthena-256": 0.06,
     "llm-d-73": 0.3,
     "llm-d-37": 0.3,
-    "mooncake-conversation": 0.2,
-    "mooncake-synthetic": 0.5,
-    "short": 0.1,
-    "multi-turn": 0.25,
+    "mooncake-conversation": 0.15,
+    "mooncake-synthetic": 0.4,
+    "short": 0.06,
+    "multi-turn": 0.2,
 }
 FIVE_HUNDRED_TWELVE = {
-    "kthena-4096": 0.0625,
-    "kthena-256": 0.05,
-    "llm-d-73": 0.14,
-    "llm-d-37": 0.14,
-    "mooncake-conversation": 0.06,
-    "mooncake-synthetic": 0.12,
-    "short": 0.03,
-    "multi-turn": 0.15,
+    "kthena-4096": 0.055,
+    "kthena-256": 0.055,
+    "llm-d-73": 0.1,
+    "llm-d-37": 0.12,
+    "mooncake-conversation": 0.04,
+    "mooncake-synthetic": 0.08,
+    "short": 0.02,
+    "multi-turn": 0.12,
 }
 
 

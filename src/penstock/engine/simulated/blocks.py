@@ -46,6 +46,9 @@ class BlockPool:
         """Hashes of all blocks that a prompt can find."""
         return frozenset(number for number in (*self._uses, *self._idle) if number >= 0)
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._uses or number in self._idle
+
     def leading(self, hashes: Sequence[int]) -> int:
         """How many leading blocks are cached."""
         uses, idle = self._uses, self._idle

@@ -67,10 +67,10 @@ class Oracle(Dynamo):
     def _owns_s(self, ask: Ask) -> list[float]:
         """What computing it takes at each replica."""
         held = self.shared.leading(ask.hashes)
+        first = ask.hashes[0] if ask.hashes else -1
         for place, engine in enumerate(self.setup.engines):
-            cached = engine.pool.leading(ask.hashes)
-            if cached and cached > held.get(place, 0):
-                held[place] = cached
+            if first in engine.pool:
+                held[place] = max(engine.pool.leading(ask.hashes), held.get(place, 0))
         profile, size, tokens = self.setup.profile, self.setup.block_tokens, ask.prompt_tokens
         owns_s = [prefill_s(profile, 0, max(tokens, 1))] * self.replicas
         for place, blocks in held.items():
