@@ -28,8 +28,8 @@ EIGHT = {
 SIXTY_FOUR = {
     "kthena-4096": 0.06,
     "kthena-256": 0.06,
-    "llm-d-73": 0.3,
-    "llm-d-37": 0.3,
+    "llm-d-73": 0.2,
+    "llm-d-37": 0.2,
     "mooncake-conversation": 0.15,
     "mooncake-synthetic": 0.4,
     "short": 0.06,
