@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Mapping
+from itertools import compress, count
+from operator import is_not
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
 
 from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, DeviceRequest, Share
-from penstock.decide.device_fit import Asker, Option, options
+from penstock.decide.device_fit import Asker, Option, name_of, options
 from penstock.decide.fragmentation import Worth
 from penstock.decide.inventory import NodeRoom, divisible, owner_of, pod_key
 from penstock.decide.mig_start import NO_DEMAND, Demand
@@ -111,9 +113,11 @@ class Ask:
             return Standing(why, siblings=siblings)
         if not self.requests or (not room.gpus and self._is_counted(room)):
             return self._undivided(room, siblings, soft, preferred)
-        loss = self._part_loss(room) if self.is_easy and room.kind and len(self.requests) == 1 else None
-        if loss is not None:
-            return Standing("", (soft, 0.0, 0.0, preferred, 0.0, 0.0, loss), siblings)
+        easy = self._part_loss(room) if self.is_easy and room.kind and len(self.requests) == 1 else None
+        if isinstance(easy, str):
+            return Standing(easy)
+        if easy is not None:
+            return Standing("", (soft, 0.0, 0.0, preferred, 0.0, 0.0, easy))
         found = self._rated(room)
         if isinstance(found, str):
             return Standing(found, siblings=siblings)
@@ -163,26 +167,26 @@ class Ask:
     def _preferred(self, room: NodeRoom) -> float:
         return -float(preference(self.pod, room.node)) if self.pod.spec.affinity else 0.0
 
-    def _part_loss(self, room: NodeRoom) -> float | None:
+    def _part_loss(self, room: NodeRoom) -> float | str | None:
         """The usual question answered without making options: one part of a GPU, or whole ones, on a node whose GPUs are alike.
 
-        None where that cannot be, or where `_rated` must say why not.
+        The loss, or why it does not fit; None where the question is another.
         """
         request = self.requests[0]
         if request.profile or request.is_shared or request.gpus:
             return None
         if request.types and room.kind not in request.types:
-            return None
+            return f"Insufficient {name_of(request)}"
         before = room.divisible
         if request.milli >= WHOLE_MILLI:
-            count = request.count
+            wanted = request.count
             if (
-                len(before) < count
-                or before[-count] < WHOLE_MILLI
-                or sum(g.is_whole for g in room.gpus) < count
+                len(before) < wanted
+                or before[-wanted] < WHOLE_MILLI
+                or sum(g.is_whole for g in room.gpus) < wanted
             ):
-                return None
-            return self._lost(room, (0,) * count + before[:-count])
+                return f"Insufficient {name_of(request)}"
+            return self._lost(room, (0,) * wanted + before[:-wanted])
         if request.count != 1:
             return None
         whole = room.gpus[0].gpu.type.memory_bytes
@@ -200,7 +204,7 @@ class Ask:
             loss = self._lost(room, tuple(after))
             if best is None or loss < best:
                 best = loss
-        return best
+        return f"Insufficient {name_of(request)}" if best is None else best
 
     def _loss(self, room: NodeRoom, option: Option) -> float:
         return LOSS_PER_MIG_OPTION * option.lost + self._lost(room, divisible(option.left))
@@ -215,30 +219,33 @@ class Ask:
 
 
 class Standings(Struct):
-    """Of all nodes, by their place in the order of the inventory: `fitting` are the ranks of those that fit, `refused` says why of the others.
+    """Of all nodes, by their place in the order of the inventory: `fitting` are the ranks of those that fit, `refusals` names and says why of the others.
 
-    They hold for the nodes as they were when `Board.changes` had `seen` entries.
+    They hold for the nodes as they were when `Board` had written down `seen` changes.
     """
 
     worth: Worth
     seen: int
     of: list[Standing]
     fitting: dict[int, tuple[float, ...]]
-    refused: dict[int, str]
+    refusals: list[tuple[str, str] | None]
 
-    def enter(self, place: int, standing: Standing) -> None:
+    def enter(self, place: int, name: str, standing: Standing) -> None:
         """Replace what was known of one node."""
         self.of[place] = standing
         if standing.refusal:
-            self.refused[place] = standing.refusal
+            self.refusals[place] = (name, standing.refusal)
             self.fitting.pop(place, None)
         else:
             self.fitting[place] = standing.rank
-            self.refused.pop(place, None)
+            self.refusals[place] = None
 
 
 class Board:
-    """Standings that hold as long as the node is the same object (`inventory`: a node that nobody touched is)."""
+    """Standings that hold as long as the node is the same object (`inventory`: a node that nobody touched is).
+
+    `has_repelling` is false only if no pod that runs keeps others away by anti-affinity.
+    """
 
     def __init__(self) -> None:
         """Empty."""
@@ -246,6 +253,7 @@ class Board:
         self._residuals: list[tuple[object, ...] | None] = []
         self._changes: list[int] = []
         self._known: dict[bytes, Standings] = {}
+        self.has_repelling = False
 
     def standings(self, ask: Ask, rooms: list[NodeRoom]) -> Standings:
         """Good until the next call."""
@@ -257,7 +265,7 @@ class Board:
                 del self._known[next(iter(self._known))]
             known = self._known[key] = self._anew(ask)
         for place in set(self._changes[known.seen :]):
-            known.enter(place, ask.standing(rooms[place]))
+            known.enter(place, rooms[place].name, ask.standing(rooms[place]))
         known.seen = len(self._changes)
         return known
 
@@ -267,11 +275,12 @@ class Board:
             self._known.clear()
             self._changes.clear()
             self._residuals = [_residual(room) for room in rooms]
+            self.has_repelling = any(room.repels for room in rooms)
         else:
-            last = self._rooms
-            changed = [place for place, room in enumerate(rooms) if room is not last[place]]
+            changed = list(compress(count(), map(is_not, rooms, self._rooms)))
             for place in changed:
                 self._residuals[place] = _residual(rooms[place])
+                self.has_repelling = self.has_repelling or rooms[place].repels
             self._changes += changed
         self._rooms = rooms
 
@@ -285,8 +294,11 @@ class Board:
                 known = alike[residual] = ask.standing(room)
             found.append(known)
         fitting = {place: one.rank for place, one in enumerate(found) if not one.refusal}
-        refused = {place: one.refusal for place, one in enumerate(found) if one.refusal}
-        return Standings(ask.worth, len(self._changes), found, fitting, refused)
+        refusals = [
+            (room.name, one.refusal) if one.refusal else None
+            for room, one in zip(self._rooms, found, strict=True)
+        ]
+        return Standings(ask.worth, len(self._changes), found, fitting, refusals)
 
 
 def _residual(room: NodeRoom) -> tuple[object, ...] | None:

@@ -62,15 +62,17 @@ def place(
     """
     ask = Ask(pod, requests, worth, leaning)
     names, rooms = list(inventory.rooms), list(inventory.rooms.values())
-    standings = (board or Board()).standings(ask, rooms)
-    refused = _refused_by_others(pod, rooms)
-    refusals = _refusals(names, standings, refused)
+    board = board or Board()
+    standings = board.standings(ask, rooms)
+    refused = judge(pod, rooms).refusals if has_rules(pod) or board.has_repelling else {}
+    refusals = _refusals(standings, refused)
     ranks = _ranks(ask, rooms, standings, refused)
     if not ranks:
         return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask, rooms, standings))
     best = min(ranks.values())
-    chosen = _drawn(pod, [place for place, rank in ranks.items() if rank == best], rooms)
-    runner_up = _next_best(ranks, chosen, names)
+    equal = [place for place, rank in ranks.items() if rank == best]
+    chosen = _drawn(pod, equal, rooms)
+    runner_up = _next_best(ranks, equal, chosen, names)
     count = len(ranks)
     how = "least fragmenting" if requests else "least loaded"
     message = f"{how} of {count} fitting nodes" if runner_up else "the only node that fits"
@@ -110,7 +112,9 @@ def _ranks(ask: Ask, rooms: list[NodeRoom], standings: Standings, refused: dict[
     return ranks
 
 
-def _next_best(ranks: dict[int, Rank], chosen: int, names: list[str]) -> str:
+def _next_best(ranks: dict[int, Rank], equal: list[int], chosen: int, names: list[str]) -> str:
+    if len(equal) > 1:
+        return names[min(place for place in equal if place != chosen)]
     others = ranks.copy()
     del others[chosen]
     if not others:
@@ -131,15 +135,9 @@ def _domain(room: NodeRoom, by_zone: bool) -> str:
     return room.node.metadata.labels.get(ZONE, "") if by_zone else room.name
 
 
-def _refused_by_others(pod: Pod, rooms: list[NodeRoom]) -> dict[str, str]:
-    if has_rules(pod) or [room for room in rooms if room.repels]:
-        return judge(pod, rooms).refusals
-    return {}
-
-
-def _refusals(names: list[str], standings: Standings, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    own = [(names[place], why) for place, why in sorted(standings.refused.items())]
-    return tuple(sorted({**refused, **dict(own)}.items())) if refused else tuple(own)
+def _refusals(standings: Standings, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    own = tuple(filter(None, standings.refusals))
+    return tuple(sorted({**refused, **dict(own)}.items())) if refused else own
 
 
 def _drawn(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
@@ -182,7 +180,9 @@ def _device_hint(ask: Ask, rooms: list[NodeRoom], standings: Standings) -> str:
     nearest: tuple[float, str] = (-1.0, "")
     for request in ask.requests:
         why = f"Insufficient {name_of(request)}"
-        for room in (rooms[place] for place, said in sorted(standings.refused.items()) if said == why):
+        for room, said in zip(rooms, standings.refusals, strict=True):
+            if said is None or said[1] != why:
+                continue
             share, has = nearest_miss(request, room.gpus)
             if share > nearest[0]:
                 nearest = share, f"node {room.name} {has}: free it, or request less"
