@@ -20,7 +20,7 @@ from tokenizers import (
 )
 
 from penstock.engine.text import Text
-from penstock.engine.tokenizing.chunks import CHUNK_CHARS, ChunkedTokenizer, Chunks
+from penstock.engine.tokenizing.chunks import CHUNK_CHARS, MESSAGE_CHARS, ChunkedTokenizer, Chunks
 
 TINY = Path(__file__).parents[3] / "src/penstock/models/penstock-tiny"
 PROSE = (
@@ -122,6 +122,18 @@ def test_what_follows_costs_only_itself(kind: str) -> None:
     assert (
         numbers(packed) == TRUTH[kind].encode(before + "and one more question?", add_special_tokens=False).ids
     )
+
+
+def test_a_message_behind_another_costs_hardly_more_than_itself_wherever_that_ends() -> None:
+    tokenizer = ChunkedTokenizer(Tokenizer.from_str(TRUTH["byte"].to_str()), Chunks())
+    for length in range(100, 1500, 37):
+        before = f"<|im_start|>system\n{(PROSE * 9)[:length]}<|im_end|>"
+        tokenizer.ids(f"{before}<|im_start|>user\nfirst question<|im_end|>")
+        asked = "<|im_start|>user\nsecond question<|im_end|>"
+        packed, fresh = tokenizer.ids(before + asked)
+        whole = TRUTH["byte"].encode(before + asked, add_special_tokens=False).ids
+        assert numbers(packed) == whole
+        assert fresh < len(TRUTH["byte"].encode(asked, add_special_tokens=False).ids) + MESSAGE_CHARS
 
 
 def test_what_comes_again_within_a_text_is_tokenized_once() -> None:
