@@ -180,3 +180,16 @@ async def test_where_instances_are_offered_as_gpus_one_is_given_for_each() -> No
             await fleet.cluster.create(one)
         given = [await fleet.pod(f"p{i}", {"nvidia.com/gpu": "1"}) for i in range(3)]
         assert [[share.instance for share in shares_of(pod)] for pod in given] == [["MIG-0"], ["MIG-4"], []]
+
+
+async def test_selectors_that_leave_no_node_are_said_to_contradict_each_other() -> None:
+    async with Fleet() as fleet:
+        await fleet.make()
+        hdd = {
+            "nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["hdd"]}]}
+            ]
+        }
+        affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": hdd}}
+        pod = await fleet.pod("p", node_selector={"disk": "ssd"}, affinity=affinity)
+        assert "disk In [ssd] together with disk In [hdd]" in condition(pod, "PodScheduled").message

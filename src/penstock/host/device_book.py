@@ -14,6 +14,7 @@ from penstock.decide.device_resources import is_device
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_class import CLASS_KEYS, class_selector
 from penstock.decide.inventory import Inventory, take_stock
+from penstock.decide.selector_conflict import contradiction
 from penstock.resources.core import Node
 from penstock.resources.devices import (
     DeviceClass,
@@ -60,7 +61,9 @@ class DeviceBook:
         return take_stock(nodes, bound, gpus)
 
     def requests(self, pod: Pod) -> tuple[DeviceRequest, ...] | str:
-        """The devices that the pod asks for, or why it can never have them."""
+        """The devices that the pod asks for, or why neither they nor a node can ever be had."""
+        if wrong := contradiction(pod):
+            return wrong
         gpus = tuple(gpu for found in self.gpus().values() for gpu in found)
         claims = Claims(
             specs={str(entry.get("name", "")): self._claim(pod, entry) for entry in pod.spec.resource_claims},
