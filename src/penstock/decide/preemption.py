@@ -17,6 +17,8 @@ from penstock.kit.hashing import short_hash
 from penstock.resources.pod import Pod
 
 EXACT = 12
+MOST_NODES = 100
+"""On how many nodes choices are weighed, as kube-scheduler does."""
 MAX_TRIALS = 4000
 """How often one decision may ask whether the pod fits; beyond it the greedy choice stands."""
 WAIT_WEIGHT = 5.0
@@ -92,12 +94,19 @@ class _Search:
         self._fits = fits
         self._asked = 0
         self._known: dict[str, list[Victim]] = {}
+        self._freed: dict[tuple[str, str], float] = {}
 
     def on_all_nodes(self, victims: list[Victim]) -> list[_Choice]:
-        """One choice for each node where enough can be freed without a higher priority than it takes."""
+        """A choice for each node where enough can be freed without a higher priority than it takes; the `MOST_NODES` that promise most."""
         for tier in sorted({victim.unit.priority for victim in victims}):
             among = _by_node(victim for victim in victims if victim.unit.priority <= tier)
-            if found := [choice for node, here in among.items() if (choice := self.greedy(node, here))]:
+            found: list[_Choice] = []
+            for node in sorted(among, key=lambda node: (self._promise(node, among[node]), node)):
+                if choice := self.greedy(node, among[node]):
+                    found.append(choice)
+                if len(found) >= MOST_NODES:
+                    break
+            if found:
                 return found
         return []
 
@@ -143,9 +152,21 @@ class _Search:
         self._asked += 1
         return self._fits(node, tuple(pod for victim in victims for pod in victim.unit.pods))
 
+    def _promise(self, node: str, here: list[Victim]) -> float:
+        """What the pod would cost there if nothing was free, and GPUs all that mattered."""
+        freed, cost = 0.0, 0.0
+        for victim in sorted(here, key=lambda v: v.cost / self._useful(node, v.unit)):
+            if freed >= self._wanted:
+                break
+            freed, cost = freed + self._useful(node, victim.unit), cost + victim.cost
+        return cost
+
     def _useful(self, node: str, unit: Unit) -> float:
-        freed = sum(gpus_of(pod) for pod in unit.pods if pod.spec.node_name == node)
-        return max(min(freed, self._wanted), 1e-9)
+        known = self._freed.get((node, unit.name))
+        if known is None:
+            freed = sum(gpus_of(pod) for pod in unit.pods if pod.spec.node_name == node)
+            known = self._freed[node, unit.name] = max(min(freed, self._wanted), 1e-9)
+        return known
 
 
 def _by_node(victims: Iterable[Victim]) -> dict[str, list[Victim]]:

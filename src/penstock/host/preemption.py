@@ -19,7 +19,7 @@ from penstock.contracts.devices import GpuType
 from penstock.decide.checkpoint import Checkpoint, last_verified
 from penstock.decide.dry_run import Room
 from penstock.decide.gang import gang_of
-from penstock.decide.lost_work import History, grace_s, job_of, priority_of, unit_name, units_of
+from penstock.decide.lost_work import History, Unit, grace_s, job_of, priority_of, unit_name, units_of
 from penstock.decide.preemption import Preemption, preempt
 from penstock.decide.preemption_ledger import Entry, entry_of
 from penstock.decide.replica_set import is_ended
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     chosen: tuple[tuple[Pod, Preemption], ...]
     nodes: dict[str, str]
     room: Room
-    staying: list[Pod]
+    units: tuple[Unit, ...]
 
 
 class PreemptionController:
@@ -110,7 +110,7 @@ class PreemptionController:
             {unit_name(pod) for pod in ending if NOTICE in pod.metadata.annotations}
         )
         staying = [pod for pod in bound if not _is_ending(pod)]
-        room = self._room(staying)
+        room, units = self._room(staying), units_of(staying, self._clock.now(), self._histories())
         again_s: float | None = None
         waiting = {pod.metadata.uid for pod in pods if is_waiting(pod)}
         self._asked = {uid: known for uid, known in self._asked.items() if uid in waiting}
@@ -118,7 +118,7 @@ class PreemptionController:
             may_ask = free_units > 0 and not any(
                 name_of(pod) in asked or self._is_early(pod) for pod in group
             )
-            plan = self._plan(group, staying, room, may_ask=may_ask)
+            plan = self._plan(group, units, room, may_ask=may_ask)
             if plan is None:
                 again_s = LOOK_AGAIN_S
                 continue
@@ -127,10 +127,12 @@ class PreemptionController:
             for pod, found in plan.chosen:
                 free_units -= len(found.victims)
                 await self._tell(pod, found)
-            staying, room = plan.staying, plan.room
+            units, room = plan.units, plan.room
         return again_s
 
-    def _plan(self, group: Iterable[Pod], staying: list[Pod], room: Room, *, may_ask: bool) -> Plan | None:
+    def _plan(
+        self, group: Iterable[Pod], units: tuple[Unit, ...], room: Room, *, may_ask: bool
+    ) -> Plan | None:
         """What gives all of a group room; None where that cannot be: nobody gives way in vain."""
         room, chosen, now = room.without(()), [], self._clock.now()
         nodes: dict[str, str] = {}
@@ -141,7 +143,7 @@ class PreemptionController:
                 continue
             if not may_ask:
                 return None
-            found = preempt(pod, units_of(staying, now, self._histories()), room.fits(plain), now)
+            found = preempt(pod, units, room.fits(plain), now)
             gone = [other for victim in found.victims for other in victim.unit.pods]
             room = room.without(gone)
             nodes[pod.metadata.uid] = room.take(plain) if gone else ""
@@ -149,9 +151,9 @@ class PreemptionController:
                 self._refuse(pod, found)
                 return None
             chosen.append((pod, found))
-            uids = {other.metadata.uid for other in gone}
-            staying = [other for other in staying if other.metadata.uid not in uids]
-        return Plan(tuple(chosen), nodes, room, staying)
+            names = {victim.unit.name for victim in found.victims}
+            units = tuple(unit for unit in units if unit.name not in names)
+        return Plan(tuple(chosen), nodes, room, units)
 
     def _groups(self, pods: Iterable[Pod]) -> list[list[Pod]]:
         """Pods that wait, in their turn: those of a gang together, any other alone."""
