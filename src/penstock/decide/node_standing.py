@@ -191,8 +191,7 @@ class Ask:
             return None
         whole = room.gpus[0].gpu.type.memory_bytes
         memory = request.memory_bytes or whole * request.milli // WHOLE_MILLI
-        best: float | None = None
-        seen = -1
+        worth, seen = -1.0, -1
         for gpu in room.gpus:
             free = gpu.free_milli
             if free == seen or gpu.memory_bytes < memory or gpu.milli < request.milli:
@@ -201,21 +200,24 @@ class Ask:
             after = list(before)
             after.remove(free)
             insort(after, min(gpu.milli - request.milli, (gpu.memory_bytes - memory) * WHOLE_MILLI // whole))
-            loss = self._lost(room, tuple(after))
-            if best is None or loss < best:
-                best = loss
-        return f"Insufficient {name_of(request)}" if best is None else best
+            worth = max(worth, self._after(room, tuple(after)))
+        return f"Insufficient {name_of(request)}" if seen < 0 else self._before(room) - worth
 
     def _loss(self, room: NodeRoom, option: Option) -> float:
         return LOSS_PER_MIG_OPTION * option.lost + self._lost(room, divisible(option.left))
 
     def _lost(self, room: NodeRoom, after: tuple[int, ...]) -> float:
         """What the usual work can no longer use, and a little for what stays empty here."""
-        cpu, before = room.free.get("cpu", 0), room.divisible
+        return self._before(room) - self._after(room, after)
+
+    def _before(self, room: NodeRoom) -> float:
+        cpu, free = room.free.get("cpu", 0), room.divisible
         kind = room.kind or room.gpus[0].gpu.type.name
-        value = self.worth.of
-        lost = value(kind, cpu, before) - value(kind, cpu - self._cpu, after)
-        return lost + TIGHT_GPU * sum(before) + TIGHT_CPU * cpu
+        return self.worth.of(kind, cpu, free) + TIGHT_GPU * sum(free) + TIGHT_CPU * cpu
+
+    def _after(self, room: NodeRoom, after: tuple[int, ...]) -> float:
+        kind = room.kind or room.gpus[0].gpu.type.name
+        return self.worth.of(kind, room.free.get("cpu", 0) - self._cpu, after)
 
 
 class Standings(Struct):
