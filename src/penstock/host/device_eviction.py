@@ -12,16 +12,18 @@ from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_health import problem
 from penstock.decide.inventory import shares_of
+from penstock.decide.tolerations import untolerated
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
+from penstock.resources.core import Taint
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import Condition, Resource
 from penstock.resources.pod import Pod
 
 
 class DeviceEvictionController:
-    """Looks at one node at a time. Only devices tainted NoExecute lose their pods."""
+    """Looks at one node at a time. Only devices tainted NoExecute lose their pods, and of those only what does not tolerate it."""
 
     name = "device-eviction"
 
@@ -43,13 +45,16 @@ class DeviceEvictionController:
         """Delete the pods of this node whose device must be left."""
         slices = [one for one in self._cache.list(ResourceSlice) if one.spec.node_name == key.name]
         gpus = gpus_of(slices, self._types).get(key.name, ())
-        bad = {gpu.uuid: gpu for gpu in gpus if any(taint.effect == "NoExecute" for taint in gpu.taints)}
+        bad = {gpu.uuid: gpu for gpu in gpus if _ending(gpu)}
         if not bad:
             return None
         for pod in self._cache.list(Pod):
-            held = [share.gpu for share in shares_of(pod) if share.gpu in bad]
-            if held and pod.spec.node_name == key.name and not _is_leaving(pod):
-                await self._evict(pod, bad[held[0]])
+            if pod.spec.node_name != key.name or _is_leaving(pod):
+                continue
+            held = [bad[share.gpu] for share in shares_of(pod) if share.gpu in bad]
+            failed = next((gpu for gpu in held if untolerated(_ending(gpu), pod.spec.tolerations)), None)
+            if failed is not None:
+                await self._evict(pod, failed)
         return None
 
     async def _evict(self, pod: Pod, gpu: Gpu) -> None:
@@ -69,6 +74,11 @@ class DeviceEvictionController:
         except (Conflict, NotFound):
             return  # it changed or went meanwhile: its change brings us back
         self._recorder.event(pod, "Warning", "DeviceFailed", message)
+
+
+def _ending(gpu: Gpu) -> tuple[Taint, ...]:
+    """The taints that move pods which do not tolerate them."""
+    return tuple(taint for taint in gpu.taints if taint.effect == "NoExecute")
 
 
 def _is_leaving(pod: Pod) -> bool:
