@@ -16,8 +16,8 @@ from penstock.kit.errors import Unavailable
 
 STREAMS = 8
 """At once, all files together."""
-FIRST_STREAMS, GROW_S, FAST_BYTES_PER_S = 2, 0.5, 64e6
-"""A file begins with two. Another is added as long as each brings less than a fast one: then the way is slow, and not this machine."""
+GROW_S, GAIN = 0.4, 1.1
+"""A file begins with one stream. Each GROW_S another is added, as long as the last one made the rate grow by so much."""
 MAX_FRUITLESS_TRIES = 5
 FIRST_WAIT_S, LAST_WAIT_S = 0.5, 15.0
 LATER = "the source or the way to it is at fault; ask again later"
@@ -45,15 +45,16 @@ class Streams:
                     raise
 
         with ThreadPoolExecutor(STREAMS, thread_name_prefix="stream") as pool:
-            tasks = [pool.submit(stream) for _ in range(FIRST_STREAMS)]
+            tasks, best = [pool.submit(stream)], 0.0
             try:
                 while True:
                     before = meter.new_bytes
                     done, going_on = wait(tasks, GROW_S, return_when=FIRST_EXCEPTION)
                     if not going_on or any(task.exception() for task in done):
                         break
-                    slow = meter.new_bytes - before < len(going_on) * GROW_S * FAST_BYTES_PER_S
-                    if slow and len(tasks) < STREAMS:
+                    gained = meter.new_bytes - before
+                    if gained > GAIN * best and len(tasks) < STREAMS:
+                        best = gained
                         tasks.append(pool.submit(stream))
             finally:
                 failed.set()
