@@ -20,7 +20,7 @@ from penstock.host.nodes import NodeController, NodeTemplate
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.core import Node
 from penstock.resources.devices import ResourceSlice
-from penstock.resources.pod import Toleration
+from penstock.resources.pod import Pod, Toleration
 from penstock.testing.factories import config_map, deployment
 from penstock.testing.world import World, condition, is_active
 
@@ -193,20 +193,19 @@ async def test_pods_are_moved_off_a_device_that_failed_and_off_no_other(tmp_path
     async with Machine(tmp_path) as machine:
         await machine.nodes.register()
         brave = (Toleration(key="example.com/broken", operator="Exists"),)
-        for name, gpu, tolerations in (
-            ("bad", "GPU-1", ()),
-            ("good", "GPU-0", ()),
-            ("brave", "GPU-1", brave),
-        ):
+        for name, tolerations in (("bad", ()), ("good", ()), ("brave", brave)):
             web = deployment(name, replicas=1)
-            shares = msgspec.json.encode((Share(gpu=gpu, milli=1000),)).decode()
-            meta = replace(web.spec.template.metadata, annotations={DEVICES_ANNOTATION: shares})
             inner = replace(web.spec.template.spec, tolerations=tolerations)
-            spec = replace(web.spec, template=replace(web.spec.template, metadata=meta, spec=inner))
+            spec = replace(web.spec, template=replace(web.spec.template, spec=inner))
             await machine.cluster.create(replace(web, spec=spec))
         await asyncio.sleep(20)
-        before = {pod.metadata.name for pod in await machine.pods() if is_active(pod)}
+        before = [pod for pod in await machine.pods() if is_active(pod)]
         assert len(before) == 3
+        for pod in before:
+            gpu = "GPU-0" if pod.metadata.name.startswith("good-") else "GPU-1"
+            shares = msgspec.json.encode((Share(gpu=gpu, milli=1000),)).decode()
+            held = {"metadata": {"annotations": {DEVICES_ANNOTATION: shares}}}
+            await machine.patch(Pod, pod.metadata.name, held)
         taint = json.dumps([{"gpu": "1", "key": "example.com/broken", "effect": "NoExecute"}])
         await machine.cluster.patch(Node, "n", "", {"metadata": {"annotations": {TAINTS_ANNOTATION: taint}}})
         await asyncio.sleep(1)
