@@ -112,4 +112,4 @@ def test_prefixes_give_up_tails_before_heads() -> None:
     known.use(0, [9])
     assert known.leading([1, 2, 3]) == {0: 2}
     known.clear(0)
-    assert known.size(0) == 0
+    assert known.sizes()[0] == 0

@@ -16,12 +16,8 @@ class Prefixes:
         self._held: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(replicas)]
         self._holders = Holders()
 
-    def size(self, replica: int) -> int:
-        """Blocks that it is taken to hold."""
-        return len(self._held[replica])
-
     def sizes(self) -> list[int]:
-        """The same of all."""
+        """How many blocks each replica is taken to hold."""
         return [*map(len, self._held)]
 
     def leading(self, hashes: Sequence[int]) -> dict[int, int]:

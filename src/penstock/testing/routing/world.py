@@ -27,7 +27,6 @@ ARRIVAL, RESTART, STEP, GOSSIP = range(4)
 """What is first of what happens at the same moment: engines are asked no later than they step."""
 KEPT_BATCHES = 10_000
 """vLLM's default of `buffer_steps`, which replays serve."""
-NO_EVENTS: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,6 @@ class World:
         self._due = [NEVER] * replicas
         self._heap: list[tuple[float, int, int, Any]] = []
         self._serial = count()
-        self._under_way = 0
 
     def run(self, workload: Workload) -> Figures:
         """Until everything is answered."""
@@ -110,7 +108,6 @@ class World:
                 ask, is_followed = what
                 if is_followed:
                     self._next_of(arrivals)
-                self._under_way += 1
                 if not ask.warms:
                     self.tally.asked(self.now)
                 self._send(ask, self._gateway_of(ask), workload)
@@ -175,7 +172,6 @@ class World:
         self._plan(replica)
 
     def _over(self, ask: Ask, workload: Workload, *, failed: bool = False) -> None:
-        self._under_way -= 1
         self.tally.errors += failed and not ask.warms
         follows = workload.after(ask, self.now)
         if follows is not None:
