@@ -54,6 +54,8 @@ def test_the_accepted_names_of_routing_hold_unless_penstocks_own_say_otherwise(t
         ),
         ("", {"PENSTOCK_API_ADDR": "8081"}, "expected HOST:PORT"),
         ("nodes: [{name: a, cpus: 4}]", {}, "nodes"),
+        ("nodes: [{name: a, gpus: 2}]", {}, "nodes[0].gpus: found 2: expected `array`"),
+        ("nodes: [{name: a, gpus: 2}]", {}, "set nodes in config.yaml"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_was_found(

@@ -12,7 +12,7 @@ def test_declared_nodes_take_pods_by_selector_and_their_taints_hold(tmp_path: Pa
     home = tmp_path / "home"
     home.mkdir()
     (home / "config.yaml").write_text(
-        "nodes:\n- {name: gpu-1, cpu: '8', memory: 32Gi, gpus: 2, labels: {zone: a}}\n"
+        "nodes:\n- {name: gpu-1, cpu: '8', memory: 32Gi, gpus: [{type: nvidia-l4, count: 2}], labels: {zone: a}}\n"
         "- {name: kept, taints: [{key: kept, value: 'yes', effect: NoSchedule}], labels: {zone: b}}\n"
     )
     with running_platform(home, "--no-quickstart") as platform:

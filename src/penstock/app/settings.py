@@ -371,13 +371,26 @@ def _explained(error: msgspec.ValidationError, document: Mapping[str, Any]) -> I
     expected, _, where = str(error).partition(" - at `$.")
     path = where.rstrip("`")
     name = path.split(".")[0].split("[")[0]
-    found = f"found {document[name]!r}: " if name in document and name not in SECRETS else ""
-    variable = variable_of(name)
+    found = f"found {_value_at(document, path)!r}: " if name in document and name not in SECRETS else ""
+    by_variable = (
+        f"{variable_of(name)}, or " if any(row.name == name and row.variable for row in rows()) else ""
+    )
     return InvalidInput(
         f"{path or 'settings'}: {found}{expected[:1].lower()}{expected[1:]}",
         code="bad_setting",
-        hint=f"set {variable}, or {name} in {CONFIG_FILE}; docs/reference/settings.md lists what is possible",
+        hint=f"set {by_variable}{name} in {CONFIG_FILE}; docs/reference/settings.md lists what is possible",
     )
+
+
+def _value_at(document: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path such as `nodes[0].gpus`, as far as it leads."""
+    value: Any = document
+    for step in re.findall(r"[^.\[\]]+", path):
+        try:
+            value = value[int(step) if isinstance(value, list) else step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            break
+    return value
 
 
 def _camel(name: str) -> str:
