@@ -157,6 +157,8 @@ KNOWN = {
 """What we take and h11 does not, and why that does no harm."""
 _LAX = re.compile(rb" {2}[^\r\n]*HTTP/|[^ \r\n]HTTP/|\tHTTP/|RTSP/|ICE/")
 _ZEROS = re.compile(rb"(?i)\ncontent-length:[ \t]*0{3,}[0-9]{1,17}[ \t]*\r\n")
+_BEGUN_PREFACE = re.compile(rb"PRI \* HTTP/2\.0\r\n\r\n(?:S|SM|SM\r|SM\r\n|SM\r\n\r)?\Z")
+"""llhttp waits for the rest of HTTP/2's preface and refuses it then; until it comes, saying nothing is right."""
 _ORIGIN = re.compile(rb"^(?i:https?)://[^/?#]*")
 _SPACES = re.compile(rb" {2,}")
 
@@ -201,6 +203,6 @@ def difference(mine: Sight, other: Sight, data: bytes) -> str:
             return f"we accept request {place} {request!r}; the other does not: {other.reason or 'waits or has closed'}"
         if request != other.requests[place]:
             return f"request {place} is {request!r} to us, {other.requests[place]!r} to the other"
-    if not mine.refused and len(mine.requests) < len(other.requests):
+    if not mine.refused and len(mine.requests) < len(other.requests) and not _BEGUN_PREFACE.search(data):
         return f"we say nothing where the other sees {other.requests[len(mine.requests)]!r}"
     return ""
