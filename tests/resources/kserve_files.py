@@ -33,6 +33,22 @@ def crd_schema(plural: str, version: str) -> dict[str, Any]:
     return schema
 
 
+def closed(schema):
+    """The schema as the API server reads it: unknown fields are errors, int-or-string is what it says."""
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    result = {
+        key: closed(value) if key != "properties" else {name: closed(inner) for name, inner in value.items()}
+        for key, value in schema.items()
+        if key != "format"
+    }
+    if "properties" in result and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        result["additionalProperties"] = False
+    return result
+
+
 def index() -> list[dict[str, Any]]:
     return json.loads((shared("kserve-samples") / "index.json").read_text())
 

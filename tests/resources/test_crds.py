@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
-from kserve_files import crd_schema, samples
+from kserve_files import closed, crd_schema, samples
 
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
@@ -62,22 +62,6 @@ def test_every_field_of_the_published_schema_is_known_with_its_type(kind: Kind, 
     schema = crd_schema(kind.plural, version)
     found = list(disagreements(schema, _shape(kind.type), ""))
     assert found == []
-
-
-def closed(schema):
-    """The schema as the API server reads it: unknown fields are errors, int-or-string is what it says."""
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("x-kubernetes-int-or-string"):
-        return {"type": ["integer", "string"]}
-    result = {
-        key: closed(value) if key != "properties" else {name: closed(inner) for name, inner in value.items()}
-        for key, value in schema.items()
-        if key != "format"
-    }
-    if "properties" in result and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        result["additionalProperties"] = False
-    return result
 
 
 def emitted():

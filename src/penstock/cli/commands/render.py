@@ -1,22 +1,36 @@
-"""Show what the control plane would create for a manifest, without a cluster."""
+"""Show what the control plane would create for a manifest, without a cluster.
+
+With --for the pods ask for GPUs as such a cluster hears it, what they need beside them is written too, and so are all other objects of the files but
+runtimes; declared nodes of the settings become configurations of the GPU operator.
+
+Example: penstock render -f service.yaml --for device-plugin | kubectl apply -f -
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, cast, get_args
 
 import msgspec
 import typer
 
+from penstock.app.declared_nodes import declared_gpus
+from penstock.app.gpu_types import load_gpu_types
 from penstock.app.runtimes import shipped_runtimes
+from penstock.app.settings import load
 from penstock.cli.console import check_output, print_json, print_yaml, warn
 from penstock.cli.manifests import Manifest, read
 from penstock.cli.options import Filenames
+from penstock.decide.cluster_manifest import cluster_manifest
+from penstock.decide.kubernetes_gpus import Style
 from penstock.decide.plan import Surroundings, plan_service
-from penstock.kit.errors import InvalidInput, PlatformError
+from penstock.kit.errors import Cause, InvalidInput, PlatformError
 from penstock.resources.admission import admit
 from penstock.resources.meta import Resource
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
+from penstock.resources.scheme import kind_of
 from penstock.resources.serving import InferenceService
 
 DEFAULT_NAMESPACE = "default"
@@ -29,22 +43,59 @@ def run(
     gateway_addr: Annotated[
         str, typer.Option(help="HOST:PORT that the service's address will name.")
     ] = "127.0.0.1:8080",
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="For a Kubernetes cluster whose GPUs are given out by: device-plugin or dra.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """The runtimes known are those that come with Penstock and those in the files. Credentials of service accounts are left out."""
     check_output(output, ("yaml", "json"))
     objects = [_admitted(manifest, strict) for manifest in read(filename)]
     services = [obj for obj in objects if isinstance(obj, InferenceService)]
-    if not services:
+    if not services and not cluster:
         raise InvalidInput("found no InferenceService in the files, expected at least one")
-    write = print_yaml if output == "yaml" else print_json
-    for number, service in enumerate(services):
-        for document in _rendered(service, objects, gateway_addr):
-            if output == "yaml" and number:
-                print("---")
-            write(document)
+    made = [part for service in services for part in _rendered(service, objects, gateway_addr)]
+    written = _for_cluster(cluster, objects, made) if cluster else made
+    for number, document in enumerate(map(_document, written)):
+        if output == "json":
+            print_json(document)
+            continue
+        if number:
+            print("---")
+        print_yaml(document)
 
 
-def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: str) -> list[object]:
+def _document(written: Resource) -> dict[str, Any]:
+    """What it is comes first."""
+    document: dict[str, Any] = msgspec.to_builtins(written)
+    return {key: document[key] for key in ("apiVersion", "kind", "metadata")} | document
+
+
+def _for_cluster(cluster: str, objects: Sequence[Resource], made: Sequence[Resource]) -> tuple[Resource, ...]:
+    if cluster not in get_args(Style):
+        raise InvalidInput(f"--for: found {cluster!r}, expected one of {', '.join(get_args(Style))}")
+    used = (InferenceService, ServingRuntime, ClusterServingRuntime, ClusterStorageContainer)
+    kept = [obj for obj in objects if not isinstance(obj, used)]
+    nodes = {node.name: declared_gpus(node) for node in load(os.environ).nodes}
+    manifest = cluster_manifest((*kept, *made), cast("Style", cluster), load_gpu_types(), nodes)
+    if manifest.failures:
+        causes = tuple(Cause(*failure) for failure in manifest.failures.items())
+        raise InvalidInput(f"{causes[0].field}: {causes[0].message}", causes=causes)
+    for warning in manifest.warnings:
+        warn(warning)
+    for node, labels in manifest.labels.items():
+        pairs = " ".join(f"{key}={value}" for key, value in labels.items())
+        warn(
+            f"a node chooses its configuration by labels; for one like {node}: kubectl label node NODE {pairs}"
+        )
+    return manifest.objects
+
+
+def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: str) -> list[Resource]:
     namespace = service.metadata.namespace
     own = tuple(o for o in objects if isinstance(o, ServingRuntime) and o.metadata.namespace == namespace)
     given = tuple(o for o in objects if isinstance(o, ClusterServingRuntime))
@@ -63,7 +114,7 @@ def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: 
                 code=plan.choice.reason or "InvalidPredictorSpec",
                 hint="give the runtime's manifest with a further -f, if it is one of your own",
             )
-    return [msgspec.to_builtins(part.rollout.create) for part in plan.components if part.rollout.create]
+    return [part.rollout.create for part in plan.components if part.rollout.create]
 
 
 def _admitted(manifest: Manifest, strict: bool) -> Resource:
@@ -76,8 +127,6 @@ def _admitted(manifest: Manifest, strict: bool) -> Resource:
     for warning in admitted.warnings:
         warn(f"{manifest.origin}: {warning}")
     meta = admitted.object.metadata
-    if not meta.namespace and not isinstance(
-        admitted.object, ClusterServingRuntime | ClusterStorageContainer
-    ):
+    if not meta.namespace and kind_of(type(admitted.object)).namespaced:
         meta = msgspec.structs.replace(meta, namespace=DEFAULT_NAMESPACE)
     return msgspec.structs.replace(admitted.object, metadata=meta)
