@@ -15,6 +15,7 @@ from penstock.app.declared_nodes import node_template
 from penstock.app.gpu_types import load_gpu_types
 from penstock.app.home import Home
 from penstock.app.local_files import at_once
+from penstock.app.prices import load_prices
 from penstock.app.registry import trigger_plugin
 from penstock.app.settings import Settings
 from penstock.contracts.controller import Controller
@@ -135,7 +136,7 @@ class ControlPlane:
 
     def _controllers(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
-        types = load_gpu_types()
+        types, prices = load_gpu_types(), load_prices(Home(settings.home).prices)
         demand = demand_reader(self.feed, cache)
         self.scaled_objects = ScaledObjectController(
             cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
@@ -178,7 +179,7 @@ class ControlPlane:
             CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
-            PlacementController(cluster, cache, named("placement"), clock, gpu_types=types),
+            PlacementController(cluster, cache, named("placement"), clock, gpu_types=types, prices=prices),
             PreemptionController(cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),

@@ -53,9 +53,19 @@ class Home:
         return self.state / "store.sqlite"
 
     @property
+    def prices(self) -> Path:
+        """What instances and GPUs cost here, where the list prices do not hold; need not be there."""
+        return self.path / "prices.yaml"
+
+    @property
     def fit_observations(self) -> Path:
         """How much memory engines took, and what had been predicted."""
         return self.state / "fit-observations.jsonl"
+
+    @property
+    def spare_nodes(self) -> Path:
+        """Since when which nodes have been hardly used."""
+        return self.state / "spare-nodes.json"
 
     @property
     def run(self) -> Path:

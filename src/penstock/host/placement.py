@@ -17,6 +17,8 @@ from penstock.decide.inventory import Inventory
 from penstock.decide.node_standing import Board, Leaning
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
+from penstock.decide.pod_requests import needs_of
+from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, node_part, node_price
 from penstock.host.device_book import DeviceBook
 from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
@@ -36,12 +38,13 @@ GANG_TIMEOUT_S = 300.0
 
 @dataclass(slots=True)
 class Room:
-    """One round: what is left, what each pod asks for by its uid, and what GPUs are worth to whom."""
+    """One round: what is left, what each pod asks for by its uid, what GPUs are worth to whom, what each node costs."""
 
     stock: Inventory
     requests: Mapping[str, tuple[DeviceRequest, ...] | str]
     worth: Worth
     leaning: Leaning
+    quotes: Mapping[str, Quote]
     board: Board = field(default_factory=Board)
 
 
@@ -58,9 +61,11 @@ class PlacementController:
         clock: Clock,
         *,
         gpu_types: Sequence[GpuType] = (),
+        prices: Sequence[Price] = (),
     ) -> None:
-        """See `contracts/controller.py`."""
+        """See `contracts/controller.py`; `prices` are what nodes cost where that is known."""
         self._book = DeviceBook(cache, gpu_types)
+        self._prices = prices
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
@@ -96,7 +101,14 @@ class PlacementController:
         gpus = [gpu for found in self._book.gpus().values() for gpu in found]
         self._usual.learn(there, asked, gpus, self._clock.now())
         stock = self._book.stock(pod for pod in there if pod.spec.node_name)
-        return Room(stock, requests, self._usual.worth(gpus), self._usual.leaning(asked))
+        quotes, price = {}, {}
+        for name, here in stock.rooms.items():
+            devices = [one.gpu for one in here.gpus]
+            quotes[name] = node_price(here.node.metadata.labels, devices, self._prices)
+            if (usd := gpu_hour(quotes[name], devices)) is not None:
+                price[name] = usd
+        leaning = msgspec.structs.replace(self._usual.leaning(asked), price=price)
+        return Room(stock, requests, self._usual.worth(gpus), leaning, quotes)
 
     async def _place(self, pod: Pod, room: Room) -> None:
         requests = room.requests[pod.metadata.uid]
@@ -106,7 +118,7 @@ class PlacementController:
             else self._placed(pod, room.stock, requests, room)
         )
         if placement.node:
-            if await self._bind(pod, placement):
+            if await self._bind(pod, placement, room):
                 room.stock = room.stock.with_(pod, placement.node, placement.shares)
             return
         await self._refuse(pod, f"{placement.message} {placement.hint}".strip())
@@ -135,7 +147,7 @@ class PlacementController:
             )
             why = "" if found.placements else found.message
             for (pod, _), placement in zip(members, found.placements, strict=False):
-                if await self._bind(pod, replace(placement, message=found.message)):
+                if await self._bind(pod, replace(placement, message=found.message), room):
                     room.stock = room.stock.with_(pod, placement.node, placement.shares)
         if why:
             for pod in waiting:
@@ -169,7 +181,7 @@ class PlacementController:
         priority = prioritised(pod, self._cache.list(PriorityClass)).spec.priority or 0
         return -priority, pod.metadata.creation_timestamp or "", pod.metadata.name
 
-    async def _bind(self, pod: Pod, placement: Placement) -> bool:
+    async def _bind(self, pod: Pod, placement: Placement, room: Room) -> bool:
         meta = pod.metadata
         shares = msgspec.json.encode(placement.shares).decode() if placement.shares else None
         patch = {
@@ -183,9 +195,8 @@ class PlacementController:
             await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
         except (Conflict, NotFound):
             return False  # it changed or went meanwhile: its change brings us back
-        where = (
-            f"Successfully assigned {meta.namespace}/{meta.name} to {placement.node} ({placement.message})"
-        )
+        why = placement.message + _price_of(pod, placement, room)
+        where = f"Successfully assigned {meta.namespace}/{meta.name} to {placement.node} ({why})"
         self._recorder.event(pod, "Normal", "Scheduled", where)
         return True
 
@@ -207,6 +218,14 @@ class PlacementController:
         except (Conflict, NotFound):
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", message)
+
+
+def _price_of(pod: Pod, placement: Placement, room: Room) -> str:
+    """What the pod costs there, "" where that is not known or nothing of it is the pod's."""
+    here = room.stock.rooms[placement.node]
+    part = node_part(placement.shares, needs_of(pod), [one.gpu for one in here.gpus], here.whole)
+    cost = cost_of(room.quotes[placement.node], part)
+    return f", {dollars(cost.usd_micros)}" if cost.usd_micros else ""
 
 
 def is_pending(pod: Pod) -> bool:

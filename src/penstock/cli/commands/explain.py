@@ -15,6 +15,7 @@ import typer
 from penstock.cli.api import Api, connect
 from penstock.cli.commands.describe import events_about
 from penstock.cli.console import print_json, print_table
+from penstock.cli.costs import costs, shown
 from penstock.cli.decisions import print_rollouts, print_scaling
 from penstock.cli.gateway import Url
 from penstock.cli.names import of_kind
@@ -196,11 +197,19 @@ def _print_pods(reader: Reader, service: InferenceService) -> None:
     pods = reader.all(Pod, f"{SERVICE_LABEL}={service.metadata.name}")
     print("\nPods:" + ("" if pods else " none"))
     if pods:
+        prices = costs(reader.api, pods)
+        has_prices = any(quote.usd_micros is not None for quote in prices.values())
         rows = [
-            (pod.metadata.name, pod.status.phase, pod.spec.node_name or "-", _why(reader, pod))
+            (
+                pod.metadata.name,
+                pod.status.phase,
+                pod.spec.node_name or "-",
+                *((shown(prices.get(pod.metadata.uid)),) if has_prices else ()),
+                _why(reader, pod),
+            )
             for pod in pods
         ]
-        print_table(("pod", "phase", "node", "why there"), rows)
+        print_table(("pod", "phase", "node", *(("cost",) if has_prices else ()), "why there"), rows)
 
 
 def _why(reader: Reader, pod: Pod) -> str:
