@@ -4,21 +4,27 @@ Poisson arrivals and exponential stays on H100s in MIG mode, no queue: what fits
 time, by those that there are. Penstock's own decision is compared with the first fit (lowest GPU, lowest start) and with the greedy rule of
 "An Online Fragmentation-Aware Scheduler for GPU MIG clouds" (arXiv 2511.18906) as we read it: the placement after which fewest
 placements are blocked on GPUs that still have slices enough for them.
+
+No rule that takes whoever fits can place much more than `movable` does, for which every instance may be moved at any time at no cost: what it
+loses is not lost to fragmentation. It loses large instances first, as any such rule does: a rule that keeps large ones out by fragmentation
+may place more instances, though fewer slices.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from penstock.app.gpu_types import find_gpu_type
 from penstock.contracts.devices import DeviceRequest, Gpu, GpuType, MigProfile, Share
+from penstock.decide.board import Board
 from penstock.decide.inventory import GpuRoom, Inventory, take_stock
 from penstock.decide.mig_start import starts_of
-from penstock.decide.node_standing import Board, Leaning
+from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import place
 from penstock.resources.core import Node, NodeStatus
 from penstock.resources.meta import Condition, ObjectMeta
@@ -203,8 +209,46 @@ def greedy() -> Choose:
     return choose
 
 
+def fit_if_moved(counts: Counter[str]) -> bool:
+    """Whether so many instances have room on all GPUs together. 7g, 4g and 3g are counted by GPUs and their halves, the others by slices only."""
+    slices = {one.name: (one.compute_slices, one.memory_slices) for one in kind().profiles}
+    whole, four, three = (
+        sum(count for name, count in counts.items() if slices[name][0] == size) for size in (7, 4, 3)
+    )
+    beside = min(three, four)
+    pairs, single = divmod(three - beside, 2)
+    empty = NODES * GPUS_PER_NODE - whole - four - pairs - single
+    small = [(*slices[name], count) for name, count in counts.items() if slices[name][0] < 3]
+    compute = sum(size * count for size, _, count in small)
+    memory = sum(size * count for _, size, count in small)
+    return (
+        empty >= 0
+        and compute <= 7 * empty + 3 * (four - beside) + 4 * single
+        and memory <= 8 * empty + 4 * (four - beside) + 4 * single
+    )
+
+
+def movable() -> Choose:
+    """As if all were moved as needed: whoever has room in all GPUs together is placed."""
+    profiles = {one.name: one for one in kind().profiles}
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        counts = Counter(
+            share.profile for room in stock.rooms.values() for held in room.held for share in held.shares
+        )
+        counts[arrival.profile] += 1
+        if not fit_if_moved(counts):
+            return None
+        name = f"node-{arrival.number % NODES}"
+        return name, _share(stock.rooms[name].gpus[0], profiles[arrival.profile], 0)
+
+    return choose
+
+
 POLICIES: dict[str, Callable[[], Choose]] = {
     "penstock": penstock,
     "first fit": first_fit,
     "fragmentation greedy": greedy,
+    "all movable": movable,
 }
+RIVALS = ("first fit", "fragmentation greedy")

@@ -200,8 +200,7 @@ def mig_tables(pool: ProcessPoolExecutor, seeds: Iterable[int]) -> tuple[list[di
             round(mean(row[rival] / row["penstock"] for row in heavy), 4),
             round(1 / MIG_AHEAD, 4),
         )
-        for rival in mig.POLICIES
-        if rival != "penstock"
+        for rival in mig.RIVALS
     ]
     return rows, promised
 

@@ -121,9 +121,23 @@ def test_on_an_empty_gpu_an_instance_starts_where_most_is_left(profile: str, sta
 def test_what_is_asked_for_most_is_kept_possible() -> None:
     (room,) = rooms(h100(0, is_mig=True))
     wanted = best_start(room, PROFILES["2g.20gb"], {"3g.40gb": 1.0})
-    assert wanted == (1.0, 4) or wanted == (1.0, 2) or wanted == (1.0, 0)
+    assert wanted == (3.0, 4) or wanted == (3.0, 2) or wanted == (3.0, 0)
     only_four = best_start(room, PROFILES["2g.20gb"], {"4g.40gb": 1.0})
     assert only_four == (0.0, 4)
+
+
+def test_demand_is_in_any_unit() -> None:
+    (room,) = rooms(h100(0, is_mig=True))
+    few, many = {"1g.10gb": 1.0, "7g.80gb": 3.0}, {"1g.10gb": 20.0, "7g.80gb": 60.0}
+    assert best_start(room, PROFILES["3g.40gb"], few) == best_start(room, PROFILES["3g.40gb"], many)
+
+
+def test_a_small_instance_goes_beside_a_large_one_and_not_to_an_empty_gpu() -> None:
+    """The half that is left has more placements of small ones than an empty GPU loses, and the empty one is the last for 7g."""
+    empty, half = rooms(h100(0, is_mig=True), h100(1, is_mig=True))
+    held = Share(gpu="g1", profile="3g.40gb", start=4, memory_bytes=1)
+    wanted = found(DeviceRequest(profile="1g.10gb", milli=0), (empty, less(half, (held,), "other")))
+    assert min(wanted, key=lambda option: option.lost).shares[0].gpu == "g1"
 
 
 @given(st.lists(st.sampled_from(sorted(PROFILES)), max_size=9))

@@ -1,8 +1,9 @@
 """Where on this GPU is a new MIG instance least in the way of what may come?
 
 Each profile may start only at certain memory slices (NVIDIA MIG User Guide), so that an instance at the wrong place forbids larger ones for
-as long as it lives. The start is taken that leaves most: the sum over all profiles of how much they are asked for, times how many of
-their placements are still free. First fit from 0 is the worst choice: one 1g at 0 already forbids 4g.
+as long as it lives. The start is taken that leaves most: the sum over all profiles of the compute slices that they are asked for with, times
+how many of their placements are still free. Slices, because small placements are plenty: if each counted one, the many that a nearly full
+GPU has would weigh more than the last place for a large instance. First fit from 0 is the worst choice: one 1g at 0 already forbids 4g.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from penstock.contracts.devices import GpuType, MigProfile
 from penstock.decide.inventory import GpuRoom
 
 Demand = Mapping[str, float]
-"""How much each profile is asked for, in any unit; what is not named counts as `UNKNOWN`."""
+"""How much each profile is asked for, in any unit; without any, all are asked for alike."""
 NO_DEMAND: Demand = {}
-UNKNOWN = 1.0
 
 
 def options_left(kind: GpuType, slices: int, compute_slices: int, demand: Demand = NO_DEMAND) -> float:
-    """The placements that free memory slices (bits) and compute slices still allow, weighted by demand."""
+    """The placements that free memory slices (bits) and compute slices still allow, each as its profile's compute slices, weighted by demand."""
+    whole = sum(demand.values())
     return sum(
-        (demand.get(profile.name, 0.0) if demand else UNKNOWN)
+        (demand.get(profile.name, 0.0) / whole if whole else 1.0 / len(kind.profiles))
+        * profile.compute_slices
         * len(starts_of(profile, slices, compute_slices))
         for profile in kind.profiles
     )
