@@ -63,6 +63,7 @@ def machines() -> tuple[Machine, ...]:
     )
 
 
+@cache
 def capacity() -> int:
     """Thousandths of GPUs in all."""
     return WHOLE_MILLI * sum(machine.gpus for machine in machines())

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import compress, count
 from math import exp
+from operator import is_not
 from typing import NamedTuple
 
 from benchmarks.placement.cluster import Task, pod_of, shape_of, supply, usual
 
 from penstock.contracts.devices import Share
+from penstock.decide.board import Board
 from penstock.decide.device_fit import Asker, Option, options
 from penstock.decide.fragmentation import Worth
 from penstock.decide.inventory import Inventory, NodeRoom, divisible
 from penstock.decide.node_rules import insufficient
-from penstock.decide.node_standing import Board
 from penstock.decide.placement import place
 from penstock.decide.pod_requests import needs_of
 from penstock.decide.workload_mix import MixEstimate
@@ -70,28 +72,25 @@ class Scan:
 
     def __init__(self, score: Score) -> None:
         self._score = score
-        self._known: dict[Task, list[tuple[NodeRoom, float]]] = {}
+        self._known: dict[Task, tuple[list[NodeRoom], list[float]]] = {}
 
     def __call__(self, task: Task, stock: Inventory) -> Chosen | None:
         rooms = list(stock.rooms.values())
-        known = self._known.get(task)
-        if known is None:
-            alike: dict[tuple[object, ...], float] = {}
-            known = []
-            for room in rooms:
-                key = room.residual
-                if key not in alike:
-                    alike[key] = self._best(task, room)[0]
-                known.append((room, alike[key]))
-            self._known[task] = known
-        for index, room in enumerate(rooms):
-            if known[index][0] is not room:
-                known[index] = (room, self._best(task, room)[0])
-        best = min(range(len(known)), key=lambda index: known[index][1])
-        if known[best][1] == float("inf"):
+        if task in self._known:
+            seen, scores = self._known[task]
+            for index in compress(count(), map(is_not, rooms, seen)):
+                scores[index] = self._best(task, rooms[index])[0]
+        else:
+            alike = {room.residual: room for room in rooms}
+            rated = {residual: self._best(task, room)[0] for residual, room in alike.items()}
+            scores = [rated[room.residual] for room in rooms]
+        self._known[task] = rooms, scores
+        best = min(scores)
+        if best == float("inf"):
             return None
-        found = self._best(task, rooms[best])[1]
-        return None if found is None else (rooms[best].name, found.shares)
+        room = rooms[scores.index(best)]
+        found = self._best(task, room)[1]
+        return None if found is None else (room.name, found.shares)
 
     def _best(self, task: Task, room: NodeRoom) -> tuple[float, Option | None]:
         pod, asked = pod_of(task)

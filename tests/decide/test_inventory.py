@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType, MigProfile, Share, Sharing
 from penstock.decide.inventory import Inventory, NodeRoom, take_stock
@@ -101,6 +102,33 @@ def test_a_node_that_nobody_touched_stays_the_same_object() -> None:
     assert after.rooms["b"] is stock.rooms["b"]
     assert stock.with_(pod("z"), "gone") is stock
     assert stock.without([pod("z")]) is stock
+
+
+def at_version(version: str, name: str, node_name: str) -> Pod:
+    base = pod(name, on=node_name)
+    return replace(base, metadata=replace(base.metadata, resource_version=version))
+
+
+def test_only_nodes_to_which_something_happened_are_counted_anew() -> None:
+    a, b = node("a"), node("b")
+    bound = [at_version("1", "x", "a"), at_version("2", "y", "b")]
+    first = take_stock([a, b], bound)
+    again = take_stock([a, b], [at_version("1", "x", "a"), at_version("3", "y", "b")], before=first)
+    assert again.rooms["a"] is first.rooms["a"]
+    assert again.rooms["b"] is not first.rooms["b"]
+    assert take_stock([a, node("b")], bound, before=first).rooms["b"] is not first.rooms["b"]
+    gpus = {"a": (Gpu(index=0, uuid="g", type=H100),)}
+    assert take_stock([a, b], bound, gpus, first).rooms["a"].gpus
+    assert take_stock([a, b], bound[1:], before=first).rooms["a"].free["pods"] == 110
+    moved = [bound[0], at_version("2", "y", "a")]
+    assert take_stock([a, b], moved, before=first).rooms["b"].free["pods"] == 110
+
+
+def test_a_pod_without_a_version_is_counted_anew() -> None:
+    only_node = node("n")
+    first = take_stock([only_node], [pod("x", on="n", cpu="1")])
+    again = take_stock([only_node], [pod("x", on="n", cpu="2")], before=first)
+    assert only(again).free["cpu"] == 2000
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 400)), max_size=8), st.data())

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.contracts.devices import DeviceRequest, Gpu, GpuType
+from penstock.decide.board import Board
 from penstock.decide.fragmentation import Mix, Shape, Worth
 from penstock.decide.inventory import Inventory, take_stock
-from penstock.decide.node_standing import Board, Leaning
+from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import ZONE, place
 from penstock.resources.pod import Pod
 from penstock.testing.factories import node

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, DeviceRequest, MigProfile, Share
-from penstock.decide.inventory import GpuRoom, less
+from penstock.decide.inventory import GpuRoom, NodeRoom, less
 from penstock.decide.mig_start import NO_DEMAND, Demand, best_start
 from penstock.decide.tolerations import untolerated
 from penstock.resources.pod import Toleration
@@ -51,26 +51,54 @@ def options(
     return found
 
 
-def nearest_miss(request: DeviceRequest, rooms: Rooms) -> tuple[float, str]:
-    """How much of what is asked these GPUs have, from 0 to 1, and in words what they have at most."""
-    able = [room for room in rooms if not request.types or room.gpu.type.name in request.types]
+def nearness(request: DeviceRequest, room: NodeRoom) -> float:
+    """How much of what is asked this node's GPUs have, from 0 to 1."""
     if request.profile:
-        free = max((room.slices.bit_count() for room in able if room.gpu.is_mig), default=0)
-        return (
-            free / 100,
-            f"has at most {free} free memory slices on a GPU, and none where {request.profile} may start",
-        )
-    plain = [room for room in able if not room.gpu.is_mig and not room.gpu.sharing.strategy]
+        return _free_slices(request, room) / 100
     if request.memory_bytes:
-        most = max((room.memory_bytes for room in plain), default=0)
-        return (
-            most / request.memory_bytes,
-            f"has at most {format_bytes(most)} of {format_bytes(request.memory_bytes)} free on a GPU",
-        )
+        return _free_bytes(request, room) / request.memory_bytes
+    return 0.0 if request.is_shared else _untouched(request, room) / max(1, request.count)
+
+
+def lacking(request: DeviceRequest, room: NodeRoom) -> str:
+    """What this node's GPUs have at most of what is asked, in words."""
+    if request.profile:
+        free = _free_slices(request, room)
+        return f"has at most {free} free memory slices on a GPU, and none where {request.profile} may start"
+    if request.memory_bytes:
+        most, asked = format_bytes(_free_bytes(request, room)), format_bytes(request.memory_bytes)
+        return f"has at most {most} of {asked} free on a GPU"
     if request.is_shared:
-        return 0.0, f"has no replica of {request.resource} left"
-    whole = sum(room.is_whole for room in plain)
-    return whole / max(1, request.count), f"has {whole} of {request.count} GPUs that nobody holds"
+        return f"has no replica of {request.resource} left"
+    return f"has {_untouched(request, room)} of {request.count} GPUs that nobody holds"
+
+
+def _free_slices(request: DeviceRequest, room: NodeRoom) -> int:
+    return max([gpu.slices.bit_count() for gpu in _able(request, room) if gpu.gpu.is_mig], default=0)
+
+
+def _free_bytes(request: DeviceRequest, room: NodeRoom) -> int:
+    return max([gpu.memory_bytes for gpu in _plain(request, room)], default=0)
+
+
+def _untouched(request: DeviceRequest, room: NodeRoom) -> int:
+    return sum([gpu.is_whole for gpu in _plain(request, room)])
+
+
+def _plain(request: DeviceRequest, room: NodeRoom) -> Rooms:
+    able = _able(request, room)
+    if room.kind:
+        return able
+    return tuple(one for one in able if not one.gpu.is_mig and not one.gpu.sharing.strategy)
+
+
+def _able(request: DeviceRequest, room: NodeRoom) -> Rooms:
+    """Those of the right type."""
+    if not request.types:
+        return room.gpus
+    if room.kind:
+        return room.gpus if room.kind in request.types else ()
+    return tuple(one for one in room.gpus if one.gpu.type.name in request.types)
 
 
 def format_bytes(size: int) -> str:

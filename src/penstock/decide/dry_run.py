@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from penstock.contracts.devices import DeviceRequest
+from penstock.decide.board import Board
 from penstock.decide.inventory import Inventory
-from penstock.decide.node_standing import Board
 from penstock.decide.placement import place
 from penstock.decide.preemption import Fits
 from penstock.resources.pod import Pod

@@ -11,15 +11,15 @@ Four answers in thousandths of a GPU, added up; placement takes the node that lo
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
-from math import exp
+from itertools import accumulate
+from math import exp, inf
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from penstock.contracts.devices import WHOLE_MILLI
-from penstock.decide.inventory import GpuRoom
 
 COVERED = 0.95
 """The typical shapes are the most frequent ones that make up this share of all pods (FGD)."""
@@ -27,8 +27,8 @@ STEEPNESS = 3.0
 """With just enough cores for its free GPUs a node counts as 1 - exp(-3) = 95 % useful, with half of them as 78 %."""
 END_WEIGHT = 0.5
 SCARCITY_WEIGHT = 1.0
-MEMO_SIZE = 200_000
-"""Values that are remembered. Beyond it all are forgotten: they are found again at once."""
+MEMO_SIZE = 10_000
+"""Values that a table remembers. Beyond it all are forgotten: they are found again at once."""
 
 
 class Shape(NamedTuple):
@@ -62,6 +62,8 @@ def typical(counts: Iterable[tuple[Shape, float]], covered: float = COVERED) -> 
 
 Free = tuple[int, ...]
 """Free thousandths of each GPU of a node, in ascending order."""
+Swaps = tuple[tuple[int, int], ...]
+"""What a pod that takes one GPU or a part of it could do: the free thousandths of that GPU before and after."""
 
 
 NO_SUPPLY: Mapping[str, int] = {}
@@ -77,67 +79,115 @@ class Worth:
         gpu = sum(weight * shape.gpus * shape.milli for shape, weight in mix.shapes)
         cpu = sum(weight * shape.cpu_milli for shape, weight in mix.shapes)
         self._cores_per_gpu = cpu / gpu if gpu else 0.0
-        self._tables: dict[str, tuple[list[int], list[list[tuple[int, int, float]]]]] = {}
-        self._now: dict[tuple[str, int, Free], float] = {}
+        self._thresholds: dict[str, list[int]] = {}
+        self._tables: dict[tuple[str, int], Table] = {}
         self._ends = _ends(mix)
 
     def of(self, gpu_type: str, cpu_milli: int, free: Free) -> float:
         """In thousandths of a GPU."""
-        whole = sum(free)
-        if not whole:
-            return 0.0
-        end = sum(map(self._ends.__getitem__, free))
-        scarce = SCARCITY_WEIGHT * self._scarcity.get(gpu_type, 0.0) * whole
-        return (
-            self._usable_now(gpu_type, cpu_milli, free)
-            + END_WEIGHT * end
-            + self._fed(cpu_milli, whole)
-            + scarce
-        )
+        return self._table(gpu_type, cpu_milli).of(free) + self._fed(cpu_milli, sum(free))
+
+    def best(self, gpu_type: str, cpu_milli: int, free: Free, swaps: Swaps) -> float:
+        """The most that it can be worth after one of the swaps, of which there is at least one: `of`, for all of them together."""
+        table, whole = self._table(gpu_type, cpu_milli), sum(free)
+        alone, fed, taken, found = table.alone, 0.0, -1, -inf
+        for before, after in swaps:
+            if before - after != taken:
+                taken = before - after
+                fed = self._fed(cpu_milli, whole - taken)
+            value = fed + alone[after] - alone[before]
+            if before >= table.lowest:
+                value += table.together(swapped(free, before, after)) - table.together(free)
+            found = max(found, value)
+        return table.of(free) + found
 
     def usable(self, gpu_type: str, cpu_milli: int, free: Free) -> float:
         """The part of it that FGD knows: what the usual shapes can use as it is now."""
-        return self._usable_now(gpu_type, cpu_milli, free)
+        return self._table(gpu_type, cpu_milli).usable(free)
 
-    def _usable_now(self, gpu_type: str, cpu_milli: int, free: Free) -> float:
-        thresholds, rows = self._tables.get(gpu_type) or self._table(gpu_type)
+    def _table(self, gpu_type: str, cpu_milli: int) -> Table:
+        """There is one from each number of free cores on from which more shapes fit."""
+        thresholds = self._thresholds.get(gpu_type)
+        if thresholds is None:
+            thresholds = sorted({shape.cpu_milli for shape, _ in self._able(gpu_type)})
+            self._thresholds[gpu_type] = thresholds
         step = bisect_right(thresholds, cpu_milli)
-        key = (gpu_type, step, free)
-        known = self._now.get(key)
-        if known is None:
-            if len(self._now) >= MEMO_SIZE:
-                self._now.clear()
-            known = self._now[key] = _usable(rows[step], free)
-        return known
+        table = self._tables.get((gpu_type, step))
+        if table is None:
+            fitting = [one for one in self._able(gpu_type) if one[0].cpu_milli <= cpu_milli]
+            scarcity = SCARCITY_WEIGHT * self._scarcity.get(gpu_type, 0.0)
+            table = self._tables[gpu_type, step] = Table(fitting, self._ends, scarcity)
+        return table
 
-    def _table(self, gpu_type: str) -> tuple[list[int], list[list[tuple[int, int, float]]]]:
-        """For each number of free cores from which on more shapes fit: (GPUs, thousandths, weight) of those that do."""
-        able = [(s, w) for s, w in self.mix.shapes if not s.types or gpu_type in s.types]
-        thresholds = sorted({shape.cpu_milli for shape, _ in able})
-        rows: list[list[tuple[int, int, float]]] = [[]]
-        for cores in thresholds:
-            sums: dict[tuple[int, int], float] = {}
-            for shape, weight in able:
-                if shape.cpu_milli <= cores:
-                    key = (shape.gpus, shape.milli)
-                    sums[key] = sums.get(key, 0.0) + weight
-            rows.append([(count, milli, weight) for (count, milli), weight in sums.items()])
-        self._tables[gpu_type] = thresholds, rows
-        return thresholds, rows
+    def _able(self, gpu_type: str) -> list[tuple[Shape, float]]:
+        return [one for one in self.mix.shapes if not one[0].types or gpu_type in one[0].types]
 
     def _fed(self, cpu_milli: int, whole: int) -> float:
-        if not self._cores_per_gpu:
+        if not self._cores_per_gpu or not whole:
             return float(whole)
         return whole * (1.0 - exp(-STEEPNESS * cpu_milli / (self._cores_per_gpu * whole)))
 
 
-def _usable(rows: list[tuple[int, int, float]], free: Free) -> float:
-    found = 0.0
-    for count, milli, weight in rows:
-        fitting = [one for one in free if one >= milli]
-        if len(fitting) >= count:
-            found += weight * sum(fitting)
-    return found
+class Table:
+    """What free GPUs are worth to the shapes that fit by type and cores: one by one, and together to those who ask for several.
+
+    `alone` is by free thousandths of one GPU; below `lowest` free thousandths a GPU is of no use together with others.
+    """
+
+    __slots__ = ("_groups", "_known", "_usable", "alone", "lowest")
+
+    def __init__(self, able: Iterable[tuple[Shape, float]], ends: list[float], scarcity: float) -> None:
+        """`ends` as `_ends`, `scarcity` in thousandths of a GPU for each that is free."""
+        gains = [0.0] * (WHOLE_MILLI + 1)
+        groups: dict[tuple[int, int], float] = {}
+        for shape, weight in able:
+            if shape.gpus > 1:
+                key = shape.gpus, shape.milli
+                groups[key] = groups.get(key, 0.0) + weight
+            elif shape.milli <= WHOLE_MILLI:
+                gains[shape.milli] += weight
+        self._usable = [free * gain for free, gain in enumerate(accumulate(gains))]
+        self.alone = [
+            now + END_WEIGHT * end + scarcity * free
+            for free, (now, end) in enumerate(zip(self._usable, ends, strict=True))
+        ]
+        self._groups = sorted(groups.items())
+        self._known: dict[Free, float] = {}
+        self.lowest = min((milli for _, milli in groups), default=WHOLE_MILLI + 1)
+
+    def of(self, free: Free) -> float:
+        """All of it."""
+        return sum(map(self.alone.__getitem__, free)) + self.together(free)
+
+    def usable(self, free: Free) -> float:
+        """What is of use as it is now."""
+        return sum(map(self._usable.__getitem__, free)) + self.together(free)
+
+    def together(self, free: Free) -> float:
+        """What those who ask for several GPUs can use."""
+        large = free[bisect_left(free, self.lowest) :]
+        known = self._known.get(large)
+        if known is None:
+            if len(self._known) >= MEMO_SIZE:
+                self._known.clear()
+            known = self._known[large] = self._together(large)
+        return known
+
+    def _together(self, free: Free) -> float:
+        found = 0.0
+        for (count, milli), weight in self._groups:
+            first = bisect_left(free, milli)
+            if len(free) - first >= count:
+                found += weight * sum(free[first:])
+        return found
+
+
+def swapped(free: Free, before: int, after: int) -> Free:
+    """With one number replaced by another."""
+    left = list(free)
+    left.remove(before)
+    insort(left, after)
+    return tuple(left)
 
 
 def _ends(mix: Mix) -> list[float]:
@@ -166,8 +216,3 @@ def _scarcity(mix: Mix, supply: Mapping[str, int]) -> dict[str, float]:
             part = weight * shape.gpus * shape.milli * supply.get(name, 0) / max(1, able)
             wanted[name] = wanted.get(name, 0.0) + part
     return {name: part * there / (asked * supply[name]) for name, part in wanted.items() if supply.get(name)}
-
-
-def free_of(rooms: tuple[GpuRoom, ...]) -> Free:
-    """What is free of a node's GPUs that can be had whole or in parts."""
-    return tuple(sorted(room.free_milli for room in rooms if not room.gpu.is_mig and not room.gpu.taints))

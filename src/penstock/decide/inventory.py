@@ -79,8 +79,7 @@ class NodeRoom(Struct, frozen=True):
     @property
     def residual(self) -> tuple[object, ...]:
         """What two open nodes have in common that are equally useful to every pod: hashable, whichever of its GPUs is the free one."""
-        rest = () if self.kind else tuple(sorted(map(_alike, self.gpus)))
-        return self.kind, self.divisible, tuple(self.free.values()), rest
+        return self.kind, frozenset(self.free.items()), tuple(sorted(map(_alike, self.gpus)))
 
     def bound(self, held: Held) -> NodeRoom:
         """With one pod more."""
@@ -134,10 +133,19 @@ class Inventory(Struct, frozen=True):
         return Inventory({**self.rooms, **changed}) if changed else self
 
 
+NOTHING = Inventory({})
+
+
 def take_stock(
-    nodes: Iterable[Node], bound: Iterable[Pod], gpus: Mapping[str, tuple[Gpu, ...]] = NO_GPUS
+    nodes: Iterable[Node],
+    bound: Iterable[Pod],
+    gpus: Mapping[str, tuple[Gpu, ...]] = NO_GPUS,
+    before: Inventory = NOTHING,
 ) -> Inventory:
-    """The inventory of these nodes. `bound` are all pods that hold a node and have not ended, `gpus` each node's devices."""
+    """The inventory of these nodes. `bound` are all pods that hold a node and have not ended, `gpus` each node's devices.
+
+    A node that is the same object as in `before`, with the same versions of the same pods, is taken from there.
+    """
     ordered = sorted(nodes, key=lambda node: node.metadata.name)
     here: dict[str, list[Pod]] = {node.metadata.name: [] for node in ordered}
     for pod in bound:
@@ -146,11 +154,30 @@ def take_stock(
     rooms = {}
     for node in ordered:
         name = node.metadata.name
-        room = empty_room(node, gpus.get(name, ()), offered(node.status.allocatable))
-        for pod in here[name]:
-            room = room.bound(Held(pod, owner_of(pod), needs_of(pod), shares_of(pod)))
-        rooms[name] = room
+        known, own, pods = before.rooms.get(name), gpus.get(name, ()), here[name]
+        rooms[name] = known if known and _is_still(known, node, own, pods) else _room(node, own, pods)
     return Inventory(rooms)
+
+
+def _room(node: Node, gpus: tuple[Gpu, ...], pods: Iterable[Pod]) -> NodeRoom:
+    room = empty_room(node, gpus, offered(node.status.allocatable))
+    for pod in pods:
+        room = room.bound(Held(pod, owner_of(pod), needs_of(pod), shares_of(pod)))
+    return room
+
+
+def _is_still(room: NodeRoom, node: Node, gpus: tuple[Gpu, ...], pods: list[Pod]) -> bool:
+    return (
+        room.node is node
+        and len(room.held) == len(pods)
+        and tuple(one.gpu for one in room.gpus) == gpus
+        and {_version(held.pod) for held in room.held} == {_version(pod) for pod in pods}
+        and all(pod.metadata.resource_version for pod in pods)
+    )
+
+
+def _version(pod: Pod) -> tuple[str, str, str]:
+    return pod_key(pod), pod.metadata.resource_version, pod.spec.node_name
 
 
 def empty_room(node: Node, gpus: tuple[Gpu, ...], whole: Units) -> NodeRoom:
@@ -200,7 +227,10 @@ def _is_open(node: Node) -> bool:
 
 
 def _alike(room: GpuRoom) -> tuple[object, ...]:
-    return room.gpu.type.name, room.free_milli, room.slices, room.compute_slices, room.replicas.bit_count()
+    return (
+        room.gpu.type.name, room.milli, room.memory_bytes, room.slices, room.compute_slices,
+        room.replicas.bit_count(), room.is_whole,
+    )  # fmt: skip
 
 
 def taken(gpus: tuple[GpuRoom, ...], held: Held) -> tuple[GpuRoom, ...]:

@@ -17,9 +17,8 @@ from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 
 
-def refusal(pod: Pod, needs: Units, room: NodeRoom) -> str:
-    """The first check that fails, or ""."""
-    node = room.node
+def barred(pod: Pod, node: Node) -> str:
+    """The first check that fails whatever runs there, or ""."""
     if not any(c.type == "Ready" and c.status == "True" for c in node.status.conditions):
         return "node(s) were not ready"
     if node.spec.unschedulable:
@@ -29,7 +28,7 @@ def refusal(pod: Pod, needs: Units, room: NodeRoom) -> str:
         return f"node(s) had untolerated taint {{{shown}}}"
     if not wanted(pod, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    return insufficient(needs, room)
+    return ""
 
 
 def insufficient(needs: Units, room: NodeRoom) -> str:

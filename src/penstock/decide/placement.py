@@ -13,22 +13,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from operator import itemgetter
 
 from penstock.contracts.devices import DeviceRequest, Share
-from penstock.decide.device_fit import name_of, nearest_miss
+from penstock.decide.board import Board, Found, Standings
 from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.inventory import Inventory, NodeRoom, lot, pod_key
-from penstock.decide.node_rules import short_of
-from penstock.decide.node_standing import Ask, Board, Leaning, Standings
-from penstock.decide.pod_requests import quantity_of
-from penstock.decide.pod_rules import has_rules, judge
-from penstock.kit.quantity import format_quantity
+from penstock.decide.nearest_node import Refusals
+from penstock.decide.node_standing import Ask, Leaning, Tier
+from penstock.decide.pod_rules import Verdict, has_rules, judge
 from penstock.resources.pod import Pod
 
 ZONE = "topology.kubernetes.io/zone"
 NO_WISH = Leaning()
 NO_MIX = Worth(Mix())
-Rank = tuple[float, ...]
+NO_RULES = Verdict({}, {})
+Levels = dict[Tier, dict[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +63,27 @@ def place(
     ask = Ask(pod, requests, worth, leaning)
     names, rooms = list(inventory.rooms), list(inventory.rooms.values())
     board = board or Board()
-    standings = board.standings(ask, rooms)
-    refused = judge(pod, rooms).refusals if has_rules(pod) or board.has_repelling else {}
-    refusals = _refusals(standings, refused)
-    ranks = _ranks(ask, rooms, standings, refused)
-    if not ranks:
-        return Placement("", _explain(refusals, len(rooms)), refusals, hint=_hint(ask, rooms, standings))
-    best = min(ranks.values())
-    equal = [place for place, rank in ranks.items() if rank == best]
+    standings, kin = board.standings(ask, rooms)
+    judged = judge(pod, rooms) if has_rules(pod) or board.has_repelling else NO_RULES
+    other = _otherwise(ask, rooms, standings, kin, judged, board.siblings(ask))
+    refusals = _refusals(standings, other, names)
+    levels = _levels(standings, other)
+    tiers = sorted(tier for tier, level in levels.items() if level)
+    if not tiers:
+        told = tuple(filter(None, refusals))
+        hint = standings.misses.hint(ask.needs, requests, rooms, standings.refusals)
+        return Placement("", _explain(told, len(rooms)), told, hint=hint)
+    first = levels[tiers[0]]
+    loss = min(first.values())
+    equal = [place for place, one in first.items() if one == loss]
     chosen = _drawn(pod, equal, rooms)
-    runner_up = _next_best(ranks, equal, chosen, names)
-    count = len(ranks)
+    runner_up = _next_best(levels, tiers, equal, chosen, names)
     how = "least fragmenting" if requests else "least loaded"
+    count = sum(map(len, levels.values()))
     message = f"{how} of {count} fitting nodes" if runner_up else "the only node that fits"
-    parts = tuple(zip(PARTS, best, strict=True))
-    return Placement(names[chosen], message, refusals, runner_up, "", ask.shares(rooms[chosen]), parts)
+    parts = tuple(zip(PARTS, (*tiers[0], loss), strict=True))
+    shares = ask.shares(rooms[chosen])
+    return Placement(names[chosen], message, tuple(filter(None, refusals)), runner_up, "", shares, parts)
 
 
 PARTS = (
@@ -92,52 +98,82 @@ PARTS = (
 """What ranks are made of, most important first; `loss` is thousandths of a GPU, or percent of load where no GPU is at stake."""
 
 
-def _ranks(ask: Ask, rooms: list[NodeRoom], standings: Standings, refused: dict[str, str]) -> dict[int, Rank]:
-    """Of each node that fits, by its place in `rooms`."""
-    if not (ask.owner or refused or ask.leans or has_rules(ask.pod)):
-        return standings.fitting
-    preferences = judge(ask.pod, rooms).preferences if has_rules(ask.pod) else {}
-    by_zone = len({room.node.metadata.labels.get(ZONE) for room in rooms}) > 1
-    crowded = _crowded(ask, rooms, standings, by_zone)
-    ranks: dict[int, Rank] = {}
-    for place, rank in standings.fitting.items():
-        name = rooms[place].name
-        if name in refused:
+def _otherwise(
+    ask: Ask,
+    rooms: list[NodeRoom],
+    standings: Standings,
+    kin: dict[int, Found],
+    judged: Verdict,
+    siblings: dict[int, int],
+) -> dict[int, Found]:
+    """Of the nodes whose standing is not what the board says, by their place in `rooms`: what other nodes add to it."""
+    found = dict(kin)
+    crowded = _crowded(ask, rooms, siblings)
+    if not (crowded or judged.refusals or judged.preferences or ask.leans):
+        return found
+    is_told = bool(judged.refusals or judged.preferences or ask.leans)
+    losses = ask.leaning.losses([room.name for room in rooms]) if ask.leans else [0.0] * len(rooms)
+    for place in range(len(rooms)) if is_told else crowded:
+        one, name = found.get(place) or standings.at(place), rooms[place].name
+        if isinstance(one, str):
             continue
-        soft, collides, _, preferred, gpu_node, siblings, loss = rank
-        ranks[place] = (
-            soft, collides, float(crowded == _domain(rooms[place], by_zone)), preferred - preferences.get(name, 0.0),
-            gpu_node, siblings, loss + ask.leaning.loss(name),
-        )  # fmt: skip
-    return ranks
+        if name in judged.refusals:
+            found[place] = judged.refusals[name]
+            continue
+        (soft, collides, _, preferred, off, number), loss = one
+        preferred -= judged.preferences.get(name, 0.0)
+        found[place] = (soft, collides, float(place in crowded), preferred, off, number), loss + losses[place]
+    return found
 
 
-def _next_best(ranks: dict[int, Rank], equal: list[int], chosen: int, names: list[str]) -> str:
+def _levels(standings: Standings, other: dict[int, Found]) -> Levels:
+    """The losses of those that fit, by tier."""
+    if not other:
+        return standings.levels
+    levels = {
+        tier: {place: loss for place, loss in level.items() if place not in other}
+        for tier, level in standings.levels.items()
+    }
+    for place, found in other.items():
+        if not isinstance(found, str):
+            levels.setdefault(found[0], {})[place] = found[1]
+    return levels
+
+
+def _next_best(levels: Levels, tiers: list[Tier], equal: list[int], chosen: int, names: list[str]) -> str:
     if len(equal) > 1:
         return names[min(place for place in equal if place != chosen)]
-    others = ranks.copy()
+    others = levels[tiers[0]].copy()
     del others[chosen]
     if not others:
-        return ""
+        if len(tiers) == 1:
+            return ""
+        others = levels[tiers[1]]
     best = min(others.values())
-    return names[min([place for place, rank in others.items() if rank == best])]
+    return names[min([place for place, loss in others.items() if loss == best])]
 
 
-def _crowded(ask: Ask, rooms: list[NodeRoom], standings: Standings, by_zone: bool) -> str | None:
-    """The only failure domain (zone, or node where there are no zones) on which all of the owner's pods that ask for GPUs are."""
-    if not ask.requests:
-        return None
-    domains = {_domain(room, by_zone) for room, one in zip(rooms, standings.of, strict=True) if one.siblings}
-    return domains.pop() if len(domains) == 1 else None
+def _crowded(ask: Ask, rooms: list[NodeRoom], siblings: dict[int, int]) -> frozenset[int]:
+    """The nodes of the only failure domain (zone, or node where there are no zones) on which all of the owner's pods are, if it asks for GPUs."""
+    if not (ask.requests and siblings):
+        return frozenset()
+    if len({room.node.metadata.labels.get(ZONE) for room in rooms}) == 1:
+        return frozenset(siblings) if len(siblings) == 1 else frozenset()
+    zones = {rooms[place].node.metadata.labels.get(ZONE, "") for place in siblings}
+    if len(zones) > 1:
+        return frozenset()
+    return frozenset(
+        place for place, room in enumerate(rooms) if room.node.metadata.labels.get(ZONE, "") in zones
+    )
 
 
-def _domain(room: NodeRoom, by_zone: bool) -> str:
-    return room.node.metadata.labels.get(ZONE, "") if by_zone else room.name
-
-
-def _refusals(standings: Standings, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    own = tuple(filter(None, standings.refusals))
-    return tuple(sorted({**refused, **dict(own)}.items())) if refused else own
+def _refusals(standings: Standings, other: dict[int, Found], names: list[str]) -> Refusals:
+    if not other:
+        return standings.refusals
+    refusals = standings.refusals.copy()
+    for place, found in other.items():
+        refusals[place] = (names[place], found) if isinstance(found, str) else None
+    return refusals
 
 
 def _drawn(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
@@ -149,41 +185,6 @@ def _drawn(pod: Pod, places: list[int], rooms: list[NodeRoom]) -> int:
 
 
 def _explain(refusals: tuple[tuple[str, str], ...], nodes: int) -> str:
-    counts = Counter(reason for _, reason in refusals)
+    counts = Counter(map(itemgetter(1), refusals))
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return f"0/{nodes} nodes are available: {reasons}." if reasons else "0/0 nodes are available."
-
-
-def _hint(ask: Ask, rooms: list[NodeRoom], standings: Standings) -> str:
-    """The shortage that is smallest on the node where the least is missing."""
-    best: tuple[int, str] | None = None
-    for room in rooms:
-        short = short_of(ask.needs, room)
-        if short and (best is None or len(short) < best[0]):
-            missing = " and ".join(
-                f"{format_quantity(quantity_of(name, units))} {name}" for name, units in sorted(short.items())
-            )
-            best = (len(short), f"node {room.name} lacks {missing}: free it, or request less")
-    if device := _device_hint(ask, rooms, standings):
-        return device
-    if best is not None:
-        return best[1]
-    return (
-        "add a node, or relax the pod's nodeSelector, affinity or tolerations"
-        if rooms
-        else "there is no node"
-    )
-
-
-def _device_hint(ask: Ask, rooms: list[NodeRoom], standings: Standings) -> str:
-    """Of the nodes where all but the devices would do, the one that comes nearest."""
-    nearest: tuple[float, str] = (-1.0, "")
-    for request in ask.requests:
-        why = f"Insufficient {name_of(request)}"
-        for room, said in zip(rooms, standings.refusals, strict=True):
-            if said is None or said[1] != why:
-                continue
-            share, has = nearest_miss(request, room.gpus)
-            if share > nearest[0]:
-                nearest = share, f"node {room.name} {has}: free it, or request less"
-    return nearest[1]

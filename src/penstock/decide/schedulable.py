@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from penstock.decide.board import Board
 from penstock.decide.inventory import take_stock
-from penstock.decide.node_standing import Board
 from penstock.decide.placement import place
 from penstock.decide.pod_priority import may_push
 from penstock.decide.replica_set import is_active, is_ended

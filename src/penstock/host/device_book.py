@@ -13,7 +13,7 @@ from penstock.decide.device_requests import Fleet, asked
 from penstock.decide.device_resources import is_device
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_class import CLASS_KEYS, class_selector
-from penstock.decide.inventory import Inventory, take_stock
+from penstock.decide.inventory import NOTHING, Inventory, take_stock
 from penstock.decide.selector_conflict import contradiction
 from penstock.resources.core import Node
 from penstock.resources.devices import (
@@ -38,6 +38,8 @@ class DeviceBook:
         self._types = tuple(types)
         self._versions: tuple[str, ...] = ()
         self._gpus: dict[str, tuple[Gpu, ...]] = {}
+        self._uncounted: dict[str, tuple[Node, Node]] = {}
+        self._stock = NOTHING
 
     @staticmethod
     def watches(keys: Callable[[Resource], Iterable[Key]]) -> tuple[Watch, ...]:
@@ -53,12 +55,17 @@ class DeviceBook:
         return self._gpus
 
     def stock(self, bound: Iterable[Pod]) -> Inventory:
-        """What is left of all nodes. Where it is known which GPUs a node has, they are looked at one by one and not counted."""
-        gpus = self.gpus()
-        nodes = [
-            _uncounted(node) if gpus.get(node.metadata.name) else node for node in self._cache.list(Node)
-        ]
-        return take_stock(nodes, bound, gpus)
+        """What is left of all nodes; those to which nothing happened are the same objects as the last time.
+
+        Where it is known which GPUs a node has, they are looked at one by one and not counted.
+        """
+        gpus, nodes = self.gpus(), self._cache.list(Node)
+        self._uncounted = {
+            node.metadata.name: self._without_devices(node) for node in nodes if gpus.get(node.metadata.name)
+        }
+        counted = [self._uncounted.get(node.metadata.name, (node, node))[1] for node in nodes]
+        self._stock = take_stock(counted, bound, gpus, self._stock)
+        return self._stock
 
     def requests(self, pod: Pod) -> tuple[DeviceRequest, ...] | str:
         """The devices that the pod asks for, or why neither they nor a node can ever be had."""
@@ -88,7 +95,11 @@ class DeviceBook:
         claim = self._cache.get(ResourceClaim, entry.get("resourceClaimName", ""), namespace)
         return None if claim is None else claim.spec
 
-
-def _uncounted(node: Node) -> Node:
-    kept = {name: amount for name, amount in node.status.allocatable.items() if not is_device(name)}
-    return replace(node, status=replace(node.status, allocatable=kept))
+    def _without_devices(self, node: Node) -> tuple[Node, Node]:
+        """The node, and what it offers beside devices."""
+        known = self._uncounted.get(node.metadata.name)
+        if known is not None and known[0] is node:
+            return known
+        offered = node.status.allocatable
+        kept = {name: amount for name, amount in offered.items() if not is_device(name)}
+        return node, replace(node, status=replace(node.status, allocatable=kept))

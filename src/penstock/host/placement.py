@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.contracts.devices import DEVICES_ANNOTATION, DeviceRequest, GpuType
+from penstock.decide.board import Board
 from penstock.decide.fragmentation import Worth
 from penstock.decide.gang import Gang, Member, gang_of, missing, place_gang
 from penstock.decide.inventory import Inventory
-from penstock.decide.node_standing import Board, Leaning
+from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
 from penstock.decide.pod_requests import needs_of
@@ -45,7 +46,6 @@ class Room:
     worth: Worth
     leaning: Leaning
     quotes: Mapping[str, Quote]
-    board: Board = field(default_factory=Board)
 
 
 class PlacementController:
@@ -71,6 +71,7 @@ class PlacementController:
         self._recorder = recorder
         self._clock = clock
         self._usual = UsualWork()
+        self._board = Board()
         self._torn_since: dict[Gang, float] = {}
 
     def watches(self) -> tuple[Watch, ...]:
@@ -115,7 +116,7 @@ class PlacementController:
         placement = (
             Placement("", requests)
             if isinstance(requests, str)
-            else self._placed(pod, room.stock, requests, room)
+            else self._placed(pod, room.stock, requests, room, self._board)
         )
         if placement.node:
             if await self._bind(pod, placement, room):
@@ -125,10 +126,15 @@ class PlacementController:
         self._reserve(pod, room)
 
     def _placed(
-        self, pod: Pod, stock: Inventory, requests: tuple[DeviceRequest, ...], room: Room
+        self,
+        pod: Pod,
+        stock: Inventory,
+        requests: tuple[DeviceRequest, ...],
+        room: Room,
+        board: Board | None = None,
     ) -> Placement:
         plain = self._book.without_classes(pod) if requests else pod
-        return place(plain, stock, requests, worth=room.worth, leaning=room.leaning, board=room.board)
+        return place(plain, stock, requests, worth=room.worth, leaning=room.leaning, board=board)
 
     async def _place_gang(self, gang: Gang, pods: Iterable[Pod], room: Room) -> None:
         own = [pod for pod in pods if gang_of(pod) == gang and not _ended(pod) and not _is_leaving(pod)]
@@ -142,8 +148,9 @@ class PlacementController:
             else:
                 members.append(Member(pod, requests))
         if not why:
+            board = Board()
             found = place_gang(
-                members, room.stock, lambda pod, stock, asked: self._placed(pod, stock, asked, room)
+                members, room.stock, lambda pod, stock, asked: self._placed(pod, stock, asked, room, board)
             )
             why = "" if found.placements else found.message
             for (pod, _), placement in zip(members, found.placements, strict=False):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from penstock.contracts.devices import DeviceRequest, Gpu
-from penstock.decide.fragmentation import Worth
+from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.node_standing import Leaning
 from penstock.decide.pod_requests import needs_of
 from penstock.decide.workload_mix import MixEstimate, shape_of
@@ -14,6 +14,8 @@ from penstock.resources.pod import Pod
 
 Asked = Mapping[str, tuple[DeviceRequest, ...]]
 """What each pod asks for, by its uid."""
+RELEARN_AT = 0.02
+"""The share of all counted pods that has to be new before what is usual is worked out again: what is remembered of nodes holds until then."""
 
 
 class UsualWork:
@@ -22,6 +24,9 @@ class UsualWork:
     def __init__(self) -> None:
         """Nothing is known yet."""
         self._estimate = MixEstimate()
+        self._unused = 0
+        self._worth = Worth(Mix())
+        self._supply: Counter[str] = Counter()
         self._counted: frozenset[str] = frozenset()
 
     def learn(self, pods: Iterable[Pod], asked: Asked, gpus: Iterable[Gpu], now: float) -> None:
@@ -31,11 +36,16 @@ class UsualWork:
         for uid in seen.keys() - self._counted:
             cpu = needs_of(seen[uid]).get("cpu", 0)
             self._estimate = self._estimate.with_arrival(shape_of(cpu, asked[uid], gpus), now)
+            self._unused += 1
         self._counted = frozenset(seen)
 
     def worth(self, gpus: Iterable[Gpu]) -> Worth:
-        """What these GPUs are worth to the usual work."""
-        return Worth(self._estimate.mix(), Counter(gpu.type.name for gpu in gpus))
+        """What these GPUs are worth to the usual work: the same object until enough has arrived to change the estimate, or the GPUs are others."""
+        supply = Counter(gpu.type.name for gpu in gpus)
+        if supply != self._supply or self._unused > RELEARN_AT * sum(self._estimate.counts.values()):
+            self._supply, self._unused = supply, 0
+            self._worth = Worth(self._estimate.mix(), supply)
+        return self._worth
 
     @staticmethod
     def leaning(asked: Asked) -> Leaning:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, ROUND_UP, Decimal
+from functools import lru_cache
 
 from penstock.kit.errors import InvalidInput
 
@@ -70,7 +71,11 @@ def _parse(quantity: str | int | float) -> tuple[Decimal, str]:
     """The value, and the form it was written in: "binary", "decimal" or "exponent"."""
     if isinstance(quantity, int):
         return Decimal(quantity), "decimal"
-    text = repr(quantity) if isinstance(quantity, float) else quantity
+    return _parse_text(repr(quantity) if isinstance(quantity, float) else quantity)
+
+
+@lru_cache(maxsize=4096)
+def _parse_text(text: str) -> tuple[Decimal, str]:
     match = _QUANTITY.fullmatch(text) if len(text) <= MAX_DIGITS else None
     if match is None:
         raise _bad(text)

@@ -1,0 +1,76 @@
+"""Which node comes nearest to taking a pod that fits nowhere, and what is missing there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import compress, count
+from math import inf
+from operator import is_not
+
+from penstock.contracts.devices import DeviceRequest
+from penstock.decide.device_fit import lacking, name_of, nearness
+from penstock.decide.inventory import NodeRoom
+from penstock.decide.node_rules import short_of
+from penstock.decide.pod_requests import Units, quantity_of
+from penstock.kit.quantity import format_quantity
+
+Refusals = list[tuple[str, str] | None]
+"""Of each node, by its place, its name and why not; None where the pod fits."""
+
+
+class Misses:
+    """Of one kind of pod, for each node by its place: how many resources are short (`inf` for none), and where only devices are missing, how
+    much of them is there (0 to 1, -1 elsewhere). Remembered as long as the node is the same object.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._rooms: list[NodeRoom] = []
+        self._shorts: list[float] = []
+        self._shares: list[float] = []
+
+    def hint(
+        self,
+        needs: Units,
+        requests: tuple[DeviceRequest, ...],
+        rooms: list[NodeRoom],
+        refusals: Refusals,
+    ) -> str:
+        """The smallest change that helps. Devices first: where they are missing, all else would do."""
+        if not rooms:
+            return "there is no node"
+        whys = [(f"Insufficient {name_of(one)}", one) for one in requests]
+        self._see(needs, whys, rooms, refusals)
+        if (most := max(self._shares)) >= 0:
+            return self._devices(whys, self._shares.index(most), refusals)
+        if (fewest := min(self._shorts)) < inf:
+            room = rooms[self._shorts.index(fewest)]
+            missing = " and ".join(
+                f"{format_quantity(quantity_of(name, units))} {name}"
+                for name, units in sorted(short_of(needs, room).items())
+            )
+            return f"node {room.name} lacks {missing}: free it, or request less"
+        return "add a node, or relax the pod's nodeSelector, affinity or tolerations"
+
+    def _see(
+        self, needs: Units, whys: list[tuple[str, DeviceRequest]], rooms: list[NodeRoom], refusals: Refusals
+    ) -> None:
+        changed: Iterable[int]
+        if len(rooms) != len(self._rooms):
+            self._shorts, self._shares = [inf] * len(rooms), [-1.0] * len(rooms)
+            changed = range(len(rooms))
+        else:
+            changed = compress(count(), map(is_not, rooms, self._rooms))
+        for place in changed:
+            room, said = rooms[place], refusals[place]
+            self._shorts[place] = len(short_of(needs, room)) or inf
+            self._shares[place] = max(
+                [nearness(one, room) for why, one in whys if said and said[1] == why], default=-1.0
+            )
+        self._rooms = rooms
+
+    def _devices(self, whys: list[tuple[str, DeviceRequest]], place: int, refusals: Refusals) -> str:
+        room, said = self._rooms[place], refusals[place]
+        missing = [one for why, one in whys if said and said[1] == why]
+        nearest = max(missing, key=lambda one: nearness(one, room))
+        return f"node {room.name} {lacking(nearest, room)}: free it, or request less"
