@@ -4,6 +4,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.contracts.devices import Gpu, MigInstance
@@ -290,3 +293,28 @@ def test_a_claim_template_is_valid_and_another_one_when_another_thing_is_asked_f
     assert small.metadata.namespace == "ml"
     for one in (small, large, dra(template(container(gpu="3"), memory="4Gi")).claim):
         admit(msgspec.to_builtins(one), strict=True)
+
+
+ASKS = st.sampled_from([{}, {"gpu": "1"}, {"gpu": "4"}, {"mig-1g.10gb": "2"}, {"gpu": "0"}, {"cpu": "2"}])
+
+
+@given(st.lists(ASKS, min_size=1, max_size=4))
+def test_a_pod_asks_for_as_much_as_before_in_either_way(asks: list[dict[str, str]]):
+    before = template(*(container(f"c{i}", **one) for i, one in enumerate(asks)))
+
+    def wanted(given: PodTemplateSpec) -> list[tuple[str, int, str]]:
+        found = asked(Pod(metadata=given.metadata, spec=given.spec), Fleet(types=TYPES))
+        assert not isinstance(found, str)
+        return [(one.container, one.count, one.profile) for one in found]
+
+    assert wanted(plugin(before).template) == wanted(before)
+    claiming = dra(before)
+    assert wanted(replace(claiming.template, spec=replace(claiming.template.spec, resource_claims=()))) == []
+    requests = claiming.claim.spec.spec.devices.requests if claiming.claim else ()
+    users = {
+        one["request"]: each.name
+        for each in claiming.template.spec.containers
+        for one in (each.resources.claims if each.resources else ())
+    }
+    claimed = [(users[one.name], one.exactly.count) for one in requests if one.exactly]
+    assert claimed == [(name, count) for name, count, _ in wanted(before)]

@@ -88,6 +88,19 @@ def test_render_needs_no_cluster_and_gives_what_the_control_plane_creates(
     assert "nothing serves 'none'" in run(platform, "render", "-f", "-", code=5, stdin=missing)
 
 
+def test_what_is_rendered_for_a_cluster_goes_into_kubectl(platform: Platform) -> None:
+    given = Path(__file__).parents[1] / "cli" / "rendered" / "given.yaml"
+    for namespace in ("ml", "gpu-operator"):
+        platform.kubectl("create", "namespace", namespace)
+    for style in ("device-plugin", "dra"):
+        rendered = run(platform, "render", "-f", str(given), "--for", style)
+        said = platform.kubectl("apply", "--dry-run=server", "-f", "-", stdin=rendered).stdout.splitlines()
+        assert len(said) == len(list(yaml.safe_load_all(rendered)))
+        assert all(line.endswith("created (server dry run)") for line in said)
+    for namespace in ("ml", "gpu-operator"):
+        platform.kubectl("delete", "namespace", namespace)
+
+
 def test_doctor_says_what_each_lack_means(platform: Platform) -> None:
     done = platform.penstock("doctor")
     assert done.returncode in (0, 1)
