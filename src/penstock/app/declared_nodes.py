@@ -32,9 +32,9 @@ def node_template(node: DeclaredNode) -> NodeTemplate:
     )
 
 
-def declared_gpus(node: DeclaredNode) -> tuple[Gpu, ...]:
-    """The node's GPUs, whose UUIDs are always the same. Raises InvalidInput with the field that is wrong."""
-    where = f"nodes[{node.name}]"
+def declared_gpus(node: DeclaredNode, where: str = "") -> tuple[Gpu, ...]:
+    """The node's GPUs, whose UUIDs are always the same. Raises InvalidInput with the field that is wrong; `where` is the node's own path."""
+    where = where or f"nodes[{node.name}]"
     sharing = _sharing(where, node)
     found: list[Gpu] = []
     for i, some in enumerate(node.gpus):
