@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from penstock.app.gpu_types import find_gpu_type
-from penstock.cli.commands import node_pools
+from penstock.cli.commands import explain, node_pools
 from penstock.cli.costs import costs, shown
 from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, Share
 from penstock.decide.device_slices import slices_of
@@ -19,6 +19,7 @@ from penstock.kit.errors import NotFound
 from penstock.resources.core import Node, NodeStatus
 from penstock.resources.meta import Condition, ObjectMeta, Resource
 from penstock.resources.pod import Container, Pod, PodSpec, ResourceRequirements
+from penstock.resources.serving import InferenceService, InferenceServiceSpec, PredictorSpec
 
 POOLS = """
 pools:
@@ -39,11 +40,13 @@ def pod(name: str, gpus: int, on: str = "", **annotations: str) -> Pod:
 
 
 class Server:
-    """Node `n` with an L4 of Nebius' that is half held, and no H100 anywhere."""
+    """Node `n` with an L40S of Nebius' that is half held, and no H100 anywhere."""
+
+    namespace = "default"
 
     def __init__(self) -> None:
-        l4 = find_gpu_type("l40s")
-        half = (Share(gpu="GPU-0", container="main", memory_bytes=l4.memory_bytes // 2),)
+        l40s = find_gpu_type("l40s")
+        half = (Share(gpu="GPU-0", container="main", memory_bytes=l40s.memory_bytes // 2),)
         held = {DEVICES_ANNOTATION: msgspec.json.encode(half).decode()}
         status = NodeStatus(
             allocatable={"cpu": "8", "memory": "32Gi", "pods": "110"},
@@ -52,8 +55,9 @@ class Server:
         labels = {"penstock.dev/provider": "nebius"}
         self.items: dict[str, list[Resource]] = {
             "pods": [pod("held", 0, "n", **held)],
+            "events": [],
             "nodes": [Node(metadata=ObjectMeta(name="n", labels=labels), status=status)],
-            "resourceslices": [*slices_of("n", (Gpu(index=0, uuid="GPU-0", type=l4),))],
+            "resourceslices": [*slices_of("n", (Gpu(index=0, uuid="GPU-0", type=l40s),))],
         }
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
@@ -118,3 +122,19 @@ def test_a_pod_costs_its_part_of_its_node_and_what_is_not_known_is_said(server: 
     assert shown(costs(server, pods)["held"]) == "unknown"  # type: ignore[arg-type]
     del server.items["resourceslices"]
     assert shown(costs(server, pods)["held"]) == "unknown"  # type: ignore[arg-type]
+
+
+def test_explain_says_what_each_pod_costs_where_any_price_is_known(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = InferenceServiceSpec(predictor=PredictorSpec())
+    service = InferenceService(metadata=ObjectMeta(name="s", namespace="default"), spec=spec)
+    reader = explain.Reader(server, None)  # type: ignore[arg-type]
+    server.items["pods"].append(pod("waits", 1))
+    explain._print_pods(reader, service)
+    titles, held, waits = capsys.readouterr().out.splitlines()[-3:]
+    assert titles.split()[:5] == ["POD", "PHASE", "NODE", "COST", "WHY"]
+    assert ("0.775 USD/h" in held, "unknown" in waits) == (True, True)
+    server.items["nodes"] = []
+    explain._print_pods(reader, service)
+    assert "COST" not in capsys.readouterr().out
