@@ -7,7 +7,7 @@ from penstock.app.gpu_types import find_gpu_type
 from penstock.contracts.devices import DeviceRequest, Gpu
 from penstock.decide.gang import Member
 from penstock.decide.inventory import Inventory, take_stock
-from penstock.decide.node_pools import Growth, NodePool, Unit, grow
+from penstock.decide.node_pools import MOST_ADDED, Growth, NodePool, Unit, grow
 from penstock.decide.placement import NO_MIX, Placement, place
 from penstock.decide.prices import Quote
 from penstock.resources.core import Node, NodeSpec, NodeStatus, Taint
@@ -108,6 +108,14 @@ def test_a_pool_gives_no_more_nodes_than_it_may() -> None:
         {"one": 1},
         (("b", "all nodes that the pools may add are taken by others"),),
     )
+
+
+def test_one_answer_adds_so_many_nodes_and_says_to_ask_again() -> None:
+    found = grown([unit(f"p{i}", 1) for i in range(MOST_ADDED + 1)], pool("one", 1, 1.0, most=MOST_ADDED + 1))
+    assert found.add == {"one": MOST_ADDED}
+    assert [why for _, why in found.left] == [
+        "no more than 64 nodes are added at once: ask again when they are there"
+    ]
 
 
 def test_whom_no_pool_helps_is_told_why_and_brings_no_node_up() -> None:

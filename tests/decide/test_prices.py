@@ -6,7 +6,20 @@ from hypothesis import strategies as st
 
 from penstock.app.gpu_types import find_gpu_type
 from penstock.contracts.devices import Gpu, Share, Sharing
-from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, gpu_part, node_part, node_price
+from penstock.decide.inventory import take_stock
+from penstock.decide.prices import (
+    Price,
+    Quote,
+    cost_of,
+    dollars,
+    gpu_hour,
+    gpu_part,
+    node_part,
+    node_price,
+    node_prices,
+)
+from penstock.resources.core import Node
+from penstock.resources.meta import ObjectMeta
 
 H100, L4 = find_gpu_type("h100-80gb"), find_gpu_type("l4")
 TWO = tuple(Gpu(index=i, uuid=f"G{i}", type=H100) for i in range(2))
@@ -88,7 +101,7 @@ def test_gpus_that_are_only_counted_are_paid_for_by_their_number() -> None:
 def test_what_has_no_price_is_unknown_and_not_free() -> None:
     part = node_part([Share(gpu="G0", milli=1000)], {}, TWO, {})
     assert cost_of(node_price({}, TWO, ()), part).usd_micros is None
-    assert gpu_hour(node_price({}, TWO, ()), TWO) is None
+    assert gpu_hour(node_price({}, TWO, ()), 2) is None
 
 
 @given(st.lists(st.integers(1, 1000), max_size=20))
@@ -114,3 +127,17 @@ def test_parts_of_a_gpu_never_cost_more_than_the_gpu(millis: list[int]) -> None:
 )
 def test_amounts_are_shown_in_dollars(micros: int, text: str) -> None:
     assert dollars(micros) == text
+
+
+def test_nodes_that_are_alike_cost_the_same_and_others_do_not() -> None:
+    def known(name: str, provider: str) -> Node:
+        return Node(metadata=ObjectMeta(name=name, labels={"penstock.dev/provider": provider}))
+
+    l4 = Gpu(index=0, uuid="L", type=L4)
+    gpus = {"a": TWO, "b": TWO, "c": TWO[:1], "d": TWO, "e": (l4,), "f": (TWO[0], l4)}
+    nodes = [known(name, "other" if name == "d" else "cloud") for name in gpus]
+    rows = (row(3, provider="cloud", gpu="h100-80gb"), row(1, provider="cloud", gpu="l4"))
+    found = node_prices(take_stock(nodes, [], gpus).rooms, rows)
+    assert [found[name].usd_micros for name in gpus] == [
+        6_000_000, 6_000_000, 3_000_000, None, 1_000_000, 4_000_000,
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from penstock.contracts.devices import DeviceRequest
 from penstock.decide.board import Board
 from penstock.decide.inventory import Inventory
 from penstock.decide.placement import Placement, place
-from penstock.decide.prices import Price, Quote, node_price
+from penstock.decide.prices import Price, Quote, node_prices
 from penstock.host.device_book import DeviceBook
 from penstock.host.usual_work import UsualWork
 from penstock.resources.devices import ResourceSlice
@@ -43,10 +43,7 @@ class DryCluster:
 
     def quotes(self, prices: Sequence[Price]) -> dict[str, Quote]:
         """What each node costs."""
-        return {
-            name: node_price(room.node.metadata.labels, [one.gpu for one in room.gpus], prices)
-            for name, room in self.stock.rooms.items()
-        }
+        return node_prices(self.stock.rooms, prices)
 
 
 class _Wider:

@@ -99,5 +99,5 @@ def _is_well_known(key: str) -> bool:
 
 
 def _per_gpu(pool: NodePool) -> float:
-    hour = gpu_hour(pool.quote, pool.gpus)
+    hour = gpu_hour(pool.quote, len(pool.gpus))
     return float(pool.quote.usd_micros or 0) if hour is None else hour

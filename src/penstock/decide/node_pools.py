@@ -29,6 +29,7 @@ from penstock.resources.core import Node
 
 MOST_ADDED = 64
 """Nodes that one answer adds: the queue is looked at again when they are there."""
+LATER = f"no more than {MOST_ADDED} nodes are added at once: ask again when they are there"
 HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -107,7 +108,9 @@ def grow(
         chosen.append(found[0])
         done = {fit.unit.name for fit in found[0].fits}
         waiting = [unit for unit in waiting if unit.name not in done]
-    left += [(unit.name, "all nodes that the pools may add are taken by others") for unit in waiting]
+    is_full = sum(len(one.nodes) for one in chosen) >= MOST_ADDED
+    late = LATER if is_full else "all nodes that the pools may add are taken by others"
+    left += [(unit.name, late) for unit in waiting]
     return _answer(chosen, place, runner_up, tuple(left))
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, Gpu, Share
+from penstock.decide.inventory import NodeRoom
 from penstock.decide.pod_requests import Units
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
@@ -53,7 +54,11 @@ def node_price(labels: Mapping[str, str], gpus: Sequence[Gpu], prices: Iterable[
     rows = tuple(prices)
     provider, instance = labels.get(PROVIDER, ""), labels.get(INSTANCE_TYPE, "")
     is_spot = labels.get(CAPACITY_TYPE) == SPOT
-    named = [row for row in rows if instance and row.instance == instance and provider in ("", row.provider)]
+    named = (
+        [row for row in rows if row.instance == instance and provider in ("", row.provider)]
+        if instance
+        else []
+    )
     if len({row.provider for row in named}) == 1:
         return _quote(named[0], is_spot)
     total, because = 0, []
@@ -69,6 +74,21 @@ def node_price(labels: Mapping[str, str], gpus: Sequence[Gpu], prices: Iterable[
     if not because:
         return Quote(None, f"there is no price of instance type {instance or '(no label)'}")
     return Quote(total, ", ".join(because))
+
+
+def node_prices(rooms: Mapping[str, NodeRoom], prices: Iterable[Price]) -> dict[str, Quote]:
+    """Of all nodes by name. Nodes that are alike are looked up once."""
+    rows = tuple(prices)
+    known: dict[tuple[object, ...], Quote] = {}
+    found = {}
+    for name, room in rooms.items():
+        labels = room.node.metadata.labels
+        kinds = room.kind or tuple(one.gpu.type.name for one in room.gpus)
+        key = (*map(labels.get, (PROVIDER, INSTANCE_TYPE, CAPACITY_TYPE)), kinds, len(room.gpus))
+        if key not in known:
+            known[key] = node_price(labels, [one.gpu for one in room.gpus], rows)
+        found[name] = known[key]
+    return found
 
 
 def node_part(
@@ -107,9 +127,9 @@ def cost_of(node: Quote, part: Fraction) -> Quote:
     return node if node.usd_micros is None else Quote(round(node.usd_micros * part), node.because)
 
 
-def gpu_hour(node: Quote, gpus: Sequence[Gpu]) -> float | None:
+def gpu_hour(node: Quote, gpus: int) -> float | None:
     """What one of a node's GPUs costs per hour, None where that is not known: how placement compares nodes."""
-    return None if node.usd_micros is None or not gpus else node.usd_micros / len(gpus)
+    return None if node.usd_micros is None or not gpus else node.usd_micros / gpus
 
 
 def dollars(usd_micros: int) -> str:

@@ -19,7 +19,7 @@ from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
 from penstock.decide.pod_requests import needs_of
-from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, node_part, node_price
+from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, node_part, node_prices
 from penstock.host.device_book import DeviceBook
 from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
@@ -102,12 +102,9 @@ class PlacementController:
         gpus = [gpu for found in self._book.gpus().values() for gpu in found]
         self._usual.learn(there, asked, gpus, self._clock.now())
         stock = self._book.stock(pod for pod in there if pod.spec.node_name)
-        quotes, price = {}, {}
-        for name, here in stock.rooms.items():
-            devices = [one.gpu for one in here.gpus]
-            quotes[name] = node_price(here.node.metadata.labels, devices, self._prices)
-            if (usd := gpu_hour(quotes[name], devices)) is not None:
-                price[name] = usd
+        quotes = node_prices(stock.rooms, self._prices)
+        hours = {name: gpu_hour(quote, len(stock.rooms[name].gpus)) for name, quote in quotes.items()}
+        price = {name: usd for name, usd in hours.items() if usd is not None}
         leaning = msgspec.structs.replace(self._usual.leaning(asked), price=price)
         return Room(stock, requests, self._usual.worth(gpus), leaning, quotes)
 
