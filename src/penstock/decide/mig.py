@@ -70,6 +70,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     held: tuple[str, ...] = ()
 
 
+_Alike = tuple[str, Layout, Layout, bool]
+
+
 class _Seat(Struct, frozen=True):
     """A GPU in MIG mode: its layout now, and what of it pods hold. `why` says why nothing may change, "" where it may."""
 
@@ -78,6 +81,11 @@ class _Seat(Struct, frozen=True):
     now: Layout
     held: Layout
     why: str = ""
+
+    @property
+    def alike(self) -> _Alike:
+        """What is the same for GPUs that can be laid out alike at the same cost."""
+        return self.gpu.type.name, self.now, self.held, bool(self.why)
 
 
 def plan_layouts(
@@ -95,11 +103,15 @@ def plan_layouts(
     """
     seats = [seat for room in inventory.rooms.values() for seat in _seats(room, now, changed_at, terms)]
     profiles = _profiles(seats, demand)
-    layouts = [_layouts(seat, profiles) for seat in seats]
-    options = [
-        [Option(_counts(one, profiles), _cost(seat, one, terms)) for one in some]
-        for seat, some in zip(seats, layouts, strict=True)
-    ]
+    known: dict[_Alike, list[tuple[Layout, Option]]] = {}
+    for seat in seats:
+        if seat.alike not in known:
+            known[seat.alike] = [
+                (one, Option(_counts(one, profiles), _cost(seat, one, terms)))
+                for one in _layouts(seat, profiles)
+            ]
+    layouts = [[layout for layout, _ in known[seat.alike]] for seat in seats]
+    options = [[option for _, option in known[seat.alike]] for seat in seats]
     most = [sum(max(one.counts[at] for one in some) for some in options) for at in range(len(profiles))]
     tables = [
         [terms.horizon_s * weight * count for count in in_use(demand[name], number)]
