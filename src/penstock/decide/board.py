@@ -19,7 +19,7 @@ from penstock.decide.nearest_node import Misses, Refusals
 from penstock.decide.node_standing import Ask, Barrier, Fit, Tier
 
 MOST_REMEMBERED = 512
-"""Kinds of pods, and owners, that a `Board` keeps standings for; of more it forgets the one that was remembered first."""
+"""Kinds of pods, and owners, that a `Board` keeps standings for; of more it forgets the one that it has not looked at for longest."""
 Found = Fit | str
 """A standing: how well the pod fits, or why not."""
 K = TypeVar("K")
@@ -30,10 +30,10 @@ class Standings(Struct):
     """Of all nodes on which no pod of the same owner is, by their place in the order of the inventory.
 
     `levels` are the losses of those that fit, by tier; `refusals` names and says why of the others. They hold for the nodes as they were when
-    `Board` had seen `seen` changes.
+    `Board` had seen `seen` changes; `ask` is one of those who ask alike.
     """
 
-    worth: Worth
+    ask: Ask
     seen: int
     tiers: list[Tier | None]
     refusals: Refusals
@@ -70,6 +70,19 @@ class Standings(Struct):
             self.levels.setdefault(tier, {})
         self.levels[tier][place] = loss
 
+    def append(self, place: int, room: NodeRoom, found: Found) -> None:
+        """What was found of the next node."""
+        if isinstance(found, str):
+            self.tiers.append(None)
+            self.refusals.append((room.name, found))
+        else:
+            tier, loss = found
+            self.tiers.append(tier)
+            self.refusals.append(None)
+            if tier not in self.levels:
+                self.levels[tier] = {}
+            self.levels[tier][place] = loss
+
     def at(self, place: int) -> Found:
         """What was found."""
         tier, refused = self.tiers[place], self.refusals[place]
@@ -96,16 +109,32 @@ class Board:
         """Of all nodes as if the owner had no pod, and of those where it has. Good until the next call."""
         self._notice(rooms)
         key = ask.key()
-        known = self._known.get(key)
-        if known is None or known.worth is not ask.worth:
+        known = self._known.pop(key, None)
+        if known is None or known.ask.worth is not ask.worth:
             known = self._anew(ask)
-            _remember(self._known, key, known)
+        self._catch_up(known)
+        self._catch_up_another(ask.worth)
+        _remember(self._known, key, known)
+        return known, self._among_kin(ask, key, known)
+
+    def _catch_up(self, known: Standings) -> None:
+        """Look again at the nodes that have changed, last one first."""
         for place, at in reversed(self._changed.items()):
             if at <= known.seen:
                 break
-            known.enter(place, rooms[place], known.look(ask, place, rooms[place], self._states[place]))
+            room = self._rooms[place]
+            known.enter(place, room, known.look(known.ask, place, room, self.states[place]))
         known.seen = self._changes
-        return known, self._among_kin(ask, key, known)
+
+    def _catch_up_another(self, worth: Worth) -> None:
+        """The kind that has not been looked at for longest, so that none has to look at very many nodes when it returns."""
+        if not self._known:
+            return
+        key = next(iter(self._known))
+        another = self._known.pop(key)
+        if another.ask.worth is worth:
+            self._catch_up(another)
+            self._known[key] = another
 
     @property
     def has_repelling(self) -> bool:
@@ -138,7 +167,7 @@ class Board:
             return
         for place in compress(count(), map(is_not, rooms, self._rooms)):
             room = rooms[place]
-            self._states[place] = GpuState(room) if room.kind else None
+            self.states[place] = GpuState(room) if room.kind else None
             self._changes += 1
             self._changed.pop(place, None)
             self._changed[place] = self._changes
@@ -147,7 +176,7 @@ class Board:
 
     def _start(self, rooms: list[NodeRoom]) -> None:
         self._rooms = rooms
-        self._states: list[GpuState | None] = []
+        self.states: list[GpuState | None] = []
         self._changes = 0
         self._changed: dict[int, int] = {}
         self._owners: dict[str, dict[int, int]] = {}
@@ -161,7 +190,7 @@ class Board:
             if room.kind:
                 key = room.residual if room.is_open else place
                 state = alike.get(key) or alike.setdefault(key, GpuState(room))
-            self._states.append(state)
+            self.states.append(state)
 
     def _count(self, place: int, old: NodeRoom | None, room: NodeRoom) -> None:
         """Keep account of which owners have pods there, and whether some keep others away."""
@@ -177,16 +206,16 @@ class Board:
 
     def _anew(self, ask: Ask) -> Standings:
         """Nodes that are equally useful to the pod are looked at once."""
-        size = len(self._rooms)
-        known = Standings(ask.worth, self._changes, [None] * size, [None] * size)
+        known = Standings(ask, self._changes, [], [])
         is_plain = ask.is_easy and ask.is_usual
-        seen: dict[GpuState, Found] = {}
-        for place, (room, state) in enumerate(zip(self._rooms, self._states, strict=True)):
-            if state is None or not (is_plain and room.is_open):
+        alike: dict[GpuState, Found] = {}
+        for place, (room, state) in enumerate(zip(self._rooms, self.states, strict=True)):
+            found = alike.get(state) if state else None
+            if found is None:
                 found = known.look(ask, place, room, state)
-            else:
-                found = seen.get(state) or seen.setdefault(state, known.look(ask, place, room, state))
-            known.enter(place, room, found)
+                if state and is_plain and room.is_open:
+                    alike[state] = found
+            known.append(place, room, found)
         return known
 
 

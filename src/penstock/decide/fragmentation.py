@@ -11,10 +11,10 @@ Four answers in thousandths of a GPU, added up; placement takes the node that lo
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from math import exp, inf
+from math import exp
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -62,8 +62,6 @@ def typical(counts: Iterable[tuple[Shape, float]], covered: float = COVERED) -> 
 
 Free = tuple[int, ...]
 """Free thousandths of each GPU of a node, in ascending order."""
-Swaps = tuple[tuple[int, int], ...]
-"""What a pod that takes one GPU or a part of it could do: the free thousandths of that GPU before and after."""
 
 
 NO_SUPPLY: Mapping[str, int] = {}
@@ -85,27 +83,13 @@ class Worth:
 
     def of(self, gpu_type: str, cpu_milli: int, free: Free) -> float:
         """In thousandths of a GPU."""
-        return self._table(gpu_type, cpu_milli).of(free) + self._fed(cpu_milli, sum(free))
-
-    def best(self, gpu_type: str, cpu_milli: int, free: Free, swaps: Swaps) -> float:
-        """The most that it can be worth after one of the swaps, of which there is at least one: `of`, for all of them together."""
-        table, whole = self._table(gpu_type, cpu_milli), sum(free)
-        alone, fed, taken, found = table.alone, 0.0, -1, -inf
-        for before, after in swaps:
-            if before - after != taken:
-                taken = before - after
-                fed = self._fed(cpu_milli, whole - taken)
-            value = fed + alone[after] - alone[before]
-            if before >= table.lowest:
-                value += table.together(swapped(free, before, after)) - table.together(free)
-            found = max(found, value)
-        return table.of(free) + found
+        return self.table(gpu_type, cpu_milli).of(free) + self.fed(cpu_milli, sum(free))
 
     def usable(self, gpu_type: str, cpu_milli: int, free: Free) -> float:
         """The part of it that FGD knows: what the usual shapes can use as it is now."""
-        return self._table(gpu_type, cpu_milli).usable(free)
+        return self.table(gpu_type, cpu_milli).usable(free)
 
-    def _table(self, gpu_type: str, cpu_milli: int) -> Table:
+    def table(self, gpu_type: str, cpu_milli: int) -> Table:
         """There is one from each number of free cores on from which more shapes fit."""
         thresholds = self._thresholds.get(gpu_type)
         if thresholds is None:
@@ -122,7 +106,8 @@ class Worth:
     def _able(self, gpu_type: str) -> list[tuple[Shape, float]]:
         return [one for one in self.mix.shapes if not one[0].types or gpu_type in one[0].types]
 
-    def _fed(self, cpu_milli: int, whole: int) -> float:
+    def fed(self, cpu_milli: int, whole: int) -> float:
+        """What so many free cores add to so many free thousandths."""
         if not self._cores_per_gpu or not whole:
             return float(whole)
         return whole * (1.0 - exp(-STEEPNESS * cpu_milli / (self._cores_per_gpu * whole)))
@@ -180,14 +165,6 @@ class Table:
             if len(free) - first >= count:
                 found += weight * sum(free[first:])
         return found
-
-
-def swapped(free: Free, before: int, after: int) -> Free:
-    """With one number replaced by another."""
-    left = list(free)
-    left.remove(before)
-    insort(left, after)
-    return tuple(left)
 
 
 def _ends(mix: Mix) -> list[float]:

@@ -6,47 +6,74 @@ a few kinds ask again and again.
 
 from __future__ import annotations
 
-from penstock.contracts.devices import WHOLE_MILLI
-from penstock.decide.fragmentation import Free, Swaps, Worth
+from bisect import insort
+from math import inf
+
+from penstock.contracts.devices import WHOLE_MILLI, DeviceRequest
+from penstock.decide.fragmentation import Free, Table, Worth
 from penstock.decide.inventory import NodeRoom
 
 TIGHT_GPU, TIGHT_CPU = 5.0 / 8000, 5.0 / 96000
 """What a free thousandth of a GPU, and of a core, adds to the loss: of equal nodes the fuller one is taken."""
+
+Swaps = tuple[tuple[int, int], ...]
+"""What a pod that takes one GPU or a part of it could do: the free thousandths of that GPU before and after."""
 
 
 class GpuState:
     """The GPUs of one node (`NodeRoom.kind` is not ""), and what they are worth as they are."""
 
     __slots__ = (
-        "_cpu",
-        "_gpus",
-        "_memory_bytes",
-        "_swaps",
-        "_untouched",
-        "_worth",
-        "_worth_of",
-        "free",
-        "kind",
-    )
+        "_gpus", "_memory_bytes", "_most_memory", "_sums", "_swaps", "_untouched", "_whole", "_worth", "_worth_of", "cpu_milli", "free", "kind",
+    )  # fmt: skip
 
     def __init__(self, room: NodeRoom) -> None:
         """Of the node as it is now."""
         self.kind = room.kind
         self.free: Free = room.divisible
-        self._cpu = room.free.get("cpu", 0)
+        self.cpu_milli = room.free.get("cpu", 0)
         self._gpus = {(gpu.free_milli, gpu.milli, gpu.memory_bytes) for gpu in room.gpus}
         self._untouched = sum(gpu.is_whole for gpu in room.gpus)
+        self._most_memory = max(gpu.memory_bytes for gpu in room.gpus)
         self._memory_bytes = max(1, room.gpus[0].gpu.type.memory_bytes)
         self._swaps: dict[tuple[int, int], Swaps] = {}
+        self._whole = sum(self.free)
         self._worth_of: Worth | None = None
         self._worth = 0.0
+        self._sums: dict[Table, float] = {}
 
     def worth(self, worth: Worth) -> float:
         """`standing_worth`, found once."""
         if self._worth_of is not worth:
             self._worth_of = worth
-            self._worth = standing_worth(worth, self.kind, self._cpu, self.free)
+            self._sums.clear()
+            self._worth = standing_worth(worth, self.kind, self.cpu_milli, self.free)
         return self._worth
+
+    def left(self, worth: Worth, cpu_milli: int, swaps: Swaps) -> float:
+        """The most that it can be worth, with so many cores, after one of the swaps, of which there is at least one."""
+        table = worth.table(self.kind, cpu_milli)
+        here = self._sums.get(table)
+        if here is None:
+            here = self._sums[table] = table.of(self.free)
+        alone, fed, taken, found = table.alone, 0.0, -1, -inf
+        for before, after in swaps:
+            if before - after != taken:
+                taken = before - after
+                fed = worth.fed(cpu_milli, self._whole - taken)
+            value = fed + alone[after] - alone[before]
+            if before >= table.lowest:
+                value += table.together(swapped(self.free, before, after)) - table.together(self.free)
+            found = max(found, value)
+        return here + found
+
+    def nearness(self, request: DeviceRequest) -> float:
+        """`device_fit.nearness`, of what is usual."""
+        if request.types and self.kind not in request.types:
+            return 0.0
+        if request.memory_bytes:
+            return self._most_memory / request.memory_bytes
+        return self._untouched / max(1, request.count)
 
     def swaps(self, milli: int, memory_bytes: int) -> Swaps:
         """One GPU whole, or a part of it (`DeviceRequest`): what each choice that differs makes of which number. None where it does not fit."""
@@ -66,14 +93,27 @@ class GpuState:
         whole = self._memory_bytes
         wanted = memory_bytes or whole * milli // WHOLE_MILLI
         return tuple(
-            sorted(
-                {
-                    (free, min(left - milli, (memory - wanted) * WHOLE_MILLI // whole))
-                    for free, left, memory in self._gpus
-                    if memory >= wanted and left >= milli
-                }
-            )
+            {
+                (free, min(left - milli, (memory - wanted) * WHOLE_MILLI // whole))
+                for free, left, memory in self._gpus
+                if memory >= wanted and left >= milli
+            }
         )
+
+
+def is_usual(request: DeviceRequest) -> bool:
+    """Whether only the counters of GPUs matter: a part of one, or any number of them whole."""
+    if request.profile or request.is_shared or request.gpus:
+        return False
+    return request.count == 1 or request.milli >= WHOLE_MILLI
+
+
+def swapped(free: Free, before: int, after: int) -> Free:
+    """With one number replaced by another."""
+    left = list(free)
+    left.remove(before)
+    insort(left, after)
+    return tuple(left)
 
 
 def standing_worth(worth: Worth, kind: str, cpu_milli: int, free: Free) -> float:

@@ -9,6 +9,7 @@ from operator import is_not
 
 from penstock.contracts.devices import DeviceRequest
 from penstock.decide.device_fit import lacking, name_of, nearness
+from penstock.decide.gpu_state import GpuState, is_usual
 from penstock.decide.inventory import NodeRoom
 from penstock.decide.node_rules import short_of
 from penstock.decide.pod_requests import Units, quantity_of
@@ -19,14 +20,14 @@ Refusals = list[tuple[str, str] | None]
 
 
 class Misses:
-    """Of one kind of pod, for each node by its place: how many resources are short (`inf` for none), and where only devices are missing, how
-    much of them is there (0 to 1, -1 elsewhere). Remembered as long as the node is the same object.
+    """Of one kind of pod, for each node by its place where only devices are missing: how much of them is there, 0 to 1, -1 for other nodes.
+
+    Remembered as long as the node is the same object.
     """
 
     def __init__(self) -> None:
         """Nothing is known yet."""
         self._rooms: list[NodeRoom] = []
-        self._shorts: list[float] = []
         self._shares: list[float] = []
 
     def hint(
@@ -34,17 +35,20 @@ class Misses:
         needs: Units,
         requests: tuple[DeviceRequest, ...],
         rooms: list[NodeRoom],
+        states: list[GpuState | None],
         refusals: Refusals,
     ) -> str:
         """The smallest change that helps. Devices first: where they are missing, all else would do."""
         if not rooms:
             return "there is no node"
-        whys = [(f"Insufficient {name_of(one)}", one) for one in requests]
-        self._see(needs, whys, rooms, refusals)
-        if (most := max(self._shares)) >= 0:
-            return self._devices(whys, self._shares.index(most), refusals)
-        if (fewest := min(self._shorts)) < inf:
-            room = rooms[self._shorts.index(fewest)]
+        if requests:
+            whys = [(f"Insufficient {name_of(one)}", one) for one in requests]
+            self._see(whys, rooms, states, refusals)
+            if (most := max(self._shares)) >= 0:
+                return self._devices(whys, self._shares.index(most), refusals)
+        shorts = [len(short_of(needs, room)) or inf for room in rooms]
+        if (fewest := min(shorts)) < inf:
+            room = rooms[shorts.index(fewest)]
             missing = " and ".join(
                 f"{format_quantity(quantity_of(name, units))} {name}"
                 for name, units in sorted(short_of(needs, room).items())
@@ -53,20 +57,25 @@ class Misses:
         return "add a node, or relax the pod's nodeSelector, affinity or tolerations"
 
     def _see(
-        self, needs: Units, whys: list[tuple[str, DeviceRequest]], rooms: list[NodeRoom], refusals: Refusals
+        self,
+        whys: list[tuple[str, DeviceRequest]],
+        rooms: list[NodeRoom],
+        states: list[GpuState | None],
+        refusals: Refusals,
     ) -> None:
         changed: Iterable[int]
         if len(rooms) != len(self._rooms):
-            self._shorts, self._shares = [inf] * len(rooms), [-1.0] * len(rooms)
+            self._shares = [-1.0] * len(rooms)
             changed = range(len(rooms))
         else:
             changed = compress(count(), map(is_not, rooms, self._rooms))
         for place in changed:
-            room, said = rooms[place], refusals[place]
-            self._shorts[place] = len(short_of(needs, room)) or inf
-            self._shares[place] = max(
-                [nearness(one, room) for why, one in whys if said and said[1] == why], default=-1.0
-            )
+            said, state, share = refusals[place], states[place], -1.0
+            for why, one in whys:
+                if said is not None and said[1] == why:
+                    near = state.nearness(one) if state and is_usual(one) else nearness(one, rooms[place])
+                    share = max(share, near)
+            self._shares[place] = share
         self._rooms = rooms
 
     def _devices(self, whys: list[tuple[str, DeviceRequest]], place: int, refusals: Refusals) -> str:

@@ -32,14 +32,11 @@ def barred(pod: Pod, node: Node) -> str:
 
 
 def insufficient(needs: Units, room: NodeRoom) -> str:
-    """The first resource of which too little is left, or ""."""
-    free = room.free
+    """The first resource by name of which too little is left, or "". What `short_of` says, for those who ask of thousands of nodes."""
+    free, first = room.free, ""
     for name, units in needs.items():
-        if units > free.get(name, 0):
-            break
-    else:
-        return ""
-    first = min(short_of(needs, room), default="")
+        if units > free.get(name, 0) and (not first or name < first) and _is_counted(name, room):
+            first = name
     return "Too many pods" if first == "pods" else f"Insufficient {first}" if first else ""
 
 
@@ -48,8 +45,12 @@ def short_of(needs: Units, room: NodeRoom) -> Units:
     return {
         name: units - room.free.get(name, 0)
         for name, units in needs.items()
-        if units > room.free.get(name, 0) and not (room.gpus and name not in room.whole and is_device(name))
+        if units > room.free.get(name, 0) and _is_counted(name, room)
     }
+
+
+def _is_counted(name: str, room: NodeRoom) -> bool:
+    return not (room.gpus and name not in room.whole and is_device(name))
 
 
 def wanted(pod: Pod, node: Node) -> bool:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct, field
 
-from penstock.contracts.devices import GPU_RESOURCE, WHOLE_MILLI, DeviceRequest, Share
+from penstock.contracts.devices import GPU_RESOURCE, DeviceRequest, Share
 from penstock.decide.device_fit import Asker, Option, name_of, options
 from penstock.decide.fragmentation import Worth
-from penstock.decide.gpu_state import GpuState, standing_worth
+from penstock.decide.gpu_state import GpuState, is_usual, standing_worth
 from penstock.decide.inventory import NodeRoom, divisible, owner_of, pod_key
 from penstock.decide.mig_start import NO_DEMAND, Demand
 from penstock.decide.node_rules import barred, insufficient, preference
@@ -87,7 +87,7 @@ class Ask:
         self.is_easy = not (pod.spec.node_selector or pod.spec.affinity)
         self._asker = Asker(self.owner, pod.spec.tolerations)
         self._cpu = self.needs.get("cpu", 0)
-        self._one = requests[0] if len(requests) == 1 and _is_usual(requests[0]) else None
+        self._one = requests[0] if len(requests) == 1 and is_usual(requests[0]) else None
         self.is_usual = not requests or self._one is not None
         self._short = f"Insufficient {name_of(self._one)}" if self._one else ""
 
@@ -124,7 +124,7 @@ class Ask:
         why = (barrier.why if barrier else "") or insufficient(self.needs, room)
         if why:
             return why
-        left = self._left(state, room.free.get("cpu", 0) - self._cpu)
+        left = self._left(state, state.cpu_milli - self._cpu)
         if left is None:
             return self._short
         off = self._one is None
@@ -162,7 +162,7 @@ class Ask:
             after = state.without(one.count)
             return None if after is None else self.worth.of(state.kind, cpu_milli, after)
         swaps = state.swaps(one.milli, one.memory_bytes)
-        return self.worth.best(state.kind, cpu_milli, state.free, swaps) if swaps else None
+        return state.left(self.worth, cpu_milli, swaps) if swaps else None
 
     def _rated(self, room: NodeRoom) -> tuple[tuple[bool, float], Option] | str:
         found = options(self.requests, room.gpus, self._asker, self.leaning.mig_demand)
@@ -197,10 +197,3 @@ class Ask:
         kind, cpu = room.kind or room.gpus[0].gpu.type.name, room.free.get("cpu", 0)
         before = standing_worth(self.worth, kind, cpu, room.divisible)
         return round(before - self.worth.of(kind, cpu - self._cpu, after), DIGITS)
-
-
-def _is_usual(request: DeviceRequest) -> bool:
-    """Whether only the counters of GPUs matter: a part of one, or any number of them whole."""
-    if request.profile or request.is_shared or request.gpus:
-        return False
-    return request.count == 1 or request.milli >= WHOLE_MILLI

@@ -71,17 +71,16 @@ def place(
     tiers = sorted(tier for tier, level in levels.items() if level)
     if not tiers:
         told = tuple(filter(None, refusals))
-        hint = standings.misses.hint(ask.needs, requests, rooms, standings.refusals)
+        hint = standings.misses.hint(ask.needs, requests, rooms, board.states, standings.refusals)
         return Placement("", _explain(told, len(rooms)), told, hint=hint)
     first = levels[tiers[0]]
-    loss = min(first.values())
-    equal = [place for place, one in first.items() if one == loss]
+    equal = _least(first)
     chosen = _drawn(pod, equal, rooms)
     runner_up = _next_best(levels, tiers, equal, chosen, names)
     how = "least fragmenting" if requests else "least loaded"
     count = sum(map(len, levels.values()))
     message = f"{how} of {count} fitting nodes" if runner_up else "the only node that fits"
-    parts = tuple(zip(PARTS, (*tiers[0], loss), strict=True))
+    parts = tuple(zip(PARTS, (*tiers[0], first[chosen]), strict=True))
     shares = ask.shares(rooms[chosen])
     return Placement(names[chosen], message, tuple(filter(None, refusals)), runner_up, "", shares, parts)
 
@@ -149,8 +148,18 @@ def _next_best(levels: Levels, tiers: list[Tier], equal: list[int], chosen: int,
         if len(tiers) == 1:
             return ""
         others = levels[tiers[1]]
-    best = min(others.values())
-    return names[min([place for place, loss in others.items() if loss == best])]
+    return names[min(_least(others))]
+
+
+def _least(level: dict[int, float]) -> list[int]:
+    """The places with the least loss."""
+    losses, places = list(level.values()), list(level)
+    least, at = min(losses), -1
+    found = []
+    for _ in range(losses.count(least)):
+        at = losses.index(least, at + 1)
+        found.append(places[at])
+    return found
 
 
 def _crowded(ask: Ask, rooms: list[NodeRoom], siblings: dict[int, int]) -> frozenset[int]:
