@@ -5,6 +5,8 @@ time, by those that there are. Penstock's own decision is compared with the firs
 "An Online Fragmentation-Aware Scheduler for GPU MIG clouds" (arXiv 2511.18906) as we read it: the placement after which fewest
 placements are blocked on GPUs that still have slices enough for them.
 
+Where instances are made beforehand, layouts planned by the product are compared with mig-parted's `all-balanced` on every GPU.
+
 No rule that takes whoever fits can place much more than `movable` does, for which every instance may be moved at any time at no cost: what it
 loses is not lost to fragmentation. It loses large instances first, as any such rule does: a rule that keeps large ones out by fragmentation
 may place more instances, though fewer slices.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ from penstock.app.gpu_types import find_gpu_type
 from penstock.contracts.devices import DeviceRequest, Gpu, GpuType, MigProfile, Share
 from penstock.decide.board import Board
 from penstock.decide.inventory import GpuRoom, Inventory, take_stock
+from penstock.decide.mig import Terms, plan_layouts
+from penstock.decide.mig_layout import Layout, lay_out, slices_of
+from penstock.decide.mig_parted import balanced_counts
 from penstock.decide.mig_start import starts_of
 from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import place
@@ -34,6 +39,8 @@ TYPE = "h100-80gb"
 NODES, GPUS_PER_NODE = 4, 8
 ARRIVALS, WARM_UP = 4_000, 1_000
 MEAN_STAY_S = 100.0
+PLANNED_EVERY = 100
+"""Arrivals between two plans of layouts."""
 LOADS = (0.9, 1.4)
 MIXES: dict[str, dict[str, float]] = {
     "uniform": {"1g.10gb": 1, "1g.20gb": 1, "2g.20gb": 1, "3g.40gb": 1, "4g.40gb": 1, "7g.80gb": 1},
@@ -209,6 +216,47 @@ def greedy() -> Choose:
     return choose
 
 
+def _from_layouts(
+    layouts: Mapping[str, Layout], arrival: Arrival, stock: Inventory
+) -> tuple[str, Share] | None:
+    """The first instance of the layouts that nobody holds."""
+    profile = next(one for one in kind().profiles if one.name == arrival.profile)
+    for name, room in stock.rooms.items():
+        for gpu in room.gpus:
+            for found, start in layouts[gpu.gpu.uuid]:
+                bits = slices_of(profile, start)
+                if found == profile.name and gpu.slices & bits == bits:
+                    return name, _share(gpu, profile, start)
+    return None
+
+
+def balanced() -> Choose:
+    """Layouts that are made beforehand and stay: mig-parted's `all-balanced`."""
+    layout = lay_out(kind(), balanced_counts(kind())) or ()
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        layouts = {gpu.gpu.uuid: layout for room in stock.rooms.values() for gpu in room.gpus}
+        return _from_layouts(layouts, arrival, stock)
+
+    return choose
+
+
+def planned() -> Choose:
+    """Layouts that are made beforehand and planned anew by `decide/mig.py`, around what is held, for the arrivals that were seen so far."""
+    seen: Counter[str] = Counter()
+    layouts: dict[str, Layout] = {}
+    terms = Terms(relayout_s=MEAN_STAY_S / 100, horizon_s=MEAN_STAY_S, rest_s=0.0)
+
+    def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
+        seen[arrival.profile] += 1
+        if arrival.number % PLANNED_EVERY == 0:
+            demand = {name: count * MEAN_STAY_S / arrival.at_s for name, count in seen.items()}
+            layouts.update(plan_layouts(stock, demand, terms=terms).layouts)
+        return _from_layouts(layouts, arrival, stock)
+
+    return choose
+
+
 def fit_if_moved(counts: Counter[str]) -> bool:
     """Whether so many instances have room on all GPUs together. 7g, 4g and 3g are counted by GPUs and their halves, the others by slices only."""
     slices = {one.name: (one.compute_slices, one.memory_slices) for one in kind().profiles}
@@ -250,5 +298,8 @@ POLICIES: dict[str, Callable[[], Choose]] = {
     "first fit": first_fit,
     "fragmentation greedy": greedy,
     "all movable": movable,
+    "all-balanced": balanced,
+    "planned layouts": planned,
 }
-RIVALS = ("first fit", "fragmentation greedy")
+RIVALS = {"first fit": "penstock", "fragmentation greedy": "penstock", "all-balanced": "planned layouts"}
+"""Each rule and what is compared with it: instances made as they are needed, or beforehand."""

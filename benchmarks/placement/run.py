@@ -196,11 +196,11 @@ def mig_tables(pool: ProcessPoolExecutor, seeds: Iterable[int]) -> tuple[list[di
     heavy = [row for row in rows if row["load"] == max(mig.LOADS)]
     promised = [
         Target(
-            f"MIG at load {max(mig.LOADS)}: instances placed by the {rival} in ours",
-            round(mean(row[rival] / row["penstock"] for row in heavy), 4),
+            f"MIG at load {max(mig.LOADS)}: instances placed by {rival} in those by {ours}",
+            round(mean(row[rival] / row[ours] for row in heavy), 4),
             round(1 / MIG_AHEAD, 4),
         )
-        for rival in mig.RIVALS
+        for rival, ours in mig.RIVALS.items()
     ]
     return rows, promised
 
