@@ -192,6 +192,39 @@ def test_only_nodes_that_changed_are_looked_at_again(monkeypatch: pytest.MonkeyP
     assert looked == []
 
 
+def test_another_estimate_of_the_usual_work_holds_at_once() -> None:
+    have, board = cluster(zoned=False), Board()
+    other = Worth(
+        Mix(((Shape(1000, 8, 1000), 0.9), (Shape(1000, 1, 900, ONLY_V100), 0.1))), {"t4": 14, "v100": 10}
+    )
+    for number, (worth, wish) in enumerate(
+        [(WORTH, "one"), (WORTH, "two"), (other, "one"), (other, "two")] * 3
+    ):
+        asked = pod(f"p{number}", 1500)
+        found = place(asked, have, WISHES[wish], worth=worth, board=board)
+        assert found == place(asked, have, WISHES[wish], worth=worth)
+        have = have.with_(asked, found.node, found.shares)
+
+
+def test_kinds_that_do_not_return_are_kept_up_to_date_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    have, board = cluster(zoned=False), Board()
+    place(pod("rare", 6000), have, WISHES["two"], worth=WORTH, board=board)
+    for number in range(8):
+        asked = pod(f"p{number}", 750)
+        found = place(asked, have, WISHES["a part by compute"], worth=WORTH, board=board)
+        have = have.with_(asked, found.node, found.shares).with_(pod(f"x{number}", 750), f"n{number}")
+    looked: list[str] = []
+    standing = Ask.standing
+
+    def counted(self: Ask, room: NodeRoom, *rest: Any) -> Any:
+        looked.append(room.name)
+        return standing(self, room, *rest)
+
+    monkeypatch.setattr(Ask, "standing", counted)
+    place(pod("rare again", 6000), have, WISHES["two"], worth=WORTH, board=board)
+    assert len(set(looked)) <= 2
+
+
 def test_nodes_that_are_alike_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     standing = Ask.standing

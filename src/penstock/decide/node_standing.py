@@ -6,6 +6,7 @@ What depends on this node alone, so that it can be remembered (`board`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Struct, field
 from penstock.contracts.devices import GPU_RESOURCE, DeviceRequest, Share
 from penstock.decide.device_fit import Asker, Option, name_of, options
 from penstock.decide.fragmentation import Worth
-from penstock.decide.gpu_state import GpuState, is_usual, standing_worth
+from penstock.decide.gpu_state import DIGITS, GpuState, Taking, is_usual, standing_worth
 from penstock.decide.inventory import NodeRoom, divisible, owner_of, pod_key
 from penstock.decide.mig_start import NO_DEMAND, Demand
 from penstock.decide.node_rules import barred, insufficient, preference
@@ -28,8 +29,6 @@ LOSS_PER_SECOND = 5.0
 """A second of loading weights counts as much as so many thousandths of a GPU that others lose."""
 LOSS_PER_PRICE = 50.0
 """The dearest node's price counts as much as so many thousandths; the others' in proportion."""
-DIGITS = 8
-"""Losses that are equal to so many digits of a thousandth of a GPU are equal: they differ by the order in which they were added up."""
 
 Tier = tuple[float, ...]
 """`placement.PARTS` in their order without the last, which is the loss; less is better."""
@@ -86,8 +85,12 @@ class Ask:
         self.leans = bool(leaning.load_s or leaning.price)
         self.is_easy = not (pod.spec.node_selector or pod.spec.affinity)
         self._asker = Asker(self.owner, pod.spec.tolerations)
+        self._nobody = Asker("", pod.spec.tolerations)
         self._cpu = self.needs.get("cpu", 0)
         self._one = requests[0] if len(requests) == 1 and is_usual(requests[0]) else None
+        self._types = self._one.types if self._one else frozenset[str]()
+        part = (self._one.count, self._one.milli, self._one.memory_bytes) if self._one else ()
+        self._taking = Taking(self._cpu, *part)
         self.is_usual = not requests or self._one is not None
         self._short = f"Insufficient {name_of(self._one)}" if self._one else ""
 
@@ -124,12 +127,13 @@ class Ask:
         why = (barrier.why if barrier else "") or insufficient(self.needs, room)
         if why:
             return why
-        left = self._left(state, state.cpu_milli - self._cpu)
-        if left is None:
+        if self._types and state.kind not in self._types:
+            return self._short
+        loss = state.loss(self.worth, self._taking)
+        if loss == inf:
             return self._short
         off = self._one is None
-        tier = barrier.tier(off=off) if barrier else OPEN_OFF if off else OPEN
-        return tier, round(state.worth(self.worth) - left, DIGITS)
+        return barrier.tier(off=off) if barrier else OPEN_OFF if off else OPEN, loss
 
     def standing_among(self, room: NodeRoom, barrier: Barrier, siblings: int) -> Fit | str:
         """Of any node; so many pods of the same owner are there."""
@@ -138,7 +142,7 @@ class Ask:
             return why
         if not self.requests or (not room.gpus and self._is_counted(room)):
             return self._undivided(room, barrier, siblings)
-        found = self._rated(room)
+        found = self._rated(room, self._asker if siblings else self._nobody)
         if isinstance(found, str):
             return found
         (collides, loss), _ = found
@@ -148,27 +152,14 @@ class Ask:
         """The devices that the pod gets on a node that fits."""
         if not self.requests or not room.gpus:
             return ()
-        found = self._rated(room)
+        found = self._rated(room, self._asker)
         return () if isinstance(found, str) else found[1].shares
 
-    def _left(self, state: GpuState, cpu_milli: int) -> float | None:
-        """What the node's GPUs are worth afterwards at best; None where they do not suffice."""
-        one = self._one
-        if one is None:
-            return self.worth.of(state.kind, cpu_milli, state.free)
-        if one.types and state.kind not in one.types:
-            return None
-        if one.count > 1:
-            after = state.without(one.count)
-            return None if after is None else self.worth.of(state.kind, cpu_milli, after)
-        swaps = state.swaps(one.milli, one.memory_bytes)
-        return state.left(self.worth, cpu_milli, swaps) if swaps else None
-
-    def _rated(self, room: NodeRoom) -> tuple[tuple[bool, float], Option] | str:
-        found = options(self.requests, room.gpus, self._asker, self.leaning.mig_demand)
+    def _rated(self, room: NodeRoom, asker: Asker) -> tuple[tuple[bool, float], Option] | str:
+        found = options(self.requests, room.gpus, asker, self.leaning.mig_demand)
         if isinstance(found, str):
             return found
-        rated = [((bool(self.owner) and one.collides, self._loss(room, one)), one) for one in found]
+        rated = [((bool(asker.owner) and one.collides, self._loss(room, one)), one) for one in found]
         return min(rated, key=lambda one: one[0])
 
     def _is_counted(self, room: NodeRoom) -> bool:
