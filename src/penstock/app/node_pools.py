@@ -24,7 +24,7 @@ from penstock.decide.node_pools import MOST_ADDED, Growth, NodePool, Unit, grow
 from penstock.decide.pod_priority import prioritised
 from penstock.decide.prices import CAPACITY_TYPE, INSTANCE_TYPE, PROVIDER, SPOT, Price, node_price
 from penstock.host.placement import is_pending
-from penstock.kit.errors import InvalidInput, PlatformError, nearest
+from penstock.kit.errors import InvalidInput, PlatformError, refuse_unknown
 from penstock.kit.quantity import parse_quantity
 from penstock.resources.core import Node, NodeSpec, NodeStatus, PriorityClass, Taint
 from penstock.resources.meta import Condition, ObjectMeta
@@ -137,14 +137,7 @@ def _turn(pod: Pod, classes: Sequence[PriorityClass]) -> tuple[int, str, str]:
 def _declared(row: Any, where: str) -> DeclaredPool:
     if not isinstance(row, dict):
         raise InvalidInput(f"{where}: found {row!r}, expected a mapping")
-    for name in row:
-        if name not in FIELDS:
-            close = nearest(str(name), FIELDS, 1)
-            raise InvalidInput(
-                f"{where}: there is no field {name!r}",
-                code="unknown_field",
-                hint=f"did you mean {close[0]!r}?" if close else f"fields are: {', '.join(FIELDS)}",
-            )
+    refuse_unknown(row, FIELDS, where)
     try:
         one = msgspec.convert(row, DeclaredPool)
     except msgspec.ValidationError as error:

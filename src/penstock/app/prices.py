@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +14,7 @@ from msgspec import Struct
 
 from penstock.app.gpu_types import find_gpu_type
 from penstock.decide.prices import MICROS, Price
-from penstock.kit.errors import InvalidInput, nearest
+from penstock.kit.errors import InvalidInput, refuse_unknown
 
 MAX_BYTES = 1 << 20
 MAX_USD = 100_000
@@ -66,7 +65,7 @@ def parse_prices(text: str, origin: str) -> tuple[Price, ...]:
         return ()
     if not isinstance(document, dict) or not isinstance(document.get("prices"), list):
         raise InvalidInput(f"{origin}: prices: found no list", hint="see docs/howto/prices-and-node-pools.md")
-    _known(document, ("prices",), origin)
+    refuse_unknown(document, ("prices",), origin)
     found = tuple(_price(row, f"{origin}: prices[{i}]") for i, row in enumerate(document["prices"]))
     seen: dict[tuple[str, str, str, int], int] = {}
     for i, one in enumerate(found):
@@ -81,7 +80,7 @@ def parse_prices(text: str, origin: str) -> tuple[Price, ...]:
 def _price(row: Any, where: str) -> Price:
     if not isinstance(row, dict):
         raise InvalidInput(f"{where}: found {row!r}, expected a mapping")
-    _known(row, FIELDS, where)
+    refuse_unknown(row, FIELDS, where)
     try:
         one = msgspec.convert(row, _Row)
     except msgspec.ValidationError as error:
@@ -119,17 +118,6 @@ def _micros(amount: float | str, where: str) -> int:
             hint="leave the row out where the price is not known",
         )
     return int(micros)
-
-
-def _known(found: Iterable[Any], known: tuple[str, ...], where: str) -> None:
-    for name in found:
-        if name not in known:
-            close = nearest(str(name), known, 1)
-            raise InvalidInput(
-                f"{where}: there is no field {name!r}",
-                code="unknown_field",
-                hint=f"did you mean {close[0]!r}?" if close else f"fields are: {', '.join(known)}",
-            )
 
 
 def _text(path: Path) -> str:

@@ -11,6 +11,7 @@ from penstock.decide.device_slices import gpus_of
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import Resource
 from penstock.resources.parse import typed
+from penstock.resources.pod import Pod
 from penstock.resources.scheme import kind_of
 
 R = TypeVar("R", bound=Resource)
@@ -29,6 +30,11 @@ def every(api: Api, type_: type[R]) -> tuple[R, ...]:
 def gpus_by_node(api: Api) -> dict[str, tuple[Gpu, ...]]:
     """Every node's GPUs, as its slices tell."""
     return gpus_of(every(api, ResourceSlice), load_gpu_types())
+
+
+def unfinished_pods(api: Api) -> list[Pod]:
+    """Pods that hold what they asked for, or wait for it."""
+    return [pod for pod in every(api, Pod) if pod.status.phase not in ("Succeeded", "Failed")]
 
 
 def gib(size_bytes: int) -> str:

@@ -21,6 +21,7 @@ Shells map the tree to a wire format once: Kubernetes `Status` in `host/api`, Op
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import ClassVar
@@ -164,3 +165,15 @@ def nearest(name: str, known: list[str] | tuple[str, ...], limit: int = 3) -> tu
 
 def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def refuse_unknown(found: Iterable[object], known: list[str] | tuple[str, ...], where: str) -> None:
+    """Raises InvalidInput for the first name at `where` that is no field there."""
+    for name in found:
+        if name not in known:
+            close = nearest(str(name), known, 1)
+            raise InvalidInput(
+                f"{where}: there is no field {name!r}",
+                code="unknown_field",
+                hint=f"did you mean {close[0]!r}?" if close else f"fields are: {', '.join(known)}",
+            )

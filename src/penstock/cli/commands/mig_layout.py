@@ -18,7 +18,7 @@ import typer
 
 from penstock.cli.api import connect
 from penstock.cli.console import check_output, print_json, print_table, print_yaml
-from penstock.cli.devices import every, gpus_by_node
+from penstock.cli.devices import every, gpus_by_node, unfinished_pods
 from penstock.cli.options import Context, Kubeconfig
 from penstock.contracts.devices import Gpu
 from penstock.decide.device_resources import profile_of
@@ -53,7 +53,7 @@ def run(
     check_output(output, OUTPUTS)
     api = connect(kubeconfig, context)
     gpus = gpus_by_node(api)
-    pods = [pod for pod in every(api, Pod) if pod.status.phase not in ("Succeeded", "Failed")]
+    pods = unfinished_pods(api)
     wanted = _demand(demand, gpus.values()) if demand else _asked(pods)
     bound = [pod for pod in pods if pod.spec.node_name]
     plan = plan_layouts(take_stock(every(api, Node), bound, gpus), wanted)

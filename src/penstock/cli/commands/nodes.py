@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.api import connect
 from penstock.cli.console import check_output, print_json, print_table
-from penstock.cli.devices import every, gib, gpus_by_node
+from penstock.cli.devices import every, gib, gpus_by_node, unfinished_pods
 from penstock.cli.options import Context, Kubeconfig
 from penstock.contracts.devices import Gpu
 from penstock.decide.pod_requests import Units, needs_of, offered
@@ -33,7 +33,7 @@ def run(
     check_output(output, OUTPUTS)
     api = connect(kubeconfig, context)
     gpus = gpus_by_node(api)
-    pods = [pod for pod in every(api, Pod) if pod.status.phase not in ("Succeeded", "Failed")]
+    pods = unfinished_pods(api)
     rows = [_row(node, gpus.get(node.metadata.name, ()), pods) for node in every(api, Node)]
     if output == "json":
         print_json(rows)
