@@ -16,6 +16,7 @@ from penstock.decide.tolerations import untolerated
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
+from penstock.resources.conditions import replaced
 from penstock.resources.core import Taint
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import Condition, Resource
@@ -66,8 +67,8 @@ class DeviceEvictionController:
             message=message,
             last_transition_time=rfc3339(self._clock.now()),
         )
-        others = tuple(one for one in pod.status.conditions if one.type != condition.type)
-        status = msgspec.structs.replace(pod.status, conditions=(*others, condition))
+        conditions = replaced(pod.status.conditions, condition)
+        status = msgspec.structs.replace(pod.status, conditions=conditions)
         try:
             await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
             await self._cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)

@@ -25,6 +25,7 @@ from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
+from penstock.resources.conditions import replaced
 from penstock.resources.core import Node, PriorityClass
 from penstock.resources.meta import Condition, Resource
 from penstock.resources.pod import Pod
@@ -215,8 +216,8 @@ class PlacementController:
             message=message,
             last_transition_time=rfc3339(self._clock.now()),
         )
-        others = tuple(c for c in pod.status.conditions if c.type != "PodScheduled")
-        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=(*others, condition))
+        conditions = replaced(pod.status.conditions, condition)
+        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=conditions)
         try:
             await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
         except (Conflict, NotFound):

@@ -33,6 +33,7 @@ from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.checkpoint import NOTICE, Notice, notice_of
+from penstock.resources.conditions import replaced
 from penstock.resources.core import Node
 from penstock.resources.meta import Condition, Resource
 from penstock.resources.pod import Pod
@@ -218,8 +219,8 @@ class PreemptionController:
                 message=EXPLANATION,
                 last_transition_time=rfc3339(self._clock.now()),
             )
-            others = tuple(c for c in current.status.conditions if c.type != condition.type)
-            status = msgspec.structs.replace(current.status, conditions=(*others, condition))
+            conditions = replaced(current.status.conditions, condition)
+            status = msgspec.structs.replace(current.status, conditions=conditions)
             await self._cluster.replace(msgspec.structs.replace(current, status=status), subresource="status")
             await self._cluster.delete(Pod, meta.name, meta.namespace)
 

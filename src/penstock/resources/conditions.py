@@ -18,3 +18,8 @@ def dated(condition: Condition, before: Iterable[Condition], now: float) -> Cond
     known = next((one for one in before if one.type == condition.type), None)
     since = known.last_transition_time if known and known.status == condition.status else None
     return msgspec.structs.replace(condition, last_transition_time=since or rfc3339(now))
+
+
+def replaced(conditions: Iterable[Condition], by: Condition) -> tuple[Condition, ...]:
+    """The conditions with this one last, in the place of the one of its type."""
+    return (*(one for one in conditions if one.type != by.type), by)

@@ -21,6 +21,7 @@ from penstock.resources.caching import (
     LocalModelNode,
     LocalModelNodeGroup,
 )
+from penstock.resources.conditions import replaced
 from penstock.resources.core import Node
 from penstock.resources.meta import Condition, Resource
 from penstock.resources.pod import Pod
@@ -102,8 +103,8 @@ class CacheGateController:
             message=message,
             last_transition_time=rfc3339(self._clock.now()),
         )
-        others = tuple(c for c in pod.status.conditions if c.type != "PodScheduled")
-        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=(*others, condition))
+        conditions = replaced(pod.status.conditions, condition)
+        status = msgspec.structs.replace(pod.status, phase="Pending", conditions=conditions)
         await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
         if known is None or known.reason != WAITING:
             self._recorder.event(pod, "Normal", "WaitingForModelCache", message)
