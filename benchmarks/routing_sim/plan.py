@@ -37,7 +37,7 @@ SIXTY_FOUR = {
 }
 FIVE_HUNDRED_TWELVE = {
     "kthena-4096": 0.055,
-    "kthena-256": 0.055,
+    "kthena-256": 0.03,
     "llm-d-73": 0.1,
     "llm-d-37": 0.12,
     "mooncake-conversation": 0.04,
@@ -66,6 +66,6 @@ class Plan(NamedTuple):
 PLAN = (
     Plan(8, policy_names(), 5, EIGHT),
     Plan(64, policy_names(), 5, SIXTY_FOUR, WARMING),
-    Plan(512, policy_names(), 2, FIVE_HUNDRED_TWELVE, WARMING),
+    Plan(512, policy_names(), 5, FIVE_HUNDRED_TWELVE, WARMING),
 )
 QUICK = (Plan(8, policy_names(), 1, EIGHT, scale=0.2),)
