@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from penstock.app import node_pools as app_node_pools
 from penstock.app.gpu_types import find_gpu_type
 from penstock.cli.commands import explain, node_pools
 from penstock.cli.costs import costs, shown
@@ -96,6 +97,20 @@ def test_what_is_decided_can_be_read_by_programs(
     found = json.loads(capsys.readouterr().out)
     assert (found["add"], found["usdMicros"]) == ({"single": 1}, 2_950_000)
     assert [name for name, _ in found["left"]] == ["default/much"]
+
+
+def test_those_behind_the_bound_are_counted_and_no_gang_is_cut_there(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_node_pools, "MAX_QUEUE", 2)
+    gang = {"penstock.dev/gang": "g", "penstock.dev/gang-size": "3"}
+    server.items["pods"] += [pod("a", 1), *(pod(f"b{i}", 1, **gang) for i in range(3)), pod("c", 1)]
+    node_pools.run(tmp_path / "pools.yaml", output="json")
+    found = json.loads(capsys.readouterr().out)
+    assert sorted(dict(found["served"])["default/g"]) == ["single-2", "single-3", "single-4"]
+    assert found["unseen"] == 1
+    node_pools.run(tmp_path / "pools.yaml")
+    assert "1 more wait that were not looked at" in capsys.readouterr().out
 
 
 def test_where_nothing_waits_nothing_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from penstock.resources.pod import Pod
 MAX_BYTES = 1 << 20
 MAX_POOLS = 64
 MAX_QUEUE = 1000
-"""Pods that wait of which so many are looked at, in their order."""
+"""Pods and gangs of which so many are looked at, in their order; how many more wait is said."""
 MAX_PODS = "110"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _AFTER = re.compile(r"([0-9]+[smh])+|Never")
@@ -101,8 +102,9 @@ def growth(cache: Cache, pools: Sequence[NodePool]) -> Growth:
     """What the pods that wait need, of all that `cache` holds."""
     dry = DryCluster(cache, [one for pool in pools for one in slices_of(f"pool-{pool.name}", pool.gpus)])
     units, left = _queue(dry.pods, dry.requests, cache.list(PriorityClass))
-    found = grow(units, dry.stock, pools, dry.place, dry.worth)
-    return msgspec.structs.replace(found, left=(*found.left, *left))
+    found = grow(units[:MAX_QUEUE], dry.stock, pools, dry.place, dry.worth)
+    unseen = max(0, len(units) - MAX_QUEUE)
+    return msgspec.structs.replace(found, left=(*found.left, *left), unseen=unseen)
 
 
 def _queue(
@@ -113,15 +115,15 @@ def _queue(
     """Pods and gangs in the order in which they are placed, and those that no node can help, with why."""
     members: dict[str, list[Member]] = {}
     left: dict[str, str] = {}
-    waiting = sorted(filter(is_pending, pods), key=lambda pod: _turn(pod, classes))[:MAX_QUEUE]
-    for pod in waiting:
+    sizes = Counter(map(gang_of, pods))
+    for pod in sorted(filter(is_pending, pods), key=lambda pod: _turn(pod, classes)):
         gang = gang_of(pod)
         is_gang = gang is not None and gang.size > 1
         name = f"{pod.metadata.namespace}/{gang.name if gang and is_gang else pod.metadata.name}"
         wanted = requests[pod.metadata.uid]
         if isinstance(wanted, str):
             left[name] = wanted
-        elif gang and is_gang and (why := missing(gang, sum(gang_of(one) == gang for one in pods))):
+        elif gang and is_gang and (why := missing(gang, sizes[gang])):
             left[name] = why
         else:
             members.setdefault(name, []).append(Member(pod, wanted))

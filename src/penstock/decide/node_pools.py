@@ -54,7 +54,8 @@ class Growth(Struct, frozen=True, kw_only=True, rename="camel"):
     """How many nodes of which pool to add, and what they cost per hour together, None where a price is not known.
 
     `served` are the units that get room, with the names of their new nodes; `left` those that no pool helps, and why not: in the words of
-    placement, of one node of each pool. `reasons` has a sentence per choice, `runner_up` is what came second for the first one.
+    placement, of one node of each pool. `reasons` has a sentence per choice, `runner_up` is what came second for the first one. `unseen` is how
+    many wait behind those that were looked at.
     """
 
     add: Mapping[str, int]
@@ -63,6 +64,7 @@ class Growth(Struct, frozen=True, kw_only=True, rename="camel"):
     reasons: tuple[str, ...]
     runner_up: str = ""
     left: tuple[tuple[str, str], ...] = ()
+    unseen: int = 0
 
 
 class _Fit(NamedTuple):

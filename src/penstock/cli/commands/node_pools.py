@@ -74,3 +74,5 @@ def _print(found: Growth, pools: Pools) -> None:
     if found.left:
         print("\nWho does not:")
         print_table(("who", "because"), found.left)
+    if found.unseen:
+        print(f"\n{found.unseen} more wait that were not looked at: ask again when these have their nodes.")
