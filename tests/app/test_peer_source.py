@@ -17,7 +17,7 @@ from penstock.app.model_cache import cached
 from penstock.contracts.peers import PEERS, Peers
 from penstock.contracts.source import RemoteFile, Snapshot
 from penstock.host.kubelet.layout import Layout
-from penstock.host.model_store import ModelStore, seal
+from penstock.host.model_store import RECORD, ModelStore, Record, read, seal
 from penstock.host.peer_server import PeerServer
 
 URI = "https://host/model"
@@ -69,6 +69,8 @@ def test_the_second_node_takes_it_from_the_first(layout: Layout, capsys: pytest.
     assert "another node has this model" in capsys.readouterr().out
     blobs = [path.name for path in layout.cache("a").glob("blobs/*/*")]
     assert sorted(blobs) == sorted(path.name for path in layout.cache("b").glob("blobs/*/*"))
+    records = [read(path, Record) for n in "ab" for path in layout.cache(n).glob(f"models/*/*/{RECORD}")]
+    assert [one.is_from_peer for one in records if one] == [False, True]
     (one,) = [path for path in layout.cache("a").glob("blobs/*/*") if path.stat().st_size > 20_000]
     assert not one.samefile(layout.cache("b") / one.relative_to(layout.cache("a")))
 

@@ -52,6 +52,7 @@ from penstock.host.jobs import JobController
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.host.kubelet.layout import Layout
 from penstock.host.kubelet.logs import PodLogs
+from penstock.host.load_times import LoadTimes
 from penstock.host.metrics.dcgm import DeviceMetrics
 from penstock.host.metrics.gpus import Nvml
 from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetrics
@@ -179,7 +180,15 @@ class ControlPlane:
             CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
-            PlacementController(cluster, cache, named("placement"), clock, gpu_types=types, prices=prices),
+            PlacementController(
+                cluster,
+                cache,
+                named("placement"),
+                clock,
+                gpu_types=types,
+                prices=prices,
+                loads=LoadTimes(cache, clock, layout=layout, nodes=self.model_caches.nodes),
+            ),
             PreemptionController(cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),

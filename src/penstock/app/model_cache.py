@@ -93,7 +93,7 @@ def _bring(
         shutil.rmtree(partial, ignore_errors=True)
         teller.tell("failed", _reason(error))
         raise
-    record = Record(public(uri), entries, time.monotonic() - began)
+    record = Record(public(uri), entries, time.monotonic() - began, teller.is_from_peer)
     write(partial / RECORD, record)
     partial.rename(folder)
     teller.tell("ready")
@@ -143,10 +143,12 @@ def _from_peers(
         return None
     print("another node has this model: fetching it from there", flush=True)
     try:
-        return download(*found, partial / FILES, store, about=about, hear=teller.hear)
+        entries = download(*found, partial / FILES, store, about=about, hear=teller.hear)
     except (Changed, Corrupt) as error:
         print(f"{error}; fetching it from its source", flush=True)
         return None
+    teller.is_from_peer = True
+    return entries
 
 
 def _drop(store: ModelStore, archive: Path) -> None:
@@ -164,6 +166,7 @@ class _Teller:
     """Writes a model's progress beside it."""
 
     def __init__(self, store: ModelStore, uri: str, files: tuple[RemoteFile, ...], attempt: int) -> None:
+        self.is_from_peer = False
         self._store = store
         self._uri = uri
         sizes = [file.size_bytes for file in files]

@@ -124,6 +124,11 @@ def with_models(
     )
 
 
+def fetched_by(pod: PodSpec) -> tuple[str, ...]:
+    """The addresses from which the pod's models are brought."""
+    return next((one.args[::2] for one in pod.init_containers if one.name == INITIALIZER), ())
+
+
 def common_folder(paths: tuple[str, ...]) -> str:
     """The folder that holds all of them: the only one itself, else their common parent."""
     return paths[0] if len(set(paths)) == 1 else posixpath.commonpath(paths)

@@ -59,11 +59,17 @@ class Entry(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """A model's files. `took_s` is what it cost to bring them (s)."""
+    """A model's files. `took_s` is what it cost to bring them (s), from another node or from the source."""
 
     uri: str
     files: dict[str, Entry]
     took_s: float = 0.0
+    is_from_peer: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(entry.size_bytes for entry in self.files.values())
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):

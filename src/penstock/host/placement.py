@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -15,12 +15,15 @@ from penstock.decide.board import Board
 from penstock.decide.fragmentation import Worth
 from penstock.decide.gang import Gang, Member, gang_of, missing, place_gang
 from penstock.decide.inventory import Inventory
+from penstock.decide.load_time import Loading, differs
 from penstock.decide.node_standing import Leaning
 from penstock.decide.placement import Placement, place
 from penstock.decide.pod_priority import prioritised
 from penstock.decide.pod_requests import needs_of
 from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, node_part, node_prices
+from penstock.decide.storage import fetched_by
 from penstock.host.device_book import DeviceBook
+from penstock.host.load_times import LoadTimes, Models
 from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
@@ -40,13 +43,25 @@ GANG_TIMEOUT_S = 300.0
 
 @dataclass(slots=True)
 class Room:
-    """One round: what is left, what each pod asks for by its uid, what GPUs are worth to whom, what each node costs."""
+    """One round: what is left, what each pod asks for by its uid, what GPUs are worth to whom, what each node costs, how long it loads models."""
 
     stock: Inventory
     requests: Mapping[str, tuple[DeviceRequest, ...] | str]
     worth: Worth
     leaning: Leaning
     quotes: Mapping[str, Quote]
+    loads: Mapping[Models, Mapping[str, Loading]]
+    leanings: dict[Models, Leaning] = field(default_factory=dict)
+
+    def leaning_of(self, models: Models) -> Leaning:
+        """The same object for pods with the same models."""
+        if not models:
+            return self.leaning
+        if models not in self.leanings:
+            times = self.loads.get(models, {})
+            load_s = {node: one.total_s for node, one in times.items()} if differs(times) else {}
+            self.leanings[models] = msgspec.structs.replace(self.leaning, load_s=load_s)
+        return self.leanings[models]
 
 
 class PlacementController:
@@ -63,8 +78,10 @@ class PlacementController:
         *,
         gpu_types: Sequence[GpuType] = (),
         prices: Sequence[Price] = (),
+        loads: LoadTimes | None = None,
     ) -> None:
-        """See `contracts/controller.py`; `prices` are what nodes cost where that is known."""
+        """See `contracts/controller.py`; `prices` are what nodes cost where that is known, `loads` looks at the caches of those that have one."""
+        self._loads = loads
         self._book = DeviceBook(cache, gpu_types)
         self._prices = prices
         self._cluster = cluster
@@ -84,7 +101,7 @@ class PlacementController:
         if not any(map(is_pending, self._cache.list(Pod))):
             return None
         pods = (await self._cluster.list(Pod)).items
-        room = self._room(pods)
+        room = self._room(pods, await self._load_times(pods))
         gangs: set[Gang] = set()
         for pod in sorted(filter(is_pending, pods), key=self._turn):
             gang = gang_of(pod)
@@ -96,7 +113,14 @@ class PlacementController:
         self._torn_since = {gang: since for gang, since in self._torn_since.items() if gang in gangs}
         return GANG_TIMEOUT_S if self._torn_since else None
 
-    def _room(self, pods: tuple[Pod, ...]) -> Room:
+    async def _load_times(self, pods: Iterable[Pod]) -> dict[Models, Mapping[str, Loading]]:
+        """Of the models for which pods wait."""
+        if self._loads is None:
+            return {}
+        wanted = {models for pod in pods if is_pending(pod) and (models := _models(pod))}
+        return {models: await self._loads.of(models) for models in wanted}
+
+    def _room(self, pods: tuple[Pod, ...], loads: Mapping[Models, Mapping[str, Loading]]) -> Room:
         there = [pod for pod in pods if not _ended(pod)]
         requests = {pod.metadata.uid: self._book.requests(pod) for pod in there}
         asked = {uid: some for uid, some in requests.items() if not isinstance(some, str)}
@@ -107,7 +131,7 @@ class PlacementController:
         hours = {name: gpu_hour(quote, len(stock.rooms[name].gpus)) for name, quote in quotes.items()}
         price = {name: usd for name, usd in hours.items() if usd is not None}
         leaning = msgspec.structs.replace(self._usual.leaning(asked), price=price)
-        return Room(stock, requests, self._usual.worth(gpus), leaning, quotes)
+        return Room(stock, requests, self._usual.worth(gpus), leaning, quotes, loads)
 
     async def _place(self, pod: Pod, room: Room) -> None:
         requests = room.requests[pod.metadata.uid]
@@ -132,7 +156,8 @@ class PlacementController:
         board: Board | None = None,
     ) -> Placement:
         plain = self._book.without_classes(pod) if requests else pod
-        return place(plain, stock, requests, worth=room.worth, leaning=room.leaning, board=board)
+        leaning = room.leaning_of(_models(pod))
+        return place(plain, stock, requests, worth=room.worth, leaning=leaning, board=board)
 
     async def _place_gang(self, gang: Gang, pods: Iterable[Pod], room: Room) -> None:
         own = [pod for pod in pods if gang_of(pod) == gang and not _ended(pod) and not _is_leaving(pod)]
@@ -200,7 +225,7 @@ class PlacementController:
             await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
         except (Conflict, NotFound):
             return False  # it changed or went meanwhile: its change brings us back
-        why = placement.message + _price_of(pod, placement, room)
+        why = placement.message + _load_of(pod, placement, room) + _price_of(pod, placement, room)
         where = f"Successfully assigned {meta.namespace}/{meta.name} to {placement.node} ({why})"
         self._recorder.event(pod, "Normal", "Scheduled", where)
         return True
@@ -223,6 +248,16 @@ class PlacementController:
         except (Conflict, NotFound):
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", message)
+
+
+def _models(pod: Pod) -> Models:
+    return frozenset(fetched_by(pod.spec))
+
+
+def _load_of(pod: Pod, placement: Placement, room: Room) -> str:
+    """What stands between the pod and its weights there, "" where that is not known."""
+    loading = room.loads.get(_models(pod), {}).get(placement.node)
+    return f", {loading.told}" if loading is not None else ""
 
 
 def _price_of(pod: Pod, placement: Placement, room: Room) -> str:
