@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from penstock.decide.engine_report import MAX_TEXT, EngineReport, report_of_log, report_of_metrics
+from penstock.decide.engine_log import report_of
+from penstock.decide.engine_report import MAX_TEXT, EngineReport
 from penstock.host.gpu_readings import read_gpus
 from penstock.kit.errors import InvalidInput, NotFound
 from penstock.kit.quantity import to_bytes
@@ -20,8 +21,7 @@ def engine_report(where: str) -> EngineReport:
 
     Raises NotFound, InvalidInput, and Unavailable where metrics cannot be had.
     """
-    text = _metrics(where) if where.startswith("http://") else _text(where)
-    return report_of_metrics(text) if "vllm:cache_config_info" in text else report_of_log(text)
+    return report_of(_metrics(where) if where.startswith("http://") else _text(where))
 
 
 def used_bytes(said: str) -> int:

@@ -1,6 +1,6 @@
-"""What does an engine say of the memory that it took?
+"""What does vLLM say of the memory that it took?
 
-vLLM says it in its log, in words that changed with its versions, and in its metrics as labels of `vllm:cache_config_info`. What it took
+It says it in its log, in words that changed with its versions, and in its metrics as labels of `vllm:cache_config_info`. What it took
 beside its KV cache follows: its share of the GPU without the cache, or what NVML counts as used without it.
 """
 
@@ -34,6 +34,9 @@ _TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]{0,19}) tokens")
 _BLOCKS = re.compile(r"# (?:GPU|cuda) blocks: (\d{1,12})", re.IGNORECASE)
 _SHARE = re.compile(r"gpu_memory_utilization['\"]?(?: ?[=:] ?| \()(\d?\.\d{1,6}|1\.0)")
 _RANKS = re.compile(r"tensor_parallel_size['\"]?(?:=|: )(\d{1,4})")
+_BATCHED = re.compile(r"max_num_batched_tokens['\"]?(?:=|: ?)(\d{1,8})")
+_SEQUENCES = re.compile(r"max_num_seqs['\"]?(?:=|: ?)(\d{1,6})")
+_EAGER = re.compile(r"enforce_eager['\"]?(?:=|: ?)True")
 _START = "vLLM API server version"
 _VERSION = re.compile(
     rf"(?:{_START}|LLM engine \(v|[█▀▄] +version) ?v?(\d{{1,4}}\.\d{{1,4}}(?:\.\d{{1,4}})?)"
@@ -45,9 +48,11 @@ _CACHED_BEFORE_GRAPHS = (0, 21)
 class EngineReport(Struct, frozen=True, kw_only=True):
     """Bytes on one GPU, the most that any rank said; 0 where it does not say. `blocks` of `block_tokens` make up the cache.
 
-    `taken_bytes` is what it counted itself beside its cache, since 0.11. With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing.
+    `taken_bytes` is what it counted itself beside its cache, in vLLM since 0.11. With `has_fixed_cache` the engine was told its cache's size, and its share of the GPU says nothing.
+    `batched_tokens`, `sequences` and `is_eager` are what it ran with. `unsaid` are the terms of a certificate that the report has nothing of.
     """
 
+    engine: str = "vllm"
     version: str = ""
     weight_bytes: int = 0
     cache_bytes: int = 0
@@ -60,6 +65,10 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     tensor_parallel: int = 1
     taken_bytes: int = 0
     has_fixed_cache: bool = False
+    batched_tokens: int = 0
+    sequences: int = 0
+    is_eager: bool = False
+    unsaid: tuple[str, ...] = ()
 
 
 def report_of_log(text: str) -> EngineReport:
@@ -70,6 +79,7 @@ def report_of_log(text: str) -> EngineReport:
     total, tokens, blocks = _TOTAL.search(text), _TOKENS.findall(text), _BLOCKS.findall(text)
     version = _VERSION.search(text)
     caches = _sizes(_CACHE, text)
+    batched, sequences = _BATCHED.findall(text), _SEQUENCES.findall(text)
     return EngineReport(
         version=version[1] if version else "",
         weight_bytes=max(_sizes(_WEIGHTS, text), default=0),
@@ -82,6 +92,9 @@ def report_of_log(text: str) -> EngineReport:
         utilization=_share(shares[0]) if shares else 0.0,
         tensor_parallel=max(1, int(ranks[0])) if ranks else 1,
         taken_bytes=max((_added(found) for found in _TAKEN.findall(text)), default=0),
+        batched_tokens=int(batched[-1]) if batched else 0,
+        sequences=int(sequences[-1]) if sequences else 0,
+        is_eager=_EAGER.search(text) is not None,
     )
 
 

@@ -7,8 +7,12 @@ the certificate says how far the estimates have been off.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Collection
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from penstock.decide.engine_report import EngineReport
 from penstock.decide.fit_changes import (
     Change,
     Question,
@@ -18,19 +22,28 @@ from penstock.decide.fit_changes import (
 )
 from penstock.decide.fit_error import UNLEARNED, Learned
 from penstock.decide.kv_bytes import token_bytes
-from penstock.decide.memory_need import Device, Plan, Term, terms, usable_bytes
+from penstock.decide.memory_need import (
+    Device,
+    Plan,
+    Term,
+    graph_bytes,
+    outside_bytes,
+    terms,
+    usable_bytes,
+)
 
 GIB = 1 << 30
 
 
 class Certificate(Struct, frozen=True, kw_only=True):
-    """All bytes are of each GPU. `kv_room_bytes` is what is left for the KV cache when everything else is there; `most_requests` fit of
+    """All bytes are of each GPU. `outside_bytes` are taken beside the engine's share, by CUDA itself. `kv_room_bytes` is what is left for the KV cache when everything else is there; `most_requests` fit of
     the plan's context, and `longest_context` tokens at the plan's concurrency.
     """
 
     fits: bool
     need_bytes: int
     usable_bytes: int
+    outside_bytes: int = 0
     terms: tuple[Term, ...]
     device: Device
     plan: Plan
@@ -46,11 +59,18 @@ class Certificate(Struct, frozen=True, kw_only=True):
     @property
     def inequality(self) -> str:
         """In GiB, in words."""
-        left = " + ".join(f"{term.size_bytes / GIB:.2f} {term.name}" for term in self.terms)
+        left = " + ".join(f"{term.size_bytes / GIB:.2f} {term.name}" for term in self.terms).replace(
+            "+ -", "- "
+        )
         sign = "<=" if self.fits else ">"
         share = self.usable_bytes / self.device.memory_bytes
         right = f"{share:.2f} x {self.device.memory_bytes / GIB:.2f} of {self.device.name}"
         return f"{left} = {self.need_bytes / GIB:.2f} {sign} {self.usable_bytes / GIB:.2f} GiB = {right}"
+
+    @property
+    def footprint_bytes(self) -> int:
+        """Of a GPU that several share: everything that the engine takes of it."""
+        return self.need_bytes + self.outside_bytes
 
     @property
     def kv_tokens(self) -> int:
@@ -70,6 +90,7 @@ def fit(asked: Question, learned: Learned = UNLEARNED) -> Certificate:
         fits=fits,
         need_bytes=need,
         usable_bytes=usable,
+        outside_bytes=outside_bytes(asked.shape, plan, engine),
         terms=summands,
         device=device,
         plan=plan,
@@ -81,6 +102,26 @@ def fit(asked: Question, learned: Learned = UNLEARNED) -> Certificate:
         changes=least_changes(asked),
         learned=learned,
         notes=(*asked.shape.notes, *_notes(asked)),
+    )
+
+
+def beside_cache(asked: Question, unsaid: Collection[str] = ()) -> int:
+    """What is predicted, uncorrected, that an engine takes of each GPU beside its KV cache and CUDA's context, without the terms of which
+    its report has nothing: what the report is held against.
+    """
+    plan, engine = asked.plan, asked.engine
+    said = [one for one in terms(asked.shape, plan, asked.device, engine) if one.name not in unsaid]
+    apart = 0 if engine.counts_graphs or plan.is_eager else graph_bytes(asked.shape, engine)
+    return sum(term.size_bytes for term in said if term.name != "kv cache") + apart
+
+
+def as_it_ran(plan: Plan, report: EngineReport, room: int) -> Plan:
+    """The plan with what an engine says that it ran with; `room` is for how many requests it made room if neither says so."""
+    return replace(
+        plan,
+        batched_tokens=report.batched_tokens or plan.batched_tokens,
+        sequences=report.sequences or plan.sequences or room,
+        is_eager=report.is_eager or plan.is_eager,
     )
 
 

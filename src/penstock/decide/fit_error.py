@@ -1,8 +1,9 @@
 """How far have estimates of a model's memory been off, and by how much are they corrected?
 
 Of each engine that ran, what it took beside its KV cache is divided by what was predicted. The 95th percentile of these ratios becomes the
-correction: of twenty models that it says fit, one may need more. It is of the same model, engine, version and GPU where such ran; else of
-all models there; else of other versions too. The error that is stated is the median distance of the uncorrected estimates.
+correction: of twenty models that it says fit, one may need more. The median is what is typical. Both are of the same model, engine, version and GPU
+where such ran; else of all models there; else of other versions too. Two errors are stated: how far estimates were off uncorrected,
+and how far these runs are from what is typical of them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ LEAST_RATIO, MOST_RATIO = 0.1, 10.0
 
 
 class Observation(Struct, frozen=True, kw_only=True):
-    """What one engine took on one GPU beside its KV cache, and what had been predicted. `at` is in seconds since the epoch."""
+    """What one engine took on one GPU beside its KV cache, and what had been predicted. `at` is in seconds since the epoch.
+
+    `run` tells starts apart, so that none counts twice; "" where a person brought it.
+    """
 
     model: str
     engine: str
@@ -30,6 +34,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     predicted_bytes: int
     observed_bytes: int
     at: float = 0.0
+    run: str = ""
 
     @property
     def ratio(self) -> float:
@@ -38,10 +43,14 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class Learned(Struct, frozen=True, kw_only=True):
-    """Factor and error; `error` is a share: 0.03 is 3 percent. `scope` says what the observations have in common."""
+    """Factors and errors. `correction` is the 95th percentile, for safety, `typical` the median. `error` of uncorrected estimates and `spread` around what
+    is typical are shares: 0.03 is 3 percent. `scope` says what the observations have in common.
+    """
 
     correction: float = 1.0
+    typical: float = 1.0
     error: float = 0.0
+    spread: float = 0.0
     count: int = 0
     scope: str = ""
 
@@ -50,8 +59,10 @@ class Learned(Struct, frozen=True, kw_only=True):
         """For a person."""
         if not self.count:
             return "no observations yet: the estimate is uncorrected, and its error is not known"
+        runs = f"{self.count} run{'s' if self.count > 1 else ''}"
+        apart = f", error {100 * self.spread:.1f} % once corrected so" if self.count > 1 else ""
         return (
-            f"estimates were off by {100 * self.error:.1f} % (median of {self.count}, {self.scope}); "
+            f"learned from {runs} ({self.scope}): uncorrected estimates were off by {100 * self.error:.1f} %, typical is x {self.typical:.3f}{apart}; "
             f"the 95th percentile, x {self.correction:.3f}, is applied to all but the KV cache"
         )
 
@@ -76,9 +87,12 @@ def learn(observations: Iterable[Observation], *, model: str, engine: str, versi
         if found:
             newest = sorted(found, key=lambda one: (-one.at, one.ratio))[:RECENT]
             ratios = sorted(one.ratio for one in newest)
+            typical = median(ratios)
             return Learned(
                 correction=ratios[ceil(PERCENTILE * len(ratios)) - 1],
+                typical=typical,
                 error=median(abs(ratio - 1.0) for ratio in ratios),
+                spread=median(abs(ratio / typical - 1.0) for ratio in ratios),
                 count=len(ratios),
                 scope=scope,
             )

@@ -33,6 +33,7 @@ def shape_of_gguf(metadata: Mapping[str, Any]) -> ModelShape:
         vocabulary=keys.number("vocab_size") or (len(tokens) if isinstance(tokens, list) else 0),
         context_tokens=keys.number("context_length"),
         layers=_layers(keys, architecture, hidden, heads),
+        depth=keys.number("block_count"),
         experts_per_token=experts,
         expert_size=(keys.number("expert_feed_forward_length") or keys.largest("feed_forward_length"))
         if experts

@@ -2,10 +2,8 @@
 
 need = weights / tp + KV cache of the declared requests + activations + what the engine takes for itself.
 
-Activations are the widest moment of a forward pass over one batch: two hidden states and the three intermediates of a gated feed-forward
-(or those of the experts that work on each token), in 16 bits, and logits in 32 bits before and after sampling. What the engine takes for
-itself (CUDA context, collectives, graphs, allocator) is a number of each engine; a learned correction makes it and the estimate of the
-weights right.
+Activations are the widest moment of a pass over one batch: `decide/activations.py`. What the engine takes for itself (collectives, CUDA
+graphs, allocators) are numbers of each engine; a learned correction makes them and the estimate of the weights right.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from penstock.contracts.devices import GpuType
+from penstock.decide.activations import activation_bytes
 from penstock.decide.engine_memory import EngineMemory
 from penstock.decide.kv_bytes import kv_bytes
 from penstock.decide.model_shape import FLOATS, ModelShape, Weights
@@ -26,7 +25,7 @@ AMPERE = 8
 """Compute capability."""
 HALVED = {"F32": 2, "F64": 4}
 """By what the bytes of such weights are divided when an engine loads them in 16 bits."""
-ACTIVATION_BYTES, LOGIT_BYTES, UNPACKED_BYTES = 2, 4, 4
+UNPACKED_BYTES = 4
 WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -34,7 +33,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How a model is to be served: `concurrency` requests at once of `context_tokens` each, on `tensor_parallel` GPUs.
 
     `quantization` is what the engine is to make of 16-bit weights while it loads them, empty to leave them. `utilization` is the share of
-    a GPU that the engine may take, 0 for its default.
+    a GPU that the engine may take, 0 for its default; `batched_tokens` are computed at once, 0 for its default; `sequences` are the requests that
+    it makes room for, 0 for as many as are meant to be served. `is_eager`: it captures no CUDA graphs.
     """
 
     concurrency: int = 1
@@ -43,6 +43,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     quantization: str = ""
     kv_dtype: str = "auto"
     utilization: float = 0.0
+    batched_tokens: int = 0
+    sequences: int = 0
+    is_eager: bool = False
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -73,7 +76,7 @@ def terms(
 ) -> tuple[Term, ...]:
     """What each of the GPUs needs; a correction is of all but the KV cache, whose size is arithmetic."""
     ranks = plan.tensor_parallel
-    batched = engine.batched(device.name, device.memory_bytes)
+    batched = plan.batched_tokens or engine.batched(device.name, device.memory_bytes)
     kept = kv_bytes(
         shape,
         plan.concurrency,
@@ -85,12 +88,17 @@ def terms(
         caps_windows=engine.caps_windows,
     )
     loaded = weight_bytes(shape, plan.quantization, engine)
-    active = activation_bytes(shape, batched, plan.concurrency, ranks, engine)
+    active = activation_bytes(shape, batched, plan.sequences or plan.concurrency, ranks, engine)
+    graphs = graph_bytes(shape, engine) if engine.counts_graphs and not plan.is_eager else 0
     stored = plan.quantization or "as loaded"
     beside = (
         Term("weights", -(-loaded // ranks), f"{stored}, 1 of {ranks} parts" if ranks > 1 else stored),
         Term("activations", active, f"of {batched} tokens at once"),
-        Term("engine", engine.overhead_bytes, f"{engine.name} {engine.version}".rstrip()),
+        Term(
+            "engine",
+            engine.overhead(device.name, device.memory_bytes, ranks) + graphs,
+            f"{engine.name} {engine.version}".rstrip() + (", with CUDA graphs" if graphs else ""),
+        ),
     )
     learned = round((correction - 1.0) * sum(term.size_bytes for term in beside))
     cache = Term("kv cache", kept, f"{plan.concurrency} requests of {plan.context_tokens} tokens")
@@ -117,14 +125,16 @@ def _loaded(part: Weights, quantization: str, engine: EngineMemory) -> int:
     return part.size_bytes
 
 
-def activation_bytes(
-    shape: ModelShape, batched: int, concurrency: int, ranks: int, engine: EngineMemory
-) -> int:
-    """On one rank, of `batched` tokens and the logits of each request."""
-    dense = 2 * shape.hidden_size + -(-3 * shape.intermediate_size // ranks)
-    experts = shape.experts_per_token * (-(-3 * shape.expert_size // ranks) + shape.hidden_size)
-    logits = (batched if engine.all_logits else concurrency) * shape.vocabulary * 2 if shape.layers else 0
-    return batched * max(dense, 2 * shape.hidden_size + experts) * ACTIVATION_BYTES + logits * LOGIT_BYTES
+def graph_bytes(shape: ModelShape, engine: EngineMemory) -> int:
+    """Of CUDA graphs, on each rank."""
+    each = engine.expert_graph_bytes if shape.experts_per_token else engine.graph_bytes
+    return each * (shape.depth or sum(layers.count for layers in shape.layers))
+
+
+def outside_bytes(shape: ModelShape, plan: Plan, engine: EngineMemory) -> int:
+    """What an engine takes beside its share: CUDA's context, and graphs where it does not count them."""
+    is_beside = not (engine.counts_graphs or plan.is_eager)
+    return engine.context_bytes + (graph_bytes(shape, engine) if is_beside else 0)
 
 
 def usable_bytes(device: Device, plan: Plan, engine: EngineMemory) -> int:

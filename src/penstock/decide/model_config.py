@@ -152,6 +152,7 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         vocabulary=number(text, VOCABULARY),
         context_tokens=number(text, CONTEXT),
         layers=layers,
+        depth=number(text, LAYERS),
         experts_per_token=number(text, EXPERTS_PER_TOKEN) if expert_size else 0,
         expert_size=expert_size,
         quantization=quantization_of(text),

@@ -40,7 +40,8 @@ class Weights(Struct, frozen=True, kw_only=True):
 class ModelShape(Struct, frozen=True, kw_only=True):
     """Numbers of a model that say how much memory it takes; 0 where they are not known. `quantization` is how its files are quantised.
 
-    `experts_per_token` of `expert_size` work on a token beside the feed-forward of `intermediate_size`. `notes` are what is not counted.
+    `depth` are all layers, also those that keep nothing. `experts_per_token` of `expert_size` work on a token beside the feed-forward of
+    `intermediate_size`. `notes` are what is not counted.
     """
 
     architecture: str = ""
@@ -50,6 +51,7 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     vocabulary: int = 0
     context_tokens: int = 0
     layers: tuple[Layers, ...] = ()
+    depth: int = 0
     experts_per_token: int = 0
     expert_size: int = 0
     weights: tuple[Weights, ...] = ()

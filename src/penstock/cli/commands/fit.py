@@ -30,7 +30,7 @@ from penstock.cli.fit_output import print_certificate, print_overview
 from penstock.contracts.source import public
 from penstock.decide.engine_memory import ENGINES, engine_memory, usual_engine
 from penstock.decide.engine_report import beside_cache_bytes
-from penstock.decide.fit import fit
+from penstock.decide.fit import as_it_ran, beside_cache, fit
 from penstock.decide.fit_changes import Question
 from penstock.decide.fit_error import Observation, learn
 from penstock.decide.kv_bytes import KV_DTYPES, token_bytes
@@ -175,8 +175,10 @@ def _learn(home: Home, model: str, asked: list[Question], where: str, used: str)
             f"--learn-from: {where} does not say how large the KV cache is",
             hint="give the log from the engine's start on, or its metrics; with --kv-cache-memory-bytes also --used",
         )
-    summands = terms(question.shape, plan, question.device, engine)
-    predicted = sum(term.size_bytes for term in summands if term.name != "kv cache")
+    room = engine.sequences(question.device.name, question.device.memory_bytes)
+    question = question._replace(plan=as_it_ran(plan, report, room))
+    predicted = beside_cache(question, report.unsaid)
+    weights = terms(question.shape, plan, question.device, engine)[0]
     version = report.version or engine.version
     add_observation(
         home.fit_observations,
@@ -191,7 +193,7 @@ def _learn(home: Home, model: str, asked: list[Question], where: str, used: str)
         ),
     )
     said = (
-        f"; weights {report.weight_bytes / 2**30:.2f}, predicted {summands[0].size_bytes / 2**30:.2f}"
+        f"; weights {report.weight_bytes / 2**30:.2f}, predicted {weights.size_bytes / 2**30:.2f}"
         if report.weight_bytes
         else ""
     )
