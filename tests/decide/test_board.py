@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.devices import DeviceRequest, Gpu, GpuType, Share
+from penstock.contracts.devices import DeviceRequest, Gpu, GpuType, Share, Way
 from penstock.decide.board import Board
 from penstock.decide.fragmentation import Mix, Shape, Worth
 from penstock.decide.inventory import Inventory, NodeRoom, lot, take_stock
@@ -20,6 +20,7 @@ from penstock.resources.pod import Pod
 from penstock.testing.factories import node
 
 GIB = 1 << 30
+NAMED = "device.attributes['gpu.nvidia.com'].uuid == 'n3/1'"
 T4 = GpuType(name="t4", product="Tesla-T4", memory_bytes=16 * GIB)
 V100 = GpuType(name="v100", product="V100", memory_bytes=32 * GIB)
 ONLY_V100 = frozenset({"v100"})
@@ -33,7 +34,7 @@ WISHES: dict[str, tuple[DeviceRequest, ...]] = {
     "a part of each": (DeviceRequest(milli=500, count=2),),
     "a part of a type": (DeviceRequest(milli=250, memory_bytes=20 * GIB, types=ONLY_V100),),
     "a part and one": (DeviceRequest(milli=500), DeviceRequest(resource="nvidia.com/gpu")),
-    "a device by name": (DeviceRequest(gpus=frozenset({"n3/1"})),),
+    "a device by name": (DeviceRequest(claim="c", request="r", ways=(Way(conditions=(NAMED,)),)),),
 }
 WORTH = Worth(
     Mix(

@@ -140,7 +140,7 @@ async def test_a_claim_is_answered_by_a_device_that_meets_its_condition() -> Non
             for i in range(3)
         ]
         assert [pod.spec.node_name for pod in given] == ["h", "h", ""]
-        assert {share.container for pod in given for share in shares_of(pod)} == {"main"}
+        assert {(share.claim, share.request) for pod in given for share in shares_of(pod)} == {("mine", "gpu")}
 
 
 async def test_what_can_never_be_had_is_said_and_placed_when_it_can() -> None:

@@ -67,6 +67,7 @@ from penstock.host.peer_server import PeerServer
 from penstock.host.placement import PlacementController
 from penstock.host.preemption import PreemptionController
 from penstock.host.replicasets import ReplicaSetController
+from penstock.host.resource_claims import ResourceClaimController
 from penstock.host.scaled_object import ScaledObjectController
 from penstock.host.store import Store
 from penstock.host.vpa import VpaController
@@ -191,6 +192,7 @@ class ControlPlane:
             ),
             PreemptionController(cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
+            ResourceClaimController(cluster, cache, clock),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
             GarbageCollector(self.objects),
             NamespaceController(self.objects),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from penstock.resources.core import Taint
+from penstock.resources.pod import Toleration
 
 WHOLE_MILLI = 1000
 """All of one GPU's compute, in thousandths."""
@@ -97,7 +98,11 @@ class Gpu(Struct, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one container of a pod holds of one GPU. For a MIG instance `start` is its position and `instance` its UUID, "" until it is made."""
+    """What one container of a pod holds of one GPU. For a MIG instance `start` is its position and `instance` its UUID, "" until it is made.
+
+    What a claim was given names the claim as the pod does, its request, and the device as slices do; the containers that see it are those which
+    use the claim. Who `is_admin` sees a device and holds nothing of it.
+    """
 
     gpu: str
     container: str = ""
@@ -107,14 +112,43 @@ class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start: int = -1
     instance: str = ""
     replica: int = -1
+    claim: str = ""
+    request: str = ""
+    device: str = ""
+    is_admin: bool = False
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """One way to meet a claim's request: `count` devices that meet all conditions (CEL), all that a node has if it is 0.
+
+    `name` is that of the alternative, "" where there is one way only; of whole GPUs so many bytes are a part.
+    """
+
+    name: str = ""
+    conditions: tuple[str, ...] = ()
+    count: int = 1
+    memory_bytes: int = 0
+    is_admin: bool = False
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class Bond(Struct, frozen=True, kw_only=True):
+    """All devices under a bond of this `name` have the same value of an attribute, or each another; `ways` are the alternatives that it holds for, all if none is named."""
+
+    name: str
+    attribute: str
+    is_distinct: bool = False
+    ways: tuple[str, ...] = ()
 
 
 class DeviceRequest(Struct, frozen=True, kw_only=True):
     """What one container asks of GPUs: `count` devices, each with `milli` of its compute and `memory_bytes`, or an instance of `profile`.
 
     A whole GPU is `milli=1000` and `memory_bytes=0` (all of it); memory with `milli=0` is a part by memory, whose compute is not limited. `resource` is the extended resource that said so, "" for claims and annotations.
-    `types` are the only GPU types that will do, `gpus` the only devices (by UUID), empty for any; `is_shared` says that a replica of a
-    shared GPU is meant.
+    `types` are the only GPU types that will do, empty for any; `is_shared` says that a replica of a shared GPU is meant.
+
+    A claim's request has `ways`, in the order of preference, and is met by them alone; what else stands there is what it comes to at least. `pinned` are the devices that the claim
+    was given already, with another pod.
     """
 
     container: str = ""
@@ -125,5 +159,8 @@ class DeviceRequest(Struct, frozen=True, kw_only=True):
     profile: str = ""
     is_shared: bool = False
     types: frozenset[str] = frozenset()
-    gpus: frozenset[str] = frozenset()
-    same_gpu_as: str = ""
+    claim: str = ""
+    request: str = ""
+    ways: tuple[Way, ...] = ()
+    bonds: tuple[Bond, ...] = ()
+    pinned: tuple[Share, ...] = ()

@@ -1,24 +1,31 @@
 """Which devices do a pod's resource claims ask for?
 
 A claim's request is answered by looking at every device that there is, whole GPUs and MIG instances, as slices would tell it: those that meet the
-class's and the request's conditions will do. Where none does, the answer says which condition kept most of them out.
+class's and the request's conditions will do. Where none does, the answer says which condition kept most of them out. Which of them a pod is given, and
+whether all requests can be met together, is `claim_fit`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from penstock.contracts.devices import WHOLE_MILLI, DeviceRequest, Gpu
+from penstock.contracts.devices import WHOLE_MILLI, Bond, DeviceRequest, Gpu, Way
 from penstock.decide.device_slices import DRIVER, devices_of, text
 from penstock.kit.cel import parse_condition
 from penstock.kit.cel_values import CelError, Quantity, semver
-from penstock.kit.quantity import parse_quantity, to_bytes
+from penstock.kit.errors import InvalidInput
+from penstock.kit.quantity import format_quantity, parse_quantity, to_bytes
+from penstock.resources.claims import ADMIN_LABEL, MAX_RESULTS
 from penstock.resources.devices import (
     CelSelector,
+    ClaimConstraint,
     ClaimRequest,
     Device,
     DeviceClass,
@@ -28,7 +35,7 @@ from penstock.resources.devices import (
     ResourceClaimSpec,
 )
 from penstock.resources.meta import ObjectMeta
-from penstock.resources.pod import Pod
+from penstock.resources.pod import Pod, Toleration
 
 
 def _own_class(name: str, type_: str) -> DeviceClass:
@@ -44,27 +51,35 @@ OWN_CLASSES = {
 
 
 class Claims(Struct, frozen=True):
-    """What a pod's claims want: `specs` by the pod's own name for them, None for one that is not there; all device classes."""
+    """What a pod's claims want: `specs` by the pod's own name for them, None for one that is not there; all device classes.
+
+    `may_administer` says that the pod's namespace has the label `ADMIN_LABEL` (`resources/claims.py`).
+    """
 
     specs: Mapping[str, ResourceClaimSpec | None] = {}
     classes: Mapping[str, DeviceClass] = {}
-
-
-class _Candidate(NamedTuple):
-    gpu: Gpu
-    device: Device
+    may_administer: bool = False
 
 
 class _No(Exception):
     """Raised within this question only."""
 
 
-def claimed(pod: Pod, claims: Claims, gpus: Iterable[Gpu]) -> tuple[DeviceRequest, ...] | str:
-    """One request per request of each claim, in order, or the sentence why it can never be had here."""
+class _Seen(NamedTuple):
+    """A device as conditions saw it; `why_not` is the condition that it does not meet, "" where it meets all."""
+
+    gpu: Gpu
+    device: Device
+    why_not: str
+
+
+def claimed(
+    pod: Pod, claims: Claims, gpus: Iterable[Gpu], types: frozenset[str] = frozenset()
+) -> tuple[DeviceRequest, ...] | str:
+    """One request per request of each claim, in order, or the sentence why it can never be had here. `gpus` are those of the `types` that the pod allows, all if it names none."""
     if not pod.spec.resource_claims:
         return ()
-    devices = [_Candidate(gpu, device) for gpu in gpus for device in devices_of(gpu)]
-    usable = [one for one in devices if not (one.gpu.is_mig and text(one.device, "type") == "gpu")]
+    there = tuple(gpus)
     found = []
     try:
         for entry in pod.spec.resource_claims:
@@ -72,84 +87,124 @@ def claimed(pod: Pod, claims: Claims, gpus: Iterable[Gpu]) -> tuple[DeviceReques
             spec = claims.specs.get(name)
             if spec is None:
                 raise _No(f"resourceClaims[{name}]: the claim or template that it names does not exist")
-            if spec.devices.constraints:
-                raise _No(
-                    f"resourceClaims[{name}]: constraints between requests are not supported on this host; leave them out"
-                )
-            found += [_request(pod, name, one, claims, usable) for one in spec.devices.requests]
+            for one in spec.devices.requests:
+                bonds = _bonds(name, one, spec.devices.constraints)
+                found.append(replace(_request(name, one, bonds, claims, there), types=types))
     except _No as no:
         return str(no)
     return tuple(found)
 
 
+def _bonds(claim: str, request: ClaimRequest, constraints: Iterable[ClaimConstraint]) -> tuple[Bond, ...]:
+    """The constraints that hold for the request, or for some of its alternatives."""
+    found = []
+    for i, one in enumerate(constraints):
+        ways = tuple(n.partition("/")[2] for n in one.requests if n.partition("/")[0] == request.name)
+        if ways or not one.requests:
+            attribute = one.match_attribute or one.distinct_attribute or ""
+            found.append(
+                Bond(
+                    name=f"{claim}/{i}",
+                    attribute=attribute,
+                    is_distinct=one.match_attribute is None,
+                    ways=() if "" in ways else ways,
+                )
+            )
+    return tuple(found)
+
+
 def _request(
-    pod: Pod, claim: str, request: ClaimRequest, claims: Claims, devices: list[_Candidate]
+    claim: str, request: ClaimRequest, bonds: tuple[Bond, ...], claims: Claims, gpus: tuple[Gpu, ...]
 ) -> DeviceRequest:
-    """Of alternatives the first that some device here meets."""
-    container = _container(pod, claim, request.name)
+    """With all the alternatives that some device here meets; what it comes to is what the first of them does."""
     wishes = (request.exactly,) if request.exactly is not None else request.first_available
-    reasons = []
+    ways, meeting, reasons = [], [], []
     for wish in wishes:
         where = f"resourceClaims[{claim}].requests[{request.name}{f'/{wish.name}' if wish.name else ''}]"
-        answer = _answer(where, container, wish, claims, devices)
-        if isinstance(answer, DeviceRequest):
-            return answer
-        reasons.append(answer)
-    raise _No("; ".join(reasons))
+        way = _way(where, wish, claims)
+        if isinstance(way, str):
+            reasons.append(way)
+            continue
+        seen = [one for gpu in gpus for one in devices_seen(way.conditions, gpu)]
+        able = [one for one in seen if not one.why_not]
+        if able or not seen:
+            ways.append(way)
+            meeting.append(able)
+        else:
+            reasons.append(f"{where}: none of {len(seen)} devices will do: {_why(wish, seen)}")
+    if not ways:
+        raise _No("; ".join(reasons))
+    return _measured(ways[0], meeting[0], claim, request.name, tuple(ways), bonds)
 
 
-def _answer(
-    where: str, container: str, wish: DeviceWish, claims: Claims, devices: list[_Candidate]
-) -> DeviceRequest | str:
-    if wish.allocation_mode == "All" or wish.admin_access:
-        what = "allocationMode All" if wish.allocation_mode == "All" else "adminAccess"
-        return f"{where}: {what} is not supported on this host; ask for a count"
+def _why(wish: DeviceWish, seen: list[_Seen]) -> str:
+    """The condition that keeps out most of those that meet the others; sizes in words."""
+    small = [_size(one.device) for one in seen if one.why_not in {*_amounts(wish)}]
+    if small and _memory(wish) > max(small):
+        found, most = format_quantity(_memory(wish), binary=True), format_quantity(max(small), binary=True)
+        return f"found {found} of memory, the largest that will do has {most}"
+    return Counter(one.why_not for one in seen).most_common(1)[0][0]
+
+
+def _measured(
+    way: Way, meeting: list[_Seen], claim: str, request: str, ways: tuple[Way, ...], bonds: tuple[Bond, ...]
+) -> DeviceRequest:
+    """A whole GPU where one will do, else the smallest instance."""
+    parts = {text(one.device, "profile"): _size(one.device) for one in meeting}
+    is_whole = way.is_admin or not parts or "" in parts
+    profile = "" if is_whole else min(parts, key=lambda name: (parts[name], name))
+    return DeviceRequest(
+        count=max(1, way.count),
+        milli=WHOLE_MILLI if is_whole and not way.is_admin and not way.memory_bytes else 0,
+        memory_bytes=way.memory_bytes if is_whole else 0,
+        profile=profile,
+        claim=claim,
+        request=request,
+        ways=ways,
+        bonds=bonds,
+    )
+
+
+def _size(device: Device) -> int:
+    return to_bytes(device.capacity["memory"].value) if "memory" in device.capacity else 0
+
+
+def _way(where: str, wish: DeviceWish, claims: Claims) -> Way | str:
     kind = claims.classes.get(wish.device_class_name) or OWN_CLASSES.get(wish.device_class_name)
     if kind is None:
         known = ", ".join(sorted({*claims.classes, *OWN_CLASSES}))
         return f"{where}: there is no DeviceClass {wish.device_class_name}; there are {known}"
-    meeting, why_not = _meeting((*kind.spec.selectors, *wish.selectors), devices)
-    if devices and not meeting:
-        return f"{where}: none of {len(devices)} devices will do: {why_not}"
-    memory_bytes = _memory(wish)
-    whole = [one for one in meeting if text(one.device, "type") == "gpu"]
-    if not meeting or whole:
-        largest = max((one.gpu.type.memory_bytes for one in whole), default=memory_bytes)
-        if memory_bytes > largest:
-            return f"{where}: found {memory_bytes} bytes of memory, the largest that will do has {largest}"
-        return DeviceRequest(
-            container=container,
-            count=wish.count or 1,
-            milli=0 if memory_bytes else WHOLE_MILLI,
-            memory_bytes=memory_bytes,
-            gpus=_uuids(whole, devices),
-        )
-    return _instance(container, wish, meeting, devices, memory_bytes)
-
-
-def _instance(
-    container: str, wish: DeviceWish, meeting: list[_Candidate], devices: list[_Candidate], memory_bytes: int
-) -> DeviceRequest:
-    """Of the profiles that will do, the smallest."""
-    sizes = {
-        text(one.device, "profile"): to_bytes(one.device.capacity["memory"].value)
-        for one in meeting
-        if to_bytes(one.device.capacity["memory"].value) >= memory_bytes
-    }
-    profile = min(
-        sizes or {text(one.device, "profile"): 0 for one in meeting},
-        key=lambda name: (sizes.get(name, 0), name),
-    )
-    same = [one for one in meeting if text(one.device, "profile") == profile]
-    return DeviceRequest(
-        container=container, count=wish.count or 1, milli=0, profile=profile, gpus=_uuids(same, devices)
+    if wish.admin_access and not claims.may_administer:
+        return f"{where}: adminAccess is only for namespaces with the label {ADMIN_LABEL}=true: label this one, or leave it out"
+    count = 0 if wish.allocation_mode == "All" else wish.count or 1
+    if count > MAX_RESULTS:
+        return f"{where}: found {count} devices, a claim is given at most {MAX_RESULTS}"
+    try:
+        conditions = (*_conditions((*kind.spec.selectors, *wish.selectors)), *_amounts(wish))
+        tolerations = msgspec.convert(wish.tolerations, tuple[Toleration, ...])
+        memory_bytes = _memory(wish)
+    except (InvalidInput, msgspec.ValidationError) as error:
+        return f"{where}: {error}"
+    return Way(
+        name=wish.name,
+        conditions=conditions,
+        count=count,
+        memory_bytes=0 if wish.admin_access else memory_bytes,
+        is_admin=bool(wish.admin_access),
+        tolerations=tolerations,
     )
 
 
-def _uuids(chosen: list[_Candidate], devices: list[_Candidate]) -> frozenset[str]:
-    """The devices' GPUs, none named where all will do."""
-    named = frozenset(one.gpu.uuid for one in chosen)
-    return frozenset() if named == frozenset(one.gpu.uuid for one in devices) else named
+def _conditions(selectors: Iterable[DeviceSelector]) -> tuple[str, ...]:
+    return tuple(one.cel.expression for one in selectors if one.cel is not None)
+
+
+def _amounts(wish: DeviceWish) -> Iterable[str]:
+    """So much as is asked for of each capacity a device must have."""
+    for name, amount in (wish.capacity.requests if wish.capacity else {}).items():
+        domain, _, own = name.rpartition("/")
+        parse_quantity(amount)
+        yield f"device.capacity['{domain or DRIVER}'].{own}.compareTo(quantity('{amount}')) >= 0"
 
 
 def _memory(wish: DeviceWish) -> int:
@@ -158,41 +213,22 @@ def _memory(wish: DeviceWish) -> int:
     return to_bytes(quantity) if quantity is not None else 0
 
 
-def _container(pod: Pod, claim: str, request: str) -> str:
-    """The one container that uses it; "" where several do, which then all see it."""
-    users = [
-        container.name
-        for container in (*pod.spec.containers, *pod.spec.init_containers)
-        for one in (container.resources.claims if container.resources else ())
-        if one.get("name") == claim and one.get("request", request) == request
-    ]
-    return users[0] if len(users) == 1 else ""
+@lru_cache(maxsize=1 << 14)
+def devices_seen(conditions: tuple[str, ...], gpu: Gpu) -> tuple[_Seen, ...]:
+    """Each device of a GPU that can be had, and which condition keeps it from being one that will do. A GPU in MIG mode cannot be had whole."""
+    devices = (one for one in devices_of(gpu) if not (gpu.is_mig and text(one, "type") == "gpu"))
+    return tuple(_Seen(gpu, one, _first_failing(conditions, one)) for one in devices)
 
 
-def _meeting(
-    selectors: tuple[DeviceSelector, ...], devices: list[_Candidate]
-) -> tuple[list[_Candidate], str]:
-    """Those that meet all conditions; where there are none, the condition that the last of the others failed."""
-    left = devices
-    for selector in selectors:
-        if selector.cel is None or not left:
-            continue
-        expression = selector.cel.expression
-        reasons: Counter[str] = Counter()
-        passing = []
-        for one in left:
-            try:
-                holds, reason = parse_condition(expression)({"device": facts(one.device)}), expression
-            except CelError as error:
-                holds, reason = False, f"{expression} (character {error.at + 1}: {error.message})"
-            if holds:
-                passing.append(one)
-            else:
-                reasons[reason] += 1
-        left = passing
-        if not left:
-            return [], reasons.most_common(1)[0][0]
-    return left, ""
+def _first_failing(conditions: tuple[str, ...], device: Device) -> str:
+    scope = {"device": facts(device)}
+    for expression in conditions:
+        try:
+            if not parse_condition(expression)(scope):
+                return expression
+        except CelError as error:
+            return f"{expression} (character {error.at + 1}: {error.message})"
+    return ""
 
 
 def facts(device: Device) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def options(
             if not found:
                 return f"Insufficient {name_of(request)}"
             if request.count > 1 or len(requests) > 1:
-                found = (min(found, key=_tightness),)
+                found = (min(found, key=tightness),)
     return found
 
 
@@ -109,6 +109,8 @@ def format_bytes(size: int) -> str:
 def name_of(request: DeviceRequest) -> str:
     """What a request is called in messages."""
     kinds = f" of {' or '.join(sorted(request.types))}" if request.types else ""
+    if request.claim:
+        return f"devices for claim {request.claim}, request {request.request}"
     if request.resource and not request.memory_bytes:
         return request.resource + kinds
     return "GPU memory" + kinds
@@ -119,8 +121,6 @@ def _one(request: DeviceRequest, so_far: Option, asker: Asker, demand: Demand) -
     tried = set()
     for place, room in enumerate(so_far.left):
         if request.types and room.gpu.type.name not in request.types:
-            continue
-        if request.gpus and room.gpu.uuid not in request.gpus:
             continue
         if room.gpu.taints and untolerated(room.gpu.taints, asker.tolerations):
             continue
@@ -216,7 +216,7 @@ def _mig_share(request: DeviceRequest, room: GpuRoom, profile: MigProfile, start
     )
 
 
-def _tightness(option: Option) -> tuple[bool, float, int, int]:
+def tightness(option: Option) -> tuple[bool, float, int, int]:
     """Best fit: no sibling on it, least lost, then the GPU that is fullest after it."""
     return (
         option.collides,

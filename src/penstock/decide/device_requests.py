@@ -54,7 +54,7 @@ def asked(pod: Pod, fleet: Fleet) -> tuple[DeviceRequest, ...] | str:
         found = _by_memory(pod, found, types, able)
     except _Refusal as refusal:
         return str(refusal)
-    claimed_too = claimed(pod, fleet.claims, able)
+    claimed_too = claimed(pod, fleet.claims, able, types)
     return claimed_too if isinstance(claimed_too, str) else (*found, *claimed_too)
 
 

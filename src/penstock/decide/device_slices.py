@@ -108,7 +108,7 @@ def _gpus(devices: list[Device], types: tuple[GpuType, ...]) -> tuple[Gpu, ...]:
 
 def _gpu(device: Device, parts: list[Device], types: tuple[GpuType, ...]) -> Gpu:
     instances = tuple(
-        MigInstance(uuid=text(part, "uuid"), profile=text(part, "profile"), start=_start(part.name))
+        MigInstance(uuid=text(part, "uuid"), profile=text(part, "profile"), start=start_of(part.name))
         for part in parts
         if text(part, "uuid")
     )
@@ -164,8 +164,8 @@ def text(device: Device, name: str) -> str:
     return "" if value is None else value.string or value.version or ""
 
 
-def _start(name: str) -> int:
-    """Of `gpu-<index>-mig-<profile id>-<start>-<size>`."""
+def start_of(name: str) -> int:
+    """Where a MIG device begins, by its name `gpu-<index>-mig-<profile id>-<start>-<size>`; -1 for others."""
     words = name.split("-")
     return int(words[4]) if len(words) == 6 and words[4].isdecimal() else -1
 

@@ -131,7 +131,7 @@ class GpuState:
 
 def is_usual(request: DeviceRequest) -> bool:
     """Whether only the counters of GPUs matter: a part of one, or any number of them whole."""
-    if request.profile or request.is_shared or request.gpus:
+    if request.profile or request.is_shared or request.claim:
         return False
     return request.count == 1 or request.milli >= WHOLE_MILLI
 

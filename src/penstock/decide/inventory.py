@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from penstock.contracts.devices import DEVICES_ANNOTATION, WHOLE_MILLI, Gpu, Share
 from penstock.decide.pod_requests import Units, needs_of, offered
 from penstock.kit.hashing import stable_hash
+from penstock.resources.claims import claim_key
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 
@@ -89,7 +90,7 @@ class NodeRoom(Struct, frozen=True):
         repels = self.repels or _repels(held.pod)
         if not held.shares:
             return replace(self, free=free, held=(*self.held, held), repels=repels)
-        gpus = taken(self.gpus, held)
+        gpus = taken(self.gpus, self._anew(held))
         return replace(
             self,
             free=free,
@@ -98,6 +99,24 @@ class NodeRoom(Struct, frozen=True):
             divisible=divisible(gpus),
             repels=repels,
         )
+
+    def _anew(self, held: Held) -> Held:
+        """With what it takes that nobody took yet: not what it only looks at, nor what a claim holds that a pod shares with others here."""
+        if not any(share.claim for share in held.shares):
+            return held
+        there = {
+            (claim_key(one.pod, share.claim), share.request, share.device)
+            for one in self.held
+            for share in one.shares
+            if share.claim
+        }
+        anew = tuple(
+            share
+            for share in held.shares
+            if not share.is_admin
+            and (claim_key(held.pod, share.claim), share.request, share.device) not in there
+        )
+        return replace(held, shares=anew)
 
     def released(self, is_gone: Callable[[Held], bool]) -> NodeRoom:
         """Without those pods. GPUs are counted anew, because what two pods held together is not known from what is left."""

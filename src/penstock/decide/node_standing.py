@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Struct, field
 
 from penstock.contracts.devices import GPU_RESOURCE, DeviceRequest, Share
-from penstock.decide.device_fit import Asker, Option, name_of, options
+from penstock.decide.claim_fit import fitting
+from penstock.decide.device_fit import Asker, Option, name_of
 from penstock.decide.fragmentation import Worth
 from penstock.decide.gpu_state import DIGITS, GpuState, Taking, is_usual, standing_worth
 from penstock.decide.inventory import NodeRoom, divisible, owner_of, pod_key
@@ -98,8 +99,8 @@ class Ask:
         """Pods with the same key have the same standings on all nodes without pods of their owners."""
         spec = self.pod.spec
         rules = (spec.affinity or {}).get("nodeAffinity")
-        asked = [msgspec.structs.astuple(one)[:-3] for one in self.requests]
-        types = [(sorted(one.types), sorted(one.gpus)) for one in self.requests]
+        asked = [msgspec.structs.replace(one, types=frozenset()) for one in self.requests]
+        types = [sorted(one.types) for one in self.requests]
         demand = self.leaning.mig_demand if any(one.profile for one in self.requests) else NO_DEMAND
         return msgspec.json.encode(
             (
@@ -156,7 +157,7 @@ class Ask:
         return () if isinstance(found, str) else found[1].shares
 
     def _rated(self, room: NodeRoom, asker: Asker) -> tuple[tuple[bool, float], Option] | str:
-        found = options(self.requests, room.gpus, asker, self.leaning.mig_demand)
+        found = fitting(self.requests, room.gpus, asker, self.leaning.mig_demand)
         if isinstance(found, str):
             return found
         rated = [((bool(asker.owner) and one.collides, self._loss(room, one)), one) for one in found]

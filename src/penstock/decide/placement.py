@@ -17,6 +17,7 @@ from operator import itemgetter
 
 from penstock.contracts.devices import DeviceRequest, Share
 from penstock.decide.board import Board, Found, Standings
+from penstock.decide.claim_fit import pinned
 from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.inventory import Inventory, NodeRoom, lot, pod_key
 from penstock.decide.nearest_node import Refusals
@@ -60,6 +61,7 @@ def place(
 
     A `board` that is passed again remembers what was found out about nodes that have not changed; the answer is the same without.
     """
+    requests = pinned(pod, requests, inventory)
     ask = Ask(pod, requests, worth, leaning)
     names, rooms = list(inventory.rooms), list(inventory.rooms.values())
     board = board or Board()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from penstock.contracts.controller import Cache, Key, Watch
 from penstock.contracts.devices import DeviceRequest, Gpu, GpuType
+from penstock.decide.claim_status import is_full
 from penstock.decide.device_claims import Claims
 from penstock.decide.device_requests import Fleet, asked
 from penstock.decide.device_resources import is_device
@@ -15,7 +16,8 @@ from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_class import CLASS_KEYS, class_selector
 from penstock.decide.inventory import NOTHING, Inventory, take_stock
 from penstock.decide.selector_conflict import contradiction
-from penstock.resources.core import Node
+from penstock.resources.claims import ADMIN_LABEL, MAX_RESERVED_FOR
+from penstock.resources.core import Namespace, Node
 from penstock.resources.devices import (
     DeviceClass,
     ResourceClaim,
@@ -26,7 +28,7 @@ from penstock.resources.devices import (
 from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 
-KINDS = (ResourceSlice, DeviceClass, ResourceClaim, ResourceClaimTemplate)
+KINDS = (ResourceSlice, DeviceClass, ResourceClaim, ResourceClaimTemplate, Namespace)
 
 
 class DeviceBook:
@@ -71,10 +73,13 @@ class DeviceBook:
         """The devices that the pod asks for, or why neither they nor a node can ever be had."""
         if wrong := contradiction(pod):
             return wrong
+        if wrong := self._unusable(pod):
+            return wrong
         gpus = tuple(gpu for found in self.gpus().values() for gpu in found)
         claims = Claims(
             specs={str(entry.get("name", "")): self._claim(pod, entry) for entry in pod.spec.resource_claims},
             classes={one.metadata.name: one for one in self._cache.list(DeviceClass)},
+            may_administer=bool(pod.spec.resource_claims) and self._may_administer(pod.metadata.namespace),
         )
         return asked(pod, Fleet(gpus=gpus, types=self._types, claims=claims))
 
@@ -86,6 +91,25 @@ class DeviceBook:
         meant = class_selector(selector, self._types)
         left = {key: value for key, value in selector.items() if key not in meant}
         return replace(pod, spec=replace(pod.spec, node_selector=left))
+
+    def _unusable(self, pod: Pod) -> str:
+        """Why a claim that the pod shares with others cannot be used by one more, "" where they all can."""
+        for entry in pod.spec.resource_claims if not pod.spec.node_name else ():
+            claim = self._cache.get(
+                ResourceClaim, str(entry.get("resourceClaimName", "")), pod.metadata.namespace
+            )
+            if claim is None:
+                continue
+            where = f"resourceClaims[{entry.get('name', '')}]: claim {claim.metadata.name}"
+            if claim.metadata.deletion_timestamp is not None:
+                return f"{where} is being deleted: wait until it is gone and make it anew, or name another"
+            if is_full(claim, pod):
+                return f"{where} is used by {MAX_RESERVED_FOR} pods, as many as may share one: make another"
+        return ""
+
+    def _may_administer(self, namespace: str) -> bool:
+        found = self._cache.get(Namespace, namespace)
+        return found is not None and found.metadata.labels.get(ADMIN_LABEL) == "true"
 
     def _claim(self, pod: Pod, entry: dict[str, str]) -> ResourceClaimSpec | None:
         namespace = pod.metadata.namespace

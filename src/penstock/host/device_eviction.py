@@ -8,7 +8,8 @@ import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
-from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType
+from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType, Share
+from penstock.decide.claim_status import tolerations_of
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_health import problem
 from penstock.decide.inventory import shares_of
@@ -16,11 +17,12 @@ from penstock.decide.tolerations import untolerated
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
 from penstock.kit.timestamps import rfc3339
+from penstock.resources.claims import claim_key
 from penstock.resources.conditions import replaced
 from penstock.resources.core import Taint
-from penstock.resources.devices import ResourceSlice
+from penstock.resources.devices import ResourceClaim, ResourceSlice
 from penstock.resources.meta import Condition, Resource
-from penstock.resources.pod import Pod
+from penstock.resources.pod import Pod, Toleration
 
 
 class DeviceEvictionController:
@@ -40,7 +42,11 @@ class DeviceEvictionController:
 
     def watches(self) -> tuple[Watch, ...]:
         """Slices, and pods that hold devices; the keys name nodes."""
-        return (Watch(ResourceSlice, _node_of_slice), Watch(Pod, _node_of_pod))
+        return (
+            Watch(ResourceSlice, _node_of_slice),
+            Watch(Pod, _node_of_pod),
+            Watch(ResourceClaim, lambda _: ()),
+        )
 
     async def reconcile(self, key: Key) -> float | None:
         """Delete the pods of this node whose device must be left."""
@@ -52,11 +58,20 @@ class DeviceEvictionController:
         for pod in self._cache.list(Pod):
             if pod.spec.node_name != key.name or _is_leaving(pod):
                 continue
-            held = [bad[share.gpu] for share in shares_of(pod) if share.gpu in bad]
-            failed = next((gpu for gpu in held if untolerated(_ending(gpu), pod.spec.tolerations)), None)
+            held = [(bad[share.gpu], share) for share in shares_of(pod) if share.gpu in bad]
+            failed = next(
+                (gpu for gpu, share in held if untolerated(_ending(gpu), self._tolerations(pod, share))), None
+            )
             if failed is not None:
                 await self._evict(pod, failed)
         return None
+
+    def _tolerations(self, pod: Pod, share: Share) -> tuple[Toleration, ...]:
+        """The pod's own, and those of the claim that was given the device."""
+        own = pod.spec.tolerations
+        namespace, name = claim_key(pod, share.claim) if share.claim else ("", "")
+        claim = self._cache.get(ResourceClaim, name, namespace) if name else None
+        return own if claim is None else (*own, *tolerations_of(claim, share.request))
 
     async def _evict(self, pod: Pod, gpu: Gpu) -> None:
         message = f"moved off a device that failed: {problem([gpu])}"

@@ -16,6 +16,7 @@ import orjson
 
 from penstock.host import apply, deletion, metadata, scale
 from penstock.host.cache_rules import check_cache, check_cache_delete
+from penstock.host.claim_rules import check_claim
 from penstock.host.deletion import DeleteOptions
 from penstock.host.metadata import Document, resource_of
 from penstock.host.priorities import check_default, with_priority
@@ -147,6 +148,7 @@ class ObjectStore:
                 raise AlreadyExists(f'{resource_of(kind)} "{name}" already exists')
         admitted = admit(with_priority(kind, fresh, self.store), strict=strict)
         check_cache(admitted.object, self.store)
+        check_claim(admitted.object, self.store)
         warnings = (*admitted.warnings, *warn_of_rivals(admitted.object, self.store))
         result = metadata.folded_secret(admitted.document)
         if kind.kind == "Namespace":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import field
 
 from penstock.resources.core import Taint
-from penstock.resources.meta import Condition, Json, Model, ObjectMeta, ObjectReference, Quantity, Resource
+from penstock.resources.meta import Condition, Json, Model, ObjectMeta, Quantity, Resource
 
 
 class DeviceAttribute(Model, frozen=True):
@@ -197,11 +197,20 @@ class ClaimAllocation(Model, frozen=True):
     allocation_timestamp: str | None = None
 
 
+class ClaimConsumer(Model, frozen=True):
+    """Who uses a claim: a pod has the resource `pods` and no group."""
+
+    resource: str
+    name: str
+    uid: str
+    api_group: str = ""
+
+
 class ResourceClaimStatus(Model, frozen=True):
     """What was given to whom."""
 
     allocation: ClaimAllocation | None = None
-    reserved_for: tuple[ObjectReference, ...] = ()
+    reserved_for: tuple[ClaimConsumer, ...] = ()
     devices: tuple[Json, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

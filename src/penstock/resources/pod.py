@@ -329,6 +329,13 @@ class PodIP(Model, frozen=True):
     ip: str
 
 
+class PodClaimStatus(Model, frozen=True):
+    """Which ResourceClaim was made from a template, under the pod's own name for it."""
+
+    name: str
+    resource_claim_name: str | None = None
+
+
 class PodStatus(Model, frozen=True):
     """`phase` is Pending, Running, Succeeded, Failed or Unknown."""
 
@@ -346,6 +353,7 @@ class PodStatus(Model, frozen=True):
     observed_generation: int | None = None
     init_container_statuses: tuple[ContainerStatus, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
+    resource_claim_statuses: tuple[PodClaimStatus, ...] = ()
 
 
 class Pod(Resource, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from penstock.kit.cel import parse_condition
 from penstock.kit.cel_values import CelError
+from penstock.resources.claims import MAX_RESERVED_FOR, MAX_RESULTS
 from penstock.resources.devices import (
     ClaimRequest,
     Device,
@@ -41,7 +42,6 @@ MAX_COUNTER_SETS, MAX_COUNTERS = 8, 32
 MAX_FACTS = 32
 MAX_REQUESTS = MAX_SELECTORS = MAX_CONSTRAINTS = MAX_CONFIGS = 32
 MAX_ALTERNATIVES = 8
-MAX_RESULTS, MAX_RESERVED_FOR = 32, 256
 MAX_PARAMETERS_BYTES = 10 << 10
 MAX_TEXT = 64
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")

@@ -89,6 +89,17 @@ def _object_of(document: Document, now_s: float) -> str:
     return f"{about.get('kind', '').lower()}/{about.get('name', '')}"
 
 
+def _claim_state(document: Document, now_s: float) -> str:
+    """As kubectl shows it: pending, or what has been done for the claim."""
+    status = document.get("status") or {}
+    states = [
+        *(("deleted",) if document["metadata"].get("deletionTimestamp") else ()),
+        *(("allocated",) if status.get("allocation") else ()),
+        *(("reserved",) if status.get("reservedFor") else ()),
+    ]
+    return ",".join(states) or "pending"
+
+
 def _event_age(document: Document, now_s: float) -> str:
     last = next(
         (document[f] for f in ("lastTimestamp", "eventTime", "firstTimestamp") if document.get(f)), None
@@ -216,6 +227,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("StorageClass", path("spec", "storageClassName")),
         AGE,
     ),
+    "ResourceClaim": (NAME, Column("State", _claim_state), AGE),
     "Event": (
         Column("Last Seen", _event_age),
         Column("Type", path("type")),

@@ -30,17 +30,29 @@ def known_gpus(cache: Cache, types: Sequence[GpuType]) -> NodeGpus:
 def container_devices(pod: Pod, container: Container, gpus: NodeGpus) -> dict[str, str]:
     """The variables that say which devices are the container's.
 
-    Init containers use all that their pod holds. Raises Invalid for an annotation that cannot be read, Unavailable for an instance
+    Init containers use all that their pod holds, but of claims, as every container, what they name. Raises Invalid for an annotation that cannot be read, Unavailable for an instance
     that is still to be made.
     """
-    shares = _shares(pod)
-    if container not in pod.spec.init_containers or container.restart_policy == "Always":
-        shares = tuple(share for share in shares if share.container in ("", container.name))
+    is_before = container in pod.spec.init_containers and container.restart_policy != "Always"
+    shares = tuple(
+        share
+        for share in _shares(pod)
+        if (_uses(container, share) if share.claim else is_before or share.container in ("", container.name))
+    )
     here = {gpu.uuid: gpu for gpu in gpus(pod.spec.node_name)} if shares else {}
     found = device_environment(shares, here)
     if isinstance(found, str):
         raise Unavailable(f"containers[{container.name}]: {found}")
     return found
+
+
+def _uses(container: Container, share: Share) -> bool:
+    """Whether the container names the share's claim, all of it or this request."""
+    request = share.request.partition("/")[0]
+    return any(
+        one.get("name") == share.claim and (one.get("request") or request) == request
+        for one in (container.resources.claims if container.resources else ())
+    )
 
 
 def _shares(pod: Pod) -> tuple[Share, ...]:

@@ -54,6 +54,7 @@ def pod_status(pod: Pod, observed: Observed, now: float) -> PodStatus:
         observed_generation=pod.metadata.generation or None,
         init_container_statuses=observed.init,
         container_statuses=observed.containers,
+        resource_claim_statuses=pod.status.resource_claim_statuses,
     )
 
 
