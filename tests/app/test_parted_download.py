@@ -45,6 +45,7 @@ class Ranged:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_file, "PART_BYTES", PART)
+    monkeypatch.setattr(part_file, "RUN_PARTS", 1)
     monkeypatch.setattr(module, "PARTED_BYTES", 2 * PART)
     monkeypatch.setattr(part_streams, "FIRST_WAIT_S", 0.0)
 
@@ -177,3 +178,45 @@ def test_what_was_synced_is_not_suspected(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "unsynced").iterdir()] == [file_of().sha256]
     ModelStore(tmp_path).sync()
     assert not list((tmp_path / "unsynced").iterdir())
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_file, "RUN_PARTS", 8)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_large_file_is_asked_for_in_runs_of_parts_that_become_shorter(tmp_path: Path) -> None:
+    content = os.urandom(100 * PART + 1)
+    source = Ranged(content)
+    assert brought(source, tmp_path, file_of(content)) == content
+    asked = sorted((start, stop or 0) for start, stop in source.asked)
+    assert [start for start, _ in asked] == [0, *(stop for _, stop in asked[:-1])]
+    assert asked[-1][1] == len(content)
+    lengths = [stop - start for start, stop in asked]
+    assert lengths[0] == 8 * PART
+    assert lengths[-2:] == [PART, 1]
+    assert len(asked) < 50
+
+
+@pytest.mark.usefixtures("runs")
+def test_of_a_run_that_is_broken_off_only_the_part_it_was_at_is_asked_for_again(tmp_path: Path) -> None:
+    content = os.urandom(100 * PART)
+    with pytest.raises(NotFound):
+        brought(Ranged(content, faults={8: NotFound("gone")}), tmp_path, file_of(content))
+    (journal,) = (tmp_path / "parts").glob("*.journal")
+    kept = {int(line.split()[0]) for line in journal.read_text().splitlines()}
+    assert {8, 9, 10} <= kept
+    assert 15 not in kept
+    source = Ranged(content)
+    assert brought(source, tmp_path, file_of(content)) == content
+    again = {n for start, stop in source.asked for n in range(start // PART, (stop or 0) // PART)}
+    assert again == set(range(100)) - kept
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_whose_connection_ends_goes_on_at_that_byte(tmp_path: Path) -> None:
+    content = os.urandom(64 * PART)
+    source = Ranged(content, faults={0: Unavailable("cut")})
+    assert brought(source, tmp_path, file_of(content)) == content
+    assert (4 * PART, 8 * PART) in source.asked

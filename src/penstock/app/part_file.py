@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +22,8 @@ from penstock.host.model_store import JOURNAL, Algorithm
 
 PART_BYTES = 8 << 20
 """What object stores recommend for ranges, and what a stream that is killed may have to fetch twice."""
+RUN_PARTS = 8
+"""Asked for at once: each request costs the way there and back, and a thousandth of a second here."""
 PIECE_BYTES = 1 << 20
 
 
@@ -71,24 +73,31 @@ class PartFile:
         """What has arrived in finished parts."""
         return sum(self._length(index) for index in self._done)
 
-    def claim(self) -> int | None:
-        """A part that nobody has; None when all are taken. The first come first, so that the digest can follow."""
-        with self._changed:
-            return self._open.pop(0) if self._open else None
+    def claim(self, share: int) -> Run | None:
+        """Parts in a row that nobody has; None when all are taken. The first come first, so that the digest can follow.
 
-    def give_back(self, index: int) -> None:
-        """It did not arrive."""
+        It is one `share`th of what is left, so that those who share it are done at about the same time, and RUN_PARTS at most.
+        """
         with self._changed:
-            self._open.insert(0, index)
+            most = min(len(self._open), RUN_PARTS, max(1, len(self._open) // share))
+            count = 0
+            while count < most and self._open[count] == self._open[0] + count:
+                count += 1
+            taken, self._open = self._open[:count], self._open[count:]
+        return Run(self, taken) if taken else None
+
+    def give_back(self, indices: Iterable[int]) -> None:
+        """They did not arrive."""
+        with self._changed:
+            self._open = sorted({*self._open, *indices})
 
     def bounds(self, index: int) -> tuple[int, int]:
         """The first byte of a part, and the one after its last."""
         start = index * PART_BYTES
         return start, start + self._length(index)
 
-    def write(self, offset: int, piece: bytes) -> None:
+    def write(self, offset: int, view: memoryview) -> None:
         """Put a piece where it belongs."""
-        view = memoryview(piece)
         while view:
             written = os.pwrite(self._file, view, offset)
             view, offset = view[written:], offset + written
@@ -142,6 +151,41 @@ class PartFile:
 
     def _length(self, index: int) -> int:
         return min(PART_BYTES, self._size - index * PART_BYTES)
+
+
+class Run:
+    """Parts in a row that one thread brings, from `at` (bytes) to before `stop`."""
+
+    def __init__(self, parts: PartFile, indices: list[int]) -> None:
+        self._parts = parts
+        self._left = indices
+        self.at, self._end = parts.bounds(indices[0])
+        self.stop = parts.bounds(indices[-1])[1]
+        self._checksum = xxhash.xxh3_128()
+
+    def write(self, piece: bytes) -> None:
+        """What comes next; a part that is complete with it is finished."""
+        view = memoryview(piece)
+        self._parts.write(self.at, view)
+        while view:
+            here = view[: self._end - self.at]
+            self._checksum.update(here)
+            self.at, view = self.at + len(here), view[len(here) :]
+            if self.at == self._end:
+                self._finish()
+
+    def give_back(self) -> int:
+        """Leave what is not finished to others; how many bytes of it were written in vain."""
+        if not self._left:
+            return 0
+        self._parts.give_back(self._left)
+        return self.at - self._parts.bounds(self._left[0])[0]
+
+    def _finish(self) -> None:
+        self._parts.finish(self._left.pop(0), self._checksum.hexdigest())
+        if self._left:
+            self._end = self._parts.bounds(self._left[0])[1]
+            self._checksum = xxhash.xxh3_128()
 
 
 def _allocate(file: int, size_bytes: int) -> None:

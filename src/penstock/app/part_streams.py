@@ -6,9 +6,7 @@ import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-import xxhash
-
-from penstock.app.part_file import PartFile
+from penstock.app.part_file import PartFile, Run
 from penstock.app.progress import Meter
 from penstock.contracts.source import Corrupt, ModelSource, RemoteFile
 from penstock.kit.backoff import delay_s
@@ -35,14 +33,17 @@ class Streams:
         failed = threading.Event()
 
         def stream() -> None:
-            while not (self.given_up.is_set() or failed.is_set()) and (index := parts.claim()) is not None:
+            while (
+                not (self.given_up.is_set() or failed.is_set()) and (run := parts.claim(STREAMS)) is not None
+            ):
                 try:
                     with self.slots:
-                        self._bring(source, file, parts, index, meter, failed)
+                        self._bring(source, file, run, meter, failed)
                 except BaseException:
-                    parts.give_back(index)
                     failed.set()
                     raise
+                finally:
+                    meter.take_back(run.give_back())
 
         with ThreadPoolExecutor(STREAMS, thread_name_prefix="stream") as pool:
             tasks, best = [pool.submit(stream)], 0.0
@@ -63,39 +64,27 @@ class Streams:
             task.result()
 
     def _bring(
-        self,
-        source: ModelSource,
-        file: RemoteFile,
-        parts: PartFile,
-        index: int,
-        meter: Meter,
-        failed: threading.Event,
+        self, source: ModelSource, file: RemoteFile, run: Run, meter: Meter, failed: threading.Event
     ) -> None:
-        """One part; where the connection ends it goes on at that byte."""
-        start, stop = parts.bounds(index)
-        at, fruitless, checksum = start, 0, xxhash.xxh3_128()
-        while at < stop:
-            before = at
+        """All of a run; where the connection ends it goes on at that byte."""
+        fruitless = 0
+        while run.at < run.stop:
+            before = run.at
             try:
-                for piece in source.read(file, at, stop):
-                    if at + len(piece) > stop:
+                for piece in source.read(file, run.at, run.stop):
+                    if run.at + len(piece) > run.stop:
                         raise Corrupt(f"{file.path}: found more than the bytes asked for", hint=LATER)
-                    parts.write(at, piece)
-                    checksum.update(piece)
-                    at += len(piece)
+                    run.write(piece)
                     meter.add(len(piece), file.path)
                     if self.given_up.is_set() or failed.is_set():
-                        meter.take_back(at - start)
-                        parts.give_back(index)
                         return
-                if at < stop:
-                    raise Unavailable(f"the connection ended after {at} of {file.size_bytes} bytes")
+                if run.at < run.stop:
+                    raise Unavailable(f"the connection ended after {run.at} of {file.size_bytes} bytes")
             except Unavailable as error:
-                fruitless = 0 if at > before else fruitless + 1
+                fruitless = 0 if run.at > before else fruitless + 1
                 if fruitless >= MAX_FRUITLESS_TRIES:
                     raise
                 self.given_up.wait(wait_s(error, max(1, fruitless), file.path))
-        parts.finish(index, checksum.hexdigest())
 
 
 def wait_s(error: Unavailable, fruitless: int, name: str = "") -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import urllib3
 
 TIMEOUT_S = 30.0
-PIECE_BYTES = 1 << 19
+PIECE_BYTES = 1 << 18
 MAX_REDIRECTS = 10
 CONNECTIONS = 16
 """Kept to one host."""

@@ -22,7 +22,7 @@ from penstock.kit.errors import (
 
 SCHEMES = ("s3",)
 DEFAULT_REGION = "us-east-1"
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 18
 EXPECTED = "is no place in a store, expected s3://BUCKET/PREFIX"
 HINT = "give credentials in a Secret of the service account; see docs/howto/model-sources.md"
 _STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w{1,64})</Code>")
