@@ -3,6 +3,7 @@
 import errno
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from file_server import FileServer, file_server
 from penstock.app import fetch as module
 from penstock.app import part_streams
 from penstock.app.fetch import CACHE, main
+from penstock.contracts.model_bindings import SOURCES
 
 
 @pytest.fixture
@@ -236,3 +238,32 @@ def test_where_the_cache_is_on_another_disk_files_are_copied(
     monkeypatch.setattr(os, "link", other_disk)
     assert main([server.uri("/m/model.bin"), str(tmp_path / "a")], environ) == 0
     assert contents(tmp_path / "a") == {"model.bin": b"weights"}
+
+
+def test_what_the_nodes_cache_keeps_is_read_there_and_no_source_is_asked(
+    server: FileServer, environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files["/t/all.tgz"] = archive_of("a/x.bin", "a/b/y.bin", "z.bin")
+    uri = server.uri("/t/all.tgz")
+    assert main([uri, str(tmp_path / "first")], environ) == 0
+    server.files.clear()
+    kept = environ | {SOURCES: json.dumps([uri])}
+    assert main([f"{uri}/a", str(tmp_path / "part")], kept) == 0
+    assert contents(tmp_path / "part") == {"x.bin": b"tree", "b/y.bin": b"tree"}
+    assert main([f"{uri}/a/b/y.bin", str(tmp_path / "file"), uri, str(tmp_path / "all")], kept) == 0
+    assert contents(tmp_path / "file") == {"y.bin": b"tree"}
+    assert len(contents(tmp_path / "all")) == 3
+
+
+def test_what_the_nodes_cache_has_not_is_asked_of_the_source(
+    server: FileServer, environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = server.uri("/m")
+    kept = environ | {SOURCES: json.dumps([uri])}
+    assert main([f"{uri}/model.bin", str(tmp_path / "first")], kept) == 0
+    assert contents(tmp_path / "first") == {"model.bin": b"weights"}
+    whole = f"{uri}/model.bin"
+    assert (
+        main([f"{whole}/../../secret", str(tmp_path / "out")], environ | {SOURCES: json.dumps([whole])}) != 0
+    )
+    assert "this node's cache has no '../../secret' of it" in capsys.readouterr().out

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 import pytest
 from service_world import services
 
+from penstock.contracts.controller import Controller
 from penstock.contracts.node_caches import CachedModel
 from penstock.controlplane.controllers.cache_gate import CacheGateController
 from penstock.controlplane.controllers.local_model_node import LocalModelNodeController
@@ -69,9 +70,10 @@ class Disks:
 class CacheWorld(World):
     """Nodes a1, a2 (group a) and b1 (group b), each group with room for 10 GB."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: Callable[[World], Controller]) -> None:
         self.disks = Disks(self)
         super().__init__(
+            *more,
             services,
             lambda world: ModelCacheController(*parts(world)),
             lambda world: LocalModelNodeController(*parts(world), caches=self.disks),

@@ -196,7 +196,9 @@ def service(uri: str = "hf://o/m", **extra: object) -> InferenceService:
 def bound(
     what: InferenceService, *caches: Cache, groups: tuple[LocalModelNodeGroup, ...] = GROUPS
 ) -> Binding | None:
-    return bind(what, Known(tuple(caches), groups, NODES))
+    found = bind(what, Known(tuple(caches), groups, NODES))
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 def test_a_service_is_bound_by_address_or_below_it() -> None:
@@ -245,13 +247,14 @@ def test_a_cache_of_the_namespace_goes_first_and_others_are_not_seen() -> None:
 def test_binding_is_written_once_and_taken_back() -> None:
     what = service()
     found = bound(what, cache("m"))
-    patch = rebound(what.metadata, found)
+    assert found is not None
+    patch = rebound(what.metadata, (found,))
     assert patch["labels"] == {CACHE_LABEL: "m"}
     done = msgspec.structs.replace(
         what.metadata, labels=dict(patch["labels"]), annotations=dict(patch["annotations"])
     )
-    assert rebound(done, found) == {}
-    assert rebound(done, None)["labels"] == {CACHE_LABEL: None}
+    assert rebound(done, (found,)) == {}
+    assert rebound(done, ())["labels"] == {CACHE_LABEL: None}
 
 
 def test_a_gated_pod_waits_with_a_reason_then_goes_where_the_model_is() -> None:

@@ -211,3 +211,46 @@ def _status(status: Any) -> dict[str, str]:
 def _that_says(service: InferenceService, ready: str) -> InferenceService:
     status = InferenceServiceStatus(conditions=(Condition(type="Ready", status=ready),))
     return msgspec.structs.replace(service, status=status)
+
+
+LORA = {"adapters": [{"name": "sql", "uri": "hf://a/sql"}, {"name": "de", "uri": "s3://b/de"}], "maxRank": 16}
+
+
+def test_adapters_are_brought_beside_the_model_and_the_engine_and_callers_are_told() -> None:
+    [made] = planned(llm(model={**MODEL, "lora": LORA})).services
+    assert [(one.uri, one.mount_path) for one in made.spec.predictor.storage_uris] == [
+        ("hf://facebook/opt-125m", "/mnt/models"),
+        ("hf://a/sql", "/mnt/lora/sql"),
+        ("s3://b/de", "/mnt/lora/de"),
+    ]
+    pod = pod_of(made).spec
+    args = pod.containers[0].args
+    at = args.index("--lora-modules")
+    assert args[at - 2 : at + 3] == (
+        "--enable-lora",
+        "--max-lora-rank=16",
+        "--lora-modules",
+        "sql=/mnt/lora/sql",
+        "de=/mnt/lora/de",
+    )
+    assert pod.init_containers[0].args[-2:] == ("s3://b/de", "/mnt/lora/de")
+    assert made.metadata.annotations["penstock.dev/adapters"] == "sql,de"
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        ({"adapters": {}}, "spec.model.lora.adapters: found {}, expected a list"),
+        ({"adapters": [{"uri": "hf://a/b"}]}, "adapters[0].name: found None"),
+        ({"adapters": [{"name": "../x", "uri": "hf://a/b"}]}, "adapters[0].name: found '../x'"),
+        ({"adapters": [{"name": "x", "uri": "b"}]}, "adapters[0].uri: found 'b'"),
+        ({"adapters": [*LORA["adapters"], {"name": "sql", "uri": "hf://a/b"}]}, "which another adapter has"),
+    ],
+)
+def test_adapters_that_cannot_be_are_refused_by_their_field(lora: Any, said: str) -> None:
+    assert said in planned(llm(model={**MODEL, "lora": lora})).refusal
+
+
+def test_an_engine_of_another_kind_takes_no_adapters() -> None:
+    asked = llm({"penstock.dev/runtime": "penstock-llama-cpp"}, model={**MODEL, "lora": LORA})
+    assert "takes none" in planned(asked).refusal

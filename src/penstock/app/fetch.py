@@ -15,11 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from penstock.app.download import listed
 from penstock.app.local_files import free, link_local
-from penstock.app.model_cache import cached
+from penstock.app.model_cache import cached, held
 from penstock.app.part_streams import LATER
 from penstock.app.registry import open_source
+from penstock.contracts.model_bindings import SOURCES, source_of
 from penstock.contracts.node_caches import ROOM
 from penstock.contracts.source import Changed, Corrupt, public
 from penstock.kit.errors import (
@@ -50,8 +53,10 @@ EXIT_CODES: dict[type[PlatformError], int] = {
 
 def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
     """Fill `folder` with the model: links to the node's cache or, for local files, to where they lie. Raises PlatformError, OSError."""
-    source = open_source(uri, environ)
     cache = Path(environ[CACHE]) if environ.get(CACHE) else folder.parent / ".model-cache"
+    if _was_cached(cache, uri, folder, environ):
+        return
+    source = open_source(uri, environ)
     what = ""
     for _ in range(MAX_LISTINGS):
         snapshot = listed(source)
@@ -75,6 +80,17 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
         return
     differs = f": {what}" if what else ""
     raise Corrupt(f"changed {MAX_LISTINGS} times while it was fetched{differs}", hint=LATER)
+
+
+def _was_cached(cache: Path, uri: str, folder: Path, environ: Mapping[str, str]) -> bool:
+    """Whether the node's cache keeps the model, or that of which this is a part: then the pod has it now, and no source was asked."""
+    sources = msgspec.json.decode(environ.get(SOURCES) or "[]", type=list[str])
+    whole = source_of(uri, sources)
+    if whole not in sources:
+        return False
+    part = uri.rstrip("/")[len(whole.rstrip("/")) :].strip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    return held(cache, whole, part, lambda there: _link_all(there, folder))
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -112,6 +128,8 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 
 def _link_all(there: Path, folder: Path) -> None:
+    if there.is_file():
+        _link(there, free(folder, Path(there.name)))
     for path in sorted(path for path in there.rglob("*") if path.is_file()):
         _link(path, free(folder, path.relative_to(there)))
 

@@ -62,9 +62,35 @@ def cached(
     return folder / FILES
 
 
+def held(cache: Path, uri: str, part: str, use: Callable[[Path], None]) -> bool:
+    """Whether the cache has the model, whole, and of it what is at the relative path `part`: then `use` was called with that.
+
+    Of several states of the source the newest is taken; nobody is asked whether there is a newer one.
+    """
+    store = ModelStore(cache)
+    if not store.is_ready(uri):
+        return False
+    with locked(store.model(uri) / LOCK, _say_waiting):
+        for folder in sorted(store.snapshots(key_of(uri)), key=_written_ns, reverse=True):
+            if not _is_whole(uri, folder):
+                continue
+            there = folder / FILES / part
+            if ".." in Path(part).parts or not there.exists():
+                print(f"{public(uri)}: this node's cache has no {part!r} of it", flush=True)
+                return False
+            store.note_use(uri, time.time())
+            use(there)
+            return True
+    return False
+
+
 def snapshot_key(uri: str, files: tuple[RemoteFile, ...]) -> str:
     """Equal for equal contents at one address, as far as the source tells."""
     return stable_hash([key_of(uri), *(msgspec.to_builtins(file) for file in files)])
+
+
+def _written_ns(folder: Path) -> int:
+    return (folder / RECORD).stat().st_mtime_ns
 
 
 def _is_whole(uri: str, folder: Path) -> bool:

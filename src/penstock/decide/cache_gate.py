@@ -49,6 +49,17 @@ def gate_of(cache: Cache | None, group: str, nodes: Iterable[str], progress: Map
     )
 
 
+def together(gates: Iterable[Gate]) -> Gate:
+    """One gate for a pod of several models: open where a node holds all of them."""
+    every = tuple(gates)
+    shut = "; ".join(gate.message for gate in every if not gate.nodes)
+    if shut or not every:
+        return Gate((), shut)
+    nodes = tuple(node for node in every[0].nodes if all(node in gate.nodes for gate in every))
+    told = "; ".join(gate.message for gate in every)
+    return Gate(nodes, told if nodes else f"waiting for a node that holds all of its models: {told}")
+
+
 def gated(spec: PodSpec) -> PodSpec:
     """The pod with the gate."""
     if is_gated(spec):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from penstock.contracts.model_bindings import bound_to
 from penstock.decide.node_rules import wanted
 from penstock.kit.quantity import to_bytes
 from penstock.resources.caching import (
@@ -33,6 +34,7 @@ from penstock.resources.serving import InferenceService
 Cache = LocalModelCache | LocalModelNamespaceCache
 CACHE_LABEL = "internal.serving.kserve.io/localmodel"
 CACHE_NAMESPACE_LABEL = "internal.serving.kserve.io/localmodel-namespace"
+INFERENCE, LLM = "InferenceService", "LLMInferenceService"
 PENDING, DOWNLOADED, FAILED, NOT_READY = (
     "NodeDownloadPending",
     "NodeDownloaded",
@@ -232,19 +234,25 @@ def _status(
     return LocalModelCacheStatus(
         node_status=dict(sorted(words.items())),
         copies=copies,
-        inference_services=tuple(
-            NamespacedName(service.metadata.name, service.metadata.namespace)
-            for service in services
-            if uses(service, cache)
-        ),
+        inference_services=_users(cache, services, INFERENCE),
+        llm_inference_services=_users(cache, services, LLM),
     )
 
 
-def uses(service: InferenceService, cache: Cache) -> bool:
-    """Whether the service is bound to the cache."""
-    labels = service.metadata.labels
+def _users(cache: Cache, services: tuple[InferenceService, ...], kind: str) -> tuple[NamespacedName, ...]:
+    found = ((user_of(service, cache), service.metadata.namespace) for service in services)
+    names = dict.fromkeys((name, namespace) for (of_kind, name), namespace in found if of_kind == kind)
+    return tuple(NamespacedName(name, namespace) for name, namespace in names)
+
+
+def user_of(service: InferenceService, cache: Cache) -> tuple[str, str]:
+    """Kind and name of what uses the cache by this service, which an LLMInferenceService may have asked for; ("", "") if it does not."""
     own = cache.metadata.namespace if isinstance(cache, LocalModelNamespaceCache) else ""
-    return labels.get(CACHE_LABEL) == cache.metadata.name and labels.get(CACHE_NAMESPACE_LABEL, "") == own
+    bounds = bound_to(service.metadata.annotations)
+    if not any((one.cache, one.namespace) == (cache.metadata.name, own) for one in bounds):
+        return "", ""
+    owner = next((one for one in service.metadata.owner_references if one.kind == LLM), None)
+    return (LLM, owner.name) if owner is not None else (INFERENCE, service.metadata.name)
 
 
 def _group_status(

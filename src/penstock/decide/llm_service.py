@@ -15,9 +15,11 @@ import msgspec
 
 from penstock.contracts.exchange import ROLE_LABELS
 from penstock.decide.disaggregation import DECODE, PREFILL
+from penstock.decide.lora import Adapter, adapters_of, lora_args
 from penstock.decide.rollout import STOP
-from penstock.decide.route_table import ALIASES, TRANSFER_GROUP
+from penstock.decide.route_table import ADAPTERS, ALIASES, TRANSFER_GROUP
 from penstock.decide.runtime import Runtime, choose_runtime
+from penstock.decide.storage import MODELS
 from penstock.decide.workload import NAME_FLAGS, main_container
 from penstock.kit.errors import InvalidInput
 from penstock.kit.hashing import short_hash
@@ -26,6 +28,7 @@ from penstock.resources.llm import (
     LLMInferenceService,
     LLMInferenceServiceConfig,
     LLMInferenceServiceSpec,
+    LLMModelSpec,
     LLMWorkloadSpec,
 )
 from penstock.resources.meta import Labels, ObjectMeta, controlled_by
@@ -123,8 +126,8 @@ def _service(
     annotations = {key: value for key, value in meta.annotations.items() if key not in _UNCOPIED}
     if role == PREFILL:
         annotations[PREFILL_FOR] = meta.name
-    elif model.name and ALIASES not in annotations:
-        annotations[ALIASES] = model.name
+    else:
+        annotations = _named_models(annotations, model)
     if part.replicas == 0:
         annotations[STOP] = "true"
     labels: Labels = {**part.labels}
@@ -157,8 +160,15 @@ def _predictor(
     model: Document = {**main, "modelFormat": {"name": _format(runtime, runtimes)}}
     if runtime:
         model["runtime"] = runtime
-    if _fetches(spec) and spec.model is not None:
-        model["storageUri"] = spec.model.uri
+    sources: list[Document] = []
+    if spec.model is not None:
+        adapters = _adapters(spec, model["modelFormat"]["name"])
+        if adapters:
+            model["args"] = [*model.get("args", ()), *lora_args(spec.model.lora, adapters)]
+            sources = [{"uri": spec.model.uri, "mountPath": MODELS}]
+            sources += [{"uri": one.uri, "mountPath": one.path} for one in adapters]
+        elif _fetches(spec):
+            model["storageUri"] = spec.model.uri
     tensor = part.parallelism.tensor if part.parallelism is not None else None
     if tensor is not None and tensor > 1:
         model["args"] = [*model.get("args", ()), f"--tensor-parallel-size={tensor}"]
@@ -173,9 +183,32 @@ def _predictor(
         "labels": labels,
         "annotations": part.annotations,
     }
+    if sources:
+        document["storageUris"] = sources
     if containers:
         document["containers"] = list(containers.values())
     return msgspec.convert(document, PredictorSpec)
+
+
+def _adapters(spec: LLMInferenceServiceSpec, served: str) -> tuple[Adapter, ...]:
+    """Raises InvalidInput where no engine could have them."""
+    found = adapters_of(spec.model.lora) if spec.model is not None else ()
+    if found and served != FORMAT:
+        raise InvalidInput(
+            f"spec.model.lora.adapters: a runtime of {served} takes none, expected one of {FORMAT}"
+        )
+    if found and not _fetches(spec):
+        raise InvalidInput(
+            "spec.model.lora.adapters: found some, and spec.storageInitializer that brings none"
+        )
+    return found
+
+
+def _named_models(annotations: Labels, model: LLMModelSpec) -> Labels:
+    """With the names by which callers may ask for the model and its adapters, unless they are given."""
+    adapters = ",".join(one.name for one in adapters_of(model.lora))
+    named = {ALIASES: model.name or "", ADAPTERS: adapters}
+    return {key: value for key, value in named.items() if value} | annotations
 
 
 def _named(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from penstock.contracts.model_bindings import SOURCES, Bound
 from penstock.kit.errors import nearest
 from penstock.resources.pod import (
     Container,
@@ -127,6 +128,12 @@ def with_models(
 def fetched_by(pod: PodSpec) -> tuple[str, ...]:
     """The addresses from which the pod's models are brought."""
     return next((one.args[::2] for one in pod.init_containers if one.name == INITIALIZER), ())
+
+
+def cached_models(bounds: tuple[Bound, ...]) -> EnvVar:
+    """Tells the fetcher which addresses the node's cache answers for."""
+    sources = [bound.source for bound in bounds]
+    return EnvVar(name=SOURCES, value=msgspec.json.encode(sources).decode())
 
 
 def common_folder(paths: tuple[str, ...]) -> str:

@@ -12,14 +12,21 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.contracts.model_bindings import bound_to
 from penstock.decide.cache_gate import gated
-from penstock.decide.caching import CACHE_LABEL
 from penstock.decide.disaggregation import BOTH, role_of
 from penstock.decide.rendering import UnknownPlaceholder, render
 from penstock.decide.runtime import MAIN_CONTAINER, Runtime
-from penstock.decide.storage import INITIALIZER, Source, choose_fetcher, sources_of, with_models
+from penstock.decide.storage import (
+    INITIALIZER,
+    Source,
+    cached_models,
+    choose_fetcher,
+    sources_of,
+    with_models,
+)
 from penstock.kit.patch import strategic_merge
-from penstock.resources.annotations import AUTOSCALER_CLASS
+from penstock.resources.annotations import AUTOSCALER_CLASS, WISHED
 from penstock.resources.autoscaler_settings import DOMAIN, METRIC, PROFILE, RESUME_WITHIN, TTFT_SLO
 from penstock.resources.meta import Labels, ObjectMeta
 from penstock.resources.pod import (
@@ -64,6 +71,7 @@ _UNCOPIED = (
     TTFT_SLO,
     LOCAL_COMMAND,
     INSTALL_HINT,
+    WISHED,
 )
 _UNCOPIED_PREFIXES = (DOMAIN, "penstock.dev/rollout-", "penstock.dev/handover")
 """How a service scales is no part of its pods: to tune it restarts nothing, where Knative makes a revision of each change."""
@@ -127,8 +135,11 @@ def build_workload(
         return Workload(failure=f"{name}.{fetcher.failure}")
     annotations = _annotations(service, component, runtime)
     read_only = annotations.get(READ_ONLY) != "false"
+    bounds = bound_to(service.metadata.annotations) if name == "predictor" else ()
+    if bounds:
+        secret_env = (*secret_env, cached_models(bounds))
     pod = with_models(pod, main.name, sources, fetcher.container, read_only=read_only, secret_env=secret_env)
-    if name == "predictor" and CACHE_LABEL in labels:
+    if bounds:
         pod = gated(pod)
     try:
         annotations |= _host_annotations(runtime, pod, main.name)

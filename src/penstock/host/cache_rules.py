@@ -6,7 +6,7 @@ from typing import TypeVar, get_args
 
 import msgspec
 
-from penstock.decide.caching import Cache, model_key, over_limit, uses
+from penstock.decide.caching import Cache, model_key, over_limit, user_of
 from penstock.host.metadata import resource_of
 from penstock.host.store import Store
 from penstock.kit.errors import Cause, Invalid
@@ -54,8 +54,9 @@ def check_cache_delete(kind: Kind, namespace: str, name: str, store: Store) -> N
     if cache.metadata.deletion_timestamp is not None:
         return
     for service in _all(InferenceService, store, None if isinstance(cache, LocalModelCache) else namespace):
-        if uses(service, cache) and service.metadata.deletion_timestamp is None:
-            about = f"{kind.kind} {name} is being used by InferenceService {service.metadata.name}"
+        user_kind, user = user_of(service, cache)
+        if user and service.metadata.deletion_timestamp is None:
+            about = f"{kind.kind} {name} is being used by {user_kind} {user}"
             raise _denied(cache, "metadata.name", about, "delete the service first, or point it elsewhere")
 
 

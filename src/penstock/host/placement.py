@@ -11,6 +11,7 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.contracts.devices import DEVICES_ANNOTATION, DeviceRequest, GpuType
+from penstock.contracts.model_bindings import bound_to, source_of
 from penstock.decide.board import Board
 from penstock.decide.fragmentation import Worth
 from penstock.decide.gang import Gang, Member, gang_of, missing, place_gang
@@ -251,7 +252,10 @@ class PlacementController:
 
 
 def _models(pod: Pod) -> Models:
-    return frozenset(fetched_by(pod.spec))
+    """As caches name them: of a part the whole is there."""
+    uris = fetched_by(pod.spec)
+    sources = [bound.source for bound in bound_to(pod.metadata.annotations)] if uris else []
+    return frozenset(source_of(uri, sources) for uri in uris)
 
 
 def _load_of(pod: Pod, placement: Placement, room: Room) -> str:

@@ -16,6 +16,8 @@ GPU_RESOURCE_TYPES = "serving.kserve.io/gpu-resource-types"
 MODEL_FORMAT = "modelFormat"
 KNATIVE_CLASS = "autoscaling.knative.dev/class"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+WISHED = "penstock.dev/wished"
+"""A hash of what the owner of an object asked of it."""
 KNATIVE_HPA = "hpa.autoscaling.knative.dev"
 
 STANDARD, KNATIVE, MODEL_MESH = "Standard", "Knative", "ModelMesh"

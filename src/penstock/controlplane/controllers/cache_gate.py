@@ -9,10 +9,10 @@ import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key
-from penstock.decide.cache_binding import GROUP
-from penstock.decide.cache_gate import PROGRESS, Gate, gate_of, is_gated, opened
-from penstock.decide.caching import CACHE_LABEL, CACHE_NAMESPACE_LABEL, is_ready, model_key, nodes_of
+from penstock.contracts.model_bindings import Bound, bound_to
+from penstock.decide.cache_gate import PROGRESS, Gate, gate_of, is_gated, opened, together
 from penstock.decide.caching import Cache as ModelCache
+from penstock.decide.caching import is_ready, model_key, nodes_of
 from penstock.kit.clock import Clock
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.caching import (
@@ -67,20 +67,24 @@ class CacheGateController:
         return None
 
     def _gate(self, pod: Pod) -> Gate:
-        labels = pod.metadata.labels
-        name, namespace = labels.get(CACHE_LABEL, ""), labels.get(CACHE_NAMESPACE_LABEL, "")
+        bounds = bound_to(pod.metadata.annotations)
+        if not bounds:
+            names = (node.metadata.name for node in self._cache.list(Node) if is_ready(node))
+            return gate_of(None, "", names, {})
+        return together(self._gate_of(bound) for bound in bounds)
+
+    def _gate_of(self, bound: Bound) -> Gate:
         found: ModelCache | None = (
-            self._cache.get(LocalModelNamespaceCache, name, namespace)
-            if namespace
-            else self._cache.get(LocalModelCache, name)
+            self._cache.get(LocalModelNamespaceCache, bound.cache, bound.namespace)
+            if bound.namespace
+            else self._cache.get(LocalModelCache, bound.cache)
         )
-        group_name = pod.metadata.annotations.get(GROUP, "")
-        group = self._cache.get(LocalModelNodeGroup, group_name)
+        group = self._cache.get(LocalModelNodeGroup, bound.group)
         members = nodes_of(group, self._cache.list(Node)) if group is not None else ()
         if group is None:
             found, members = None, self._cache.list(Node)
         names = tuple(node.metadata.name for node in members if is_ready(node))
-        return gate_of(found, group_name, names, self._progress(found, names))
+        return gate_of(found, bound.group, names, self._progress(found, names))
 
     def _progress(self, cache: ModelCache | None, nodes: tuple[str, ...]) -> dict[str, str]:
         told = {}

@@ -12,9 +12,8 @@ from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.kit.hashing import short_hash
+from penstock.resources.annotations import WISHED
 from penstock.resources.meta import Resource
-
-WISHED = "penstock.dev/wished"
 
 
 async def keep_children(
@@ -23,8 +22,11 @@ async def keep_children(
     owner: Resource,
     kinds: Iterable[type[Resource]],
     wished: Collection[Resource],
+    *,
+    left: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Of `kinds`, `owner` has exactly `wished` afterwards; what was done, in words. Status is left to whoever writes it.
+    """Of `kinds`, `owner` has exactly `wished` afterwards; what was done, in words. Status is left to whoever writes it, and so are labels and
+    annotations that are named in `left`.
 
     An object of somebody else that has a wished name is left as it is.
     """
@@ -39,7 +41,7 @@ async def keep_children(
                 with contextlib.suppress(NotFound):
                     await cluster.delete(kind, name, owner.metadata.namespace)
                     done.append(f"{kind.__name__} {name} deleted")
-            elif (patch := _difference(there, wish)) is not None:
+            elif (patch := _difference(there, wish, left)) is not None:
                 await cluster.patch(kind, name, owner.metadata.namespace, patch)
                 done.append(f"{kind.__name__} {name} changed")
         for name, wish in wanted.items():
@@ -56,9 +58,12 @@ def _stamped(wish: Resource) -> Resource:
     return msgspec.structs.replace(wish, metadata=meta)
 
 
-def _difference(there: Resource, wish: Resource) -> dict[str, Any] | None:
+def _difference(there: Resource, wish: Resource, left: Collection[str]) -> dict[str, Any] | None:
     """A merge patch that makes spec, labels and annotations those of `wish`; None where they are, or say more."""
     before, after = _plain(there), _plain(wish)
+    for part in before["metadata"].values():
+        for key in left:
+            part.pop(key, None)
     if there.metadata.annotations.get(WISHED) == wish.metadata.annotations[WISHED] and _covers(before, after):
         return None
     return _with_removals(before, after)

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 import msgspec
 
 from penstock.contracts.cluster import Cluster
-from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
+from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key, owner_keys
 from penstock.controlplane.controllers.children import keep_children
 from penstock.controlplane.controllers.credentials import credentials
 from penstock.controlplane.controllers.revisions import RevisionWriter
 from penstock.decide.autoscalers import MADE as BY_METRICS
 from penstock.decide.autoscalers import standing_by
-from penstock.decide.cache_binding import bind, rebound
-from penstock.decide.caching import Known, model_key
+from penstock.decide.cache_binding import bind, is_stale, rebound
+from penstock.decide.caching import Cache as ModelCache
+from penstock.decide.caching import Known, model_key, user_of
 from penstock.decide.handover import Room, is_in_handover
 from penstock.decide.plan import (
     ComponentPlan,
@@ -80,10 +81,8 @@ class InferenceServiceController:
             Watch(ConfigMap, self._every_service_by_config),
             Watch(Rollout, owner_keys("InferenceService")),
             Watch(Node, _nobody),
-            *(
-                Watch(kind, _nobody)
-                for kind in (LocalModelCache, LocalModelNamespaceCache, LocalModelNodeGroup)
-            ),
+            Watch(LocalModelNodeGroup, _nobody),
+            *(Watch(kind, self._users) for kind in (LocalModelCache, LocalModelNamespaceCache)),
             Watch(ServingRuntime, self._every_service),
             Watch(ClusterServingRuntime, self._every_service),
             Watch(ClusterStorageContainer, self._every_service),
@@ -111,18 +110,19 @@ class InferenceServiceController:
 
     async def _bound(self, service: InferenceService) -> InferenceService:
         """Bound to a model cache when it is written, as by KServe's webhook: a cache that comes later restarts nothing."""
-        if service.metadata.generation == service.status.observed_generation:
-            return service
-        known = Known(
-            caches=(*self._cache.list(LocalModelNamespaceCache), *self._cache.list(LocalModelCache)),
-            groups=self._cache.list(LocalModelNodeGroup),
-            nodes=self._cache.list(Node),
+        caches: tuple[ModelCache, ...] = (
+            *self._cache.list(LocalModelNamespaceCache),
+            *self._cache.list(LocalModelCache),
         )
-        binding, meta = bind(service, known), service.metadata
-        patch = rebound(meta, binding)
+        is_observed = service.metadata.generation == service.status.observed_generation
+        if is_observed and not is_stale(service.metadata, caches):
+            return service
+        known = Known(caches, self._cache.list(LocalModelNodeGroup), self._cache.list(Node))
+        bindings, meta = bind(service, known), service.metadata
+        patch = rebound(meta, bindings)
         if not patch:
             return service
-        if binding is not None:
+        for binding in bindings:
             chosen = f"model cache {model_key(binding.cache)} on node group {binding.group}: {binding.reason}"
             self._recorder.event(service, "Normal", "ModelCacheBound", chosen)
         return await self._cluster.patch(InferenceService, meta.name, meta.namespace, {"metadata": patch})
@@ -155,6 +155,12 @@ class InferenceServiceController:
             autoscaler=self._config(),
             room=self._room(service, deployments),
         )
+
+    def _users(self, cache: Resource) -> Iterable[Key]:
+        """Services that are bound to the cache."""
+        assert isinstance(cache, LocalModelCache | LocalModelNamespaceCache), "only these are watched so"
+        services = self._cache.list(InferenceService)
+        return tuple(key_of(service) for service in services if any(user_of(service, cache)))
 
     def _room(self, service: InferenceService, deployments: tuple[Deployment, ...]) -> Room:
         """Looked at only while a revision has yet to take over."""

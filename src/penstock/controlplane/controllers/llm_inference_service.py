@@ -10,6 +10,7 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key, owner_keys
 from penstock.controlplane.controllers.children import keep_children
+from penstock.decide.cache_binding import ANNOTATIONS, LABELS
 from penstock.decide.llm_service import LlmPlan, plan_llm_service, prefill_name
 from penstock.decide.llm_status import llm_status
 from penstock.kit.clock import Clock
@@ -66,7 +67,14 @@ class LLMInferenceServiceController:
         if not plan.services:
             return ""
         try:
-            await keep_children(self._cluster, self._cache, service, (InferenceService,), plan.services)
+            await keep_children(
+                self._cluster,
+                self._cache,
+                service,
+                (InferenceService,),
+                plan.services,
+                left=(*LABELS, *ANNOTATIONS),
+            )
         except Invalid as error:
             self._recorder.event(service, "Warning", "InferenceServiceRefused", error.message)
             return error.message
