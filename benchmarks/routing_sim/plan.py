@@ -36,14 +36,14 @@ SIXTY_FOUR = {
     "multi-turn": 0.2,
 }
 FIVE_HUNDRED_TWELVE = {
-    "kthena-4096": 0.055,
-    "kthena-256": 0.03,
-    "llm-d-73": 0.1,
-    "llm-d-37": 0.12,
-    "mooncake-conversation": 0.04,
-    "mooncake-synthetic": 0.08,
-    "short": 0.02,
-    "multi-turn": 0.12,
+    "kthena-4096": 0.045,
+    "kthena-256": 0.02,
+    "llm-d-73": 0.08,
+    "llm-d-37": 0.08,
+    "mooncake-conversation": 0.03,
+    "mooncake-synthetic": 0.06,
+    "short": 0.015,
+    "multi-turn": 0.06,
 }
 
 
