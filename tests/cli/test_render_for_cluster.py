@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -18,6 +20,7 @@ from kserve_files import closed, crd_schema
 from penstock.cli.main import main
 from penstock.decide.device_plugin import read_plugin_config
 from penstock.resources.admission import admit
+from penstock.resources.caching import PersistentVolume
 from penstock.resources.scheme import KINDS
 
 HERE = Path(__file__).parent / "rendered"
@@ -76,7 +79,10 @@ def test_every_object_is_one_that_an_api_server_takes(style: str, penstock: Pens
     ]
     assert len(set(names)) == len(names)
     for one in documents:
-        admit(one, strict=True)
+        if one["kind"] == "PersistentVolume":
+            msgspec.convert(one, PersistentVolume)  # which this machine serves none of
+        else:
+            admit(one, strict=True)
         assert "ownerReferences" not in one["metadata"]
     kinds = [one["kind"] for one in documents]
     workloads = [i for i, kind in enumerate(kinds) if kind in ("Deployment", "Job")]
@@ -90,9 +96,15 @@ def test_pods_and_caches_fit_the_published_schemas(style: str, penstock: Penstoc
     documents = penstock.render("--for", style).documents
     schema = closed(crd_schema("inferenceservices", "v1beta1"))
     predictor = Draft202012Validator(schema["properties"]["spec"]["properties"]["predictor"])
-    assert len(pod_specs(documents)) == 4
+    assert len(pod_specs(documents)) == 5
     for spec in pod_specs(documents):
         assert [f"{error.json_path}: {error.message}" for error in predictor.iter_errors(spec)] == []
+    groups = closed(crd_schema("localmodelnodegroups", "v1alpha1"))["properties"]["spec"]["properties"]
+    for kind in ("PersistentVolume", "PersistentVolumeClaim"):
+        validator = Draft202012Validator(groups[f"{kind[0].lower()}{kind[1:]}Spec"])
+        specs = [one["spec"] for one in documents if one["kind"] == kind]
+        assert len(specs) == 2
+        assert [error.message for spec in specs for error in validator.iter_errors(spec)] == []
     caches = [one for one in documents if one["kind"].startswith("LocalModel")]
     assert len(caches) == 2
     for one in caches:
@@ -141,7 +153,51 @@ def test_what_a_cluster_could_never_give_is_told_by_object(penstock: Penstock, t
 
 def test_without_a_cluster_the_pods_are_as_they_were_given(penstock: Penstock):
     done = penstock.render("-o", "yaml")
-    assert [one["kind"] for one in done.documents] == ["Deployment"] * 3
+    assert [one["kind"] for one in done.documents] == ["Deployment"] * 4
     first = done.documents[0]["spec"]["template"]["spec"]
     assert first["nodeSelector"] == {"gpu.nvidia.com/class": "H100_NVLINK_80GB", "pool": "blue"}
     assert "tolerations" not in first
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_cache_becomes_volumes_on_its_groups_nodes_and_pods_read_from_their_claim(
+    style: str, penstock: Penstock
+):
+    documents = penstock.render("--for", style).documents
+    volumes = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "PersistentVolume"}
+    assert sorted(volumes) == ["model-workers-download", "model-workers-ml"]
+    for spec in volumes.values():
+        assert spec["nodeAffinity"]["required"]["nodeSelectorTerms"]
+        assert (spec["local"], spec["storageClassName"]) == ({"path": "/models"}, "local-storage")
+    claims = {
+        one["metadata"]["namespace"]: one for one in documents if one["kind"] == "PersistentVolumeClaim"
+    }
+    assert sorted(claims) == ["kserve-localmodel-jobs", "ml"]
+    for namespace, claim in claims.items():
+        assert claim["metadata"]["name"] == "model-workers"
+        volume = claim["spec"]["volumeName"]
+        assert volume == ("model-workers-ml" if namespace == "ml" else "model-workers-download")
+        assert claim["spec"]["storageClassName"] == volumes[volume]["storageClassName"]
+        assert claim["spec"]["accessModes"] == volumes[volume]["accessModes"]
+    (pod,) = [
+        one["spec"]["template"]["spec"]
+        for one in documents
+        if one["kind"] == "Deployment" and one["metadata"]["name"].startswith("cached")
+    ]
+    assert not pod.get("initContainers"), "nothing is fetched"
+    assert not pod.get("schedulingGates"), "the volume says where it may go"
+    (volume,) = pod["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "model-workers"
+    (mount,) = pod["containers"][0]["volumeMounts"]
+    folder = hashlib.sha256(b"hf://example/model").hexdigest()[:16]
+    assert (mount["mountPath"], mount["subPath"]) == ("/mnt/models", f"models/{folder}/adapter")
+
+
+def test_a_group_that_is_in_no_file_is_warned_of(penstock: Penstock, tmp_path: Path):
+    given = list(yaml.safe_load_all((HERE / "given.yaml").read_text()))
+    file = tmp_path / "given.yaml"
+    file.write_text(yaml.safe_dump_all(one for one in given if one["kind"] != "LocalModelNodeGroup"))
+    done = penstock.render("--for", "dra", file=file)
+    assert done.code == 0
+    assert "no volumes are written for node group workers" in done.error
+    assert not [one for one in done.documents if one["kind"].startswith("PersistentVolume")]

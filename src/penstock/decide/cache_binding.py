@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from penstock.contracts.model_bindings import BINDINGS, Bound, bound_to, is_below
+from penstock.decide.cache_volumes import claim_name
 from penstock.decide.caching import (
     CACHE_LABEL,
     CACHE_NAMESPACE_LABEL,
@@ -125,7 +126,7 @@ def _annotations(bounds: tuple[Bound, ...]) -> Labels:
         return {}
     return {
         SOURCE_URI: bounds[0].source,
-        CLAIM: f"{bounds[0].cache}-{bounds[0].group}",
+        CLAIM: claim_name(bounds[0].cache, bounds[0].group),
         BINDINGS: msgspec.json.encode(bounds).decode(),
     }
 

@@ -138,6 +138,14 @@ class PersistentVolumeSpec(Model, frozen=True):
     vsphere_volume: Json = None
 
 
+class PersistentVolume(Resource, frozen=True, kw_only=True):
+    """Storage of a cluster. The embedded host serves none: there every claim is a folder, and nodes' caches are linked into pods."""
+
+    api_version: str = field(default_factory=lambda: "v1")
+    kind: str = field(default_factory=lambda: "PersistentVolume")
+    spec: PersistentVolumeSpec
+
+
 class LocalModelNodeGroupSpec(Model, frozen=True):
     """Nodes by their volume's affinity, and how much of them models may take."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import msgspec
 import typer
@@ -23,17 +23,25 @@ from penstock.app.settings import load
 from penstock.cli.console import check_output, print_json, print_yaml, warn
 from penstock.cli.manifests import Manifest, read
 from penstock.cli.options import Filenames
+from penstock.contracts.model_bindings import Bound
+from penstock.decide.cache_binding import bind
+from penstock.decide.cache_volumes import cache_volumes, on_volumes
+from penstock.decide.caching import Cache as ModelCache
+from penstock.decide.caching import Known
 from penstock.decide.cluster_manifest import cluster_manifest
 from penstock.decide.kubernetes_gpus import Style
 from penstock.decide.plan import Surroundings, plan_service
 from penstock.kit.errors import Cause, InvalidInput, PlatformError
 from penstock.resources.admission import admit
+from penstock.resources.caching import LocalModelNodeGroup
 from penstock.resources.meta import Resource
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.scheme import kind_of
 from penstock.resources.serving import InferenceService
 
 DEFAULT_NAMESPACE = "default"
+CACHES: tuple[type[ModelCache], ...] = get_args(ModelCache)
+R = TypeVar("R", bound=Resource)
 
 
 def run(
@@ -58,8 +66,14 @@ def run(
     services = [obj for obj in objects if isinstance(obj, InferenceService)]
     if not services and not cluster:
         raise InvalidInput("found no InferenceService in the files, expected at least one")
-    made = [part for service in services for part in _rendered(service, objects, gateway_addr)]
-    written = _for_cluster(cluster, objects, made) if cluster else made
+    bounds = [_bound(service, objects) if cluster else () for service in services]
+    made = [
+        part
+        for service, own in zip(services, bounds, strict=True)
+        for part in _rendered(on_volumes(service, own), objects, gateway_addr)
+    ]
+    users = [(s.metadata.namespace, one) for s, own in zip(services, bounds, strict=True) for one in own]
+    written = _for_cluster(cluster, (*objects, *_volumes(objects, users)), made) if cluster else made
     for number, document in enumerate(map(_document, written)):
         if output == "json":
             print_json(document)
@@ -93,6 +107,28 @@ def _for_cluster(cluster: str, objects: Sequence[Resource], made: Sequence[Resou
             f"a node chooses its configuration by labels; for one like {node}: kubectl label node NODE {pairs}"
         )
     return manifest.objects
+
+
+def _bound(service: InferenceService, objects: Sequence[Resource]) -> tuple[Bound, ...]:
+    """To the caches of the files. Which nodes there are is not known, so the service's selectors choose no group."""
+    known = Known(_of(objects, CACHES), _of(objects, LocalModelNodeGroup))
+    return tuple(one.bound for one in bind(service, known))
+
+
+def _volumes(objects: Sequence[Resource], users: Sequence[tuple[str, Bound]]) -> tuple[Resource, ...]:
+    caches, groups = _of(objects, CACHES), _of(objects, LocalModelNodeGroup)
+    names = {group.metadata.name for group in groups}
+    for cache in caches:
+        for name in cache.spec.node_groups:
+            if name not in names:
+                warn(
+                    f"{cache.kind} {cache.metadata.name}: no volumes are written for node group {name}, which is in none of the files"
+                )
+    return cache_volumes(caches, groups, users)
+
+
+def _of(objects: Sequence[Resource], kind: type[R] | tuple[type[R], ...]) -> tuple[R, ...]:
+    return tuple(one for one in objects if isinstance(one, kind))
 
 
 def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: str) -> list[Resource]:
