@@ -6,6 +6,7 @@ The only place that knows them all by class. Nothing runs until `ControlPlane.ru
 from __future__ import annotations
 
 import asyncio
+import os
 
 import psutil
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from penstock.app.declared_nodes import node_template
 from penstock.app.gpu_types import load_gpu_types
 from penstock.app.home import Home
 from penstock.app.local_files import at_once
+from penstock.app.model_headers import read_headers
 from penstock.app.prices import load_prices
 from penstock.app.registry import trigger_plugin
 from penstock.app.settings import Settings
@@ -43,6 +45,9 @@ from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
 from penstock.host.deployments import DeploymentController
 from penstock.host.device_eviction import DeviceEvictionController
+from penstock.host.fit_book import FitBook
+from penstock.host.fit_learning import FitLearner
+from penstock.host.fit_store import Observations
 from penstock.host.garbage import GarbageCollector
 from penstock.host.gpu_faults import GpuFaults
 from penstock.host.gpu_readings import read_gpus
@@ -58,6 +63,7 @@ from penstock.host.metrics.gpus import Nvml
 from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetrics
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
+from penstock.host.model_shapes import ModelShapes
 from penstock.host.namespaces import NamespaceController
 from penstock.host.node_caches import HostCaches
 from penstock.host.node_devices import NodeDevices
@@ -113,6 +119,10 @@ class ControlPlane:
         self.model_caches = HostCaches(Layout(home.path), names, clock)
         self.peers = PeerServer(Layout(home.path), names)
         self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
+        self.shapes = ModelShapes(
+            lambda model: read_headers(model, os.environ).shape, home.model_shapes, clock
+        )
+        self.observations = Observations(home.fit_observations)
         controllers = self._controllers(settings, clock, Layout(home.path))
         autoscaler = self._autoscaler(clock)
         self.manager = Manager(
@@ -139,6 +149,7 @@ class ControlPlane:
     def _controllers(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
         types, prices = load_gpu_types(), load_prices(Home(settings.home).prices)
+        fits = FitBook(self.shapes, self.observations, named("placement"))
         demand = demand_reader(self.feed, cache)
         self.scaled_objects = ScaledObjectController(
             cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
@@ -189,8 +200,20 @@ class ControlPlane:
                 gpu_types=types,
                 prices=prices,
                 loads=LoadTimes(cache, clock, layout=layout, nodes=self.model_caches.nodes),
+                fits=fits,
             ),
-            PreemptionController(cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types),
+            PreemptionController(
+                cluster, cache, named("preemption"), clock, layout=layout, gpu_types=types, fits=fits
+            ),
+            FitLearner(
+                cache,
+                named("fit-learning"),
+                clock,
+                layout=layout,
+                shapes=self.shapes,
+                observations=self.observations,
+                gpu_types=types,
+            ),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             ResourceClaimController(cluster, cache, clock),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
@@ -230,4 +253,5 @@ class ControlPlane:
         """Let go of files, and of the store, last of all."""
         self.peers.close()
         self.weights.close()
+        self.shapes.close()
         self.objects.store.close()

@@ -63,6 +63,11 @@ class Home:
         return self.state / "fit-observations.jsonl"
 
     @property
+    def model_shapes(self) -> Path:
+        """What the headers of models' files said, by source."""
+        return self.state / "model-shapes.json"
+
+    @property
     def spare_nodes(self) -> Path:
         """Since when which nodes have been hardly used."""
         return self.state / "spare-nodes.json"

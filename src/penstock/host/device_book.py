@@ -15,7 +15,9 @@ from penstock.decide.device_resources import is_device
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_class import CLASS_KEYS, class_selector
 from penstock.decide.inventory import NOTHING, Inventory, take_stock
+from penstock.decide.pod_fit import certified
 from penstock.decide.selector_conflict import contradiction
+from penstock.host.fit_book import FitBook
 from penstock.resources.claims import ADMIN_LABEL, MAX_RESERVED_FOR
 from penstock.resources.core import Namespace, Node
 from penstock.resources.devices import (
@@ -34,9 +36,10 @@ KINDS = (ResourceSlice, DeviceClass, ResourceClaim, ResourceClaimTemplate, Names
 class DeviceBook:
     """Reads the cache at each question. Whoever asks watches the kinds of `watches`."""
 
-    def __init__(self, cache: Cache, types: Sequence[GpuType]) -> None:
-        """`types` are the types of GPU that names can mean."""
+    def __init__(self, cache: Cache, types: Sequence[GpuType], fits: FitBook | None = None) -> None:
+        """`types` are the types of GPU that names can mean; `fits` knows which of them pods' models fit, None where nobody asks."""
         self._cache = cache
+        self._fits = fits
         self._types = tuple(types)
         self._versions: tuple[str, ...] = ()
         self._gpus: dict[str, tuple[Gpu, ...]] = {}
@@ -81,7 +84,11 @@ class DeviceBook:
             classes={one.metadata.name: one for one in self._cache.list(DeviceClass)},
             may_administer=bool(pod.spec.resource_claims) and self._may_administer(pod.metadata.namespace),
         )
-        return asked(pod, Fleet(gpus=gpus, types=self._types, claims=claims))
+        pod = certified(pod)
+        fleet = Fleet(gpus=gpus, types=self._types, claims=claims)
+        if self._fits is None:
+            return asked(pod, fleet)
+        return self._fits.requests(pod, gpus, lambda one: asked(one, fleet))
 
     def without_classes(self, pod: Pod) -> Pod:
         """The pod without those pairs of its node selector that name types of GPU: its requests say the types, in whichever provider's words."""

@@ -24,6 +24,7 @@ from penstock.decide.pod_requests import needs_of
 from penstock.decide.prices import Price, Quote, cost_of, dollars, gpu_hour, node_part, node_prices
 from penstock.decide.storage import fetched_by
 from penstock.host.device_book import DeviceBook
+from penstock.host.fit_book import FitBook
 from penstock.host.load_times import LoadTimes, Models
 from penstock.host.usual_work import UsualWork
 from penstock.kit.clock import Clock
@@ -40,6 +41,10 @@ ALL = Key("", "pending pods")
 
 GANG_TIMEOUT_S = 300.0
 """A gang of which only some have a node, because a pod went or a node did, gives up their room after so long."""
+
+
+HEADERS_S = 0.5
+"""Until pods whose models' headers are being read are looked at again."""
 
 
 @dataclass(slots=True)
@@ -80,10 +85,12 @@ class PlacementController:
         gpu_types: Sequence[GpuType] = (),
         prices: Sequence[Price] = (),
         loads: LoadTimes | None = None,
+        fits: FitBook | None = None,
     ) -> None:
-        """See `contracts/controller.py`; `prices` are what nodes cost where that is known, `loads` looks at the caches of those that have one."""
+        """See `contracts/controller.py`; `prices` are what nodes cost where that is known, `loads` looks at the caches of those that have one, `fits` at where models fit."""
         self._loads = loads
-        self._book = DeviceBook(cache, gpu_types)
+        self._book = DeviceBook(cache, gpu_types, fits)
+        self._fits = fits
         self._prices = prices
         self._cluster = cluster
         self._cache = cache
@@ -112,6 +119,8 @@ class PlacementController:
                 gangs.add(gang)
                 await self._place_gang(gang, pods, room)
         self._torn_since = {gang: since for gang, since in self._torn_since.items() if gang in gangs}
+        if self._fits is not None and self._fits.is_reading:
+            return HEADERS_S
         return GANG_TIMEOUT_S if self._torn_since else None
 
     async def _load_times(self, pods: Iterable[Pod]) -> dict[Models, Mapping[str, Loading]]:
@@ -215,10 +224,12 @@ class PlacementController:
     async def _bind(self, pod: Pod, placement: Placement, room: Room) -> bool:
         meta = pod.metadata
         shares = msgspec.json.encode(placement.shares).decode() if placement.shares else None
+        gpus = [one.gpu for one in room.stock.rooms[placement.node].gpus]
+        certificate = self._fits.annotations(pod, placement.shares, gpus) if self._fits else {}
         patch = {
             "metadata": {
                 "resourceVersion": meta.resource_version,
-                "annotations": {DEVICES_ANNOTATION: shares},
+                "annotations": {DEVICES_ANNOTATION: shares, **certificate},
             },
             "spec": {"nodeName": placement.node},
         }

@@ -24,6 +24,7 @@ from penstock.decide.preemption import Preemption, preempt
 from penstock.decide.preemption_ledger import Entry, entry_of
 from penstock.decide.replica_set import is_ended
 from penstock.host.device_book import DeviceBook
+from penstock.host.fit_book import FitBook
 from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.layout import Layout
 from penstock.host.placement import is_pending
@@ -73,14 +74,15 @@ class PreemptionController:
         *,
         layout: Layout,
         gpu_types: Sequence[GpuType] = (),
+        fits: FitBook | None = None,
     ) -> None:
-        """See `contracts/controller.py`."""
+        """See `contracts/controller.py`; `fits` knows where pods' models fit."""
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
         self._clock = clock
         self._layout = layout
-        self._book = DeviceBook(cache, gpu_types)
+        self._book = DeviceBook(cache, gpu_types, fits)
         self._reader = CheckpointReader()
         self._ledger = PreemptionLedger(cluster)
         self._asked: dict[str, tuple[float, int]] = {}

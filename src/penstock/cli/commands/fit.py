@@ -20,7 +20,7 @@ import psutil
 import typer
 
 from penstock.app.engine_reports import engine_report, used_bytes
-from penstock.app.fit_store import add_observation, read_observations
+from penstock.host.fit_store import add_observation, read_observations
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.app.home import Home
 from penstock.app.model_headers import read_headers

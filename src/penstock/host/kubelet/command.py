@@ -1,7 +1,8 @@
 """Which program does this container run on this machine?
 
 No image is pulled. In this order: the local command that the runtime's manifest gives (pod annotation
-`penstock.dev/local-commands`), else the container's own `command`; a container with neither cannot run here.
+`penstock.dev/local-commands`), else the container's own `command`; a container with neither cannot run here. An engine that shares
+a GPU is told besides how much of it is its own, as its placement found (`penstock.dev/fit-certificate`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock.decide.pod_fit import certificate_of
 from penstock.decide.workload import INSTALL_HINTS, LOCAL_COMMANDS
 from penstock.kit.errors import PlatformError
 from penstock.resources.pod import Container, Pod
@@ -32,10 +34,12 @@ class CannotRun(PlatformError):
 def command_of(pod: Pod, container: Container) -> tuple[str, ...]:
     """The command before expansion; `{python}` is already the platform's interpreter."""
     local = _annotation(pod, LOCAL_COMMANDS, dict[str, tuple[str, ...]]).get(container.name)
+    certificate = certificate_of(pod)
+    told = certificate.arguments if certificate and certificate.container == container.name else ()
     if local:
-        return (*(sys.executable if word == "{python}" else word for word in local), *container.args)
+        return (*(sys.executable if word == "{python}" else word for word in local), *container.args, *told)
     if container.command:
-        return (*container.command, *container.args)
+        return (*container.command, *container.args, *told)
     raise CannotRun(
         "ErrImageNeverPull",
         f"container {container.name!r} names image {container.image!r} and no command; images are not pulled on this host",

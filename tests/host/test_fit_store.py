@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app import fit_store
-from penstock.app.fit_store import add_observation, read_observations
+from penstock.host import fit_store
+from penstock.host.fit_store import add_observation, read_observations
 from penstock.decide.fit_error import Observation
 from penstock.kit.errors import Unavailable
 
