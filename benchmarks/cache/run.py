@@ -1,7 +1,7 @@
 """How good is the model cache, for real?
 
 Servers on loopback (a file server with ranges, an S3 store, a Hub) hand out generated weights. Measured are: the rate beside a plain curl to the
-same disk in the same run; what a kill in the middle costs; ten fetchers at once; then, on a running platform with three declared nodes in two
+same disk in the same run, and beside curl with sha256sum after it, since everything that is fetched is checked; what a kill in the middle costs; ten fetchers at once; then, on a running platform with three declared nodes in two
 groups, ten pods, a full group and a group that is taken away; and the order of eviction beside LRU on the GenTD26 trace.
 Prints tables and one RESULT line, and writes `benchmarks/results/cache.json`.
 """
@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import host, policy
-from benchmarks.cache.downloads import Origin, at_once, generate, killed, median, origin, rates
+from benchmarks.cache.downloads import (
+    CURL,
+    VERIFIED,
+    Origin,
+    at_once,
+    generate,
+    killed,
+    median,
+    origin,
+    rates,
+)
 from benchmarks.report import Target, conclude
 
 from penstock.app.part_file import PART_BYTES
@@ -50,24 +60,31 @@ def main() -> None:
 
 def _downloads(source: Origin, work: Path, size: int, repeats: int) -> dict[str, Any]:
     times = rates(source, work, repeats)
-    print(f"\n{'source':8} {'seconds, each run':32} {'MiB/s':>8} {'of curl':>8}")
+    print(f"\n{'system':16} {'seconds, each run':32} {'MiB/s':>8} {'of curl':>8} {'of both':>8}")
     for system, took in times.items():
         each = " ".join(f"{one:.2f}" for one in took)
-        share = median(times["curl"]) / median(took)
-        print(f"{system:8} {each:32} {size / MIB / median(took):8.0f} {share:8.2f}", flush=True)
+        rate, shares = size / MIB / median(took), [_share(times, one, system) for one in (CURL, VERIFIED)]
+        print(f"{system:16} {each:32} {rate:8.0f} {shares[0]:8.2f} {shares[1]:8.2f}", flush=True)
+    print("\nkilling a fetcher in the middle, then ten fetchers at once", flush=True)
     twice, spared = killed(source, work, size)
     print(
-        f"\nkilled at half: {twice / MIB:.1f} MiB were sent twice; the next run was spared {100 * spared:.0f} %"
+        f"killed at half: {twice / MIB:.1f} MiB were sent twice; the next run was spared {100 * spared:.0f} %"
     )
     together = at_once(source, work, 10)
     print(f"ten fetchers at once: the source sent {together / size:.3f} times the model", flush=True)
     return {"seconds": times, "twice_bytes": twice, "spared": spared, "at_once_bytes": together}
 
 
+def _share(times: dict[str, list[float]], reference: str, system: str) -> float:
+    """The system's rate as a share of the reference's."""
+    return median(times[reference]) / median(times[system])
+
+
 def _host(source: Origin, size: int) -> dict[str, Any]:
+    print("\nstarting a platform with three nodes in two groups", flush=True)
     found = host.measure(source, size)
     print(
-        f"\nthree nodes hold the model after {found['cached_s']} s; the source sent {found['brought_bytes'] / size:.3f} times the model"
+        f"three nodes hold the model after {found['cached_s']} s; the source sent {found['brought_bytes'] / size:.3f} times the model"
     )
     print(f"ten pods of it: the source sent {found['pods_bytes']} bytes more")
     print(f"a pod, meanwhile: {found['waiting']}")
@@ -83,9 +100,10 @@ def _policy() -> dict[str, Any]:
             "\nthe order of eviction is not measured: ../shared/traces/llm/gentd26_requests_early.csv is absent"
         )
         return {}
+    print("\nplaying the trace against two orders of eviction", flush=True)
     outcomes = policy.compare()
     print(
-        f"\n{'eviction':9} {'hits':>7} {'by bytes':>9} {'mean load s':>12} {'p95':>6} {'p99':>6} {'p95 of loads':>13}"
+        f"{'eviction':9} {'hits':>7} {'by bytes':>9} {'mean load s':>12} {'p95':>6} {'p99':>6} {'p95 of loads':>13}"
     )
     for name, one in outcomes.items():
         print(
@@ -98,10 +116,11 @@ def _policy() -> dict[str, Any]:
 def _targets(figures: dict[str, Any], size: int) -> list[Target]:
     seconds, found, order = figures["seconds"], figures["host"], figures["policy"]
     targets = [
-        Target(
-            "http: seconds as a share of curl's",
-            median(seconds["http"]) / median(seconds["curl"]),
-            1 / SHARE_OF_CURL,
+        *(
+            Target(
+                f"{kind}: seconds as a share of curl's", 1 / _share(seconds, CURL, kind), 1 / SHARE_OF_CURL
+            )
+            for kind in ("http", "s3", "hf")
         ),
         Target("bytes sent twice after a kill", figures["twice_bytes"], STREAMS * PART_BYTES),
         Target("ten fetchers at once: models sent", figures["at_once_bytes"] / size, 1.0),

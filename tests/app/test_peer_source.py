@@ -14,7 +14,7 @@ import pytest
 from penstock.app import download as module
 from penstock.app import part_file
 from penstock.app.model_cache import cached
-from penstock.contracts.peers import PEERS, Peers
+from penstock.contracts.peers import PEERS, Peer, Peers
 from penstock.contracts.source import RemoteFile, Snapshot
 from penstock.host.kubelet.layout import Layout
 from penstock.host.model_store import RECORD, ModelStore, Record, read, seal
@@ -93,7 +93,7 @@ def test_a_content_that_is_gone_there_comes_from_the_source(layout: Layout) -> N
 
 def test_a_server_that_is_gone_costs_nothing_but_a_request(layout: Layout, tmp_path: Path) -> None:
     brought(layout, "a")
-    peers = Peers(token="t", peers=("http://127.0.0.1:9/a",))
+    peers = Peers(peers=(Peer(url="http://127.0.0.1:9/a", token="t"),))
     (layout.cache("b") / PEERS).write_bytes(peers.encoded())
     assert set(brought(layout, "b")) == set(CONTENT)
 
@@ -113,8 +113,8 @@ def test_nothing_is_given_without_the_token_and_nothing_but_models(
     layout: Layout, path: str, token: str | None, status: int
 ) -> None:
     known = msgspec.json.decode((layout.cache("b") / PEERS).read_bytes(), type=Peers)
-    base = known.peers[0].rsplit("/", 1)[0]
-    given = known.token if token is None else token
+    base = known.peers[0].url.rsplit("/", 1)[0]
+    given = known.peers[0].token if token is None else token
     request = urllib.request.Request(base + path, headers={"authorization": f"Bearer {given}"})
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)

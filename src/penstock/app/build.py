@@ -117,7 +117,8 @@ class ControlPlane:
         )
         names = frozenset(template.name for template in templates)
         self.model_caches = HostCaches(Layout(home.path), names, clock)
-        self.peers = PeerServer(Layout(home.path), names)
+        beyond = settings.model_peers
+        self.peers = PeerServer(Layout(home.path), names, opening=beyond.opening(), others=beyond.peers())
         self.weights = WeightKeeper(self.cluster, self.cache, layout=Layout(home.path))
         self.shapes = ModelShapes(
             lambda model: read_headers(model, os.environ).shape, home.model_shapes, clock

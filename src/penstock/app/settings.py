@@ -17,14 +17,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from penstock.app.addresses import PREFIX, Address, check_peers, parse_address, variable_of
+from penstock.app.config_file import read_config
 from penstock.app.node_settings import DeclaredNode
-from penstock.kit.errors import InvalidInput, nearest
+from penstock.app.peer_settings import ModelPeers, check_model_peers
+from penstock.kit.errors import InvalidInput
 
 CONFIG_FILE = "config.yaml"
-MAX_CONFIG_BYTES = 1 << 20
 SECRETS = ("redisUrl", "peersSecret")
 UNPREFIXED = ("ENABLE_KV_AWARE_ROUTING", "PROMPT_TOKEN_THRESHOLD")
 """Variables that are also taken without PREFIX, where they are not given with it."""
+IN_FILE = ("nodes", "model_peers")
+"""Settings with a structure of their own."""
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -184,6 +187,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
             description="Upper limit in seconds for each pod's own termination grace when the platform stops.",
         ),
     ] = 30.0
+    model_peers: Annotated[
+        ModelPeers,
+        Meta(
+            description="Other hosts with which model caches are shared; only in the file. See docs/howto/model-cache.md."
+        ),
+    ] = ModelPeers()
     nodes: Annotated[
         tuple[DeclaredNode, ...],
         Meta(
@@ -271,7 +280,8 @@ def load(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> 
     variables = _variables(environ)
     default_home = Settings().home
     home = Path(given.get("home") or variables.get("home") or default_home).expanduser().absolute()
-    document = {**_file(home / CONFIG_FILE), **variables, **given, "home": str(home)}
+    known = [row.name for row in rows() if row.name != "home"]
+    document = {**read_config(home / CONFIG_FILE, known), **variables, **given, "home": str(home)}
     try:
         settings = msgspec.convert(document, Settings, strict=False, dec_hook=_decoded)
     except msgspec.ValidationError as error:
@@ -286,8 +296,8 @@ def rows() -> Iterator[SettingRow]:
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
         meaning = (getattr(field.type, "extra_json_schema", None) or {}).get("description", "")
-        default = "none" if field.default in ((), None, "") else str(field.default)
-        variable = "" if field.name == "nodes" else PREFIX + field.name.upper()
+        default = "none" if field.default in ((), None, "", ModelPeers()) else str(field.default)
+        variable = "" if field.name in IN_FILE else PREFIX + field.name.upper()
         yield SettingRow(field.encode_name, variable, default, meaning)
 
 
@@ -315,6 +325,7 @@ def _check(settings: Settings) -> None:
         raise InvalidInput(
             f"devicePluginConfig: found {settings.device_plugin_config!r}, expected NAMESPACE/NAME"
         )
+    check_model_peers(settings.model_peers)
     if settings.nodes:
         from penstock.app.declared_nodes import declared_gpus  # noqa: PLC0415  most installations declare none, and a command should start fast
 
@@ -327,37 +338,6 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = {row.variable: row.name for row in rows() if row.variable}
     bare = {variable: known[PREFIX + variable] for variable in UNPREFIXED}
     return {name: environ[variable] for variable, name in (bare | known).items() if environ.get(variable)}
-
-
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        size_bytes = path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
-    if size_bytes > MAX_CONFIG_BYTES:
-        raise InvalidInput(f"{path}: found {size_bytes} bytes, expected at most {MAX_CONFIG_BYTES}")
-    import yaml  # noqa: PLC0415  most installations have no such file, and a command should start fast
-
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidInput(f"{path}: is not YAML: {error}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise InvalidInput(f"{path}: found a {type(document).__name__}, expected a mapping of settings")
-    known = [row.name for row in rows() if row.name != "home"]
-    for name in document:
-        if name not in known:
-            close = nearest(str(name), known, 1)
-            raise InvalidInput(
-                f"{path}: there is no setting {name!r}",
-                code="unknown_setting",
-                hint=f"did you mean {close[0]!r}?" if close else f"settings are: {', '.join(known)}",
-            )
-    return document
 
 
 def _decoded(kind: type, value: Any) -> Any:

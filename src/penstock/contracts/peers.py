@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Struct
 
@@ -9,12 +13,35 @@ PEERS = "peers.json"
 """In the cache's folder."""
 
 
-class Peers(Struct, frozen=True, kw_only=True):
-    """Addresses of other nodes' caches, and the token that opens them."""
+class Peer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where other caches are asked, and the token that opens them. `authorities` is a PEM file; none: those of the system."""
 
+    url: str
     token: str
-    peers: tuple[str, ...] = ()
+    authorities: str = ""
+
+
+class Peers(Struct, frozen=True, kw_only=True):
+    """In the order in which they are asked."""
+
+    peers: tuple[Peer, ...] = ()
 
     def encoded(self) -> bytes:
         """As it is written."""
         return msgspec.json.encode(self)
+
+
+class Opening(NamedTuple):
+    """Where a host hands its models to other hosts: with the token alone, at most `bytes_per_s` together, over TLS where there is a certificate."""
+
+    host: str
+    port: int
+    token: str
+    bytes_per_s: float
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def token_of(secret: str) -> str:
+    """What hosts with one secret show each other, rather than the secret itself."""
+    return blake2b(secret.encode(), digest_size=32, person=b"penstock.models").hexdigest()

@@ -22,15 +22,23 @@ if TYPE_CHECKING:
     import urllib3
 
 TIMEOUT_S = 30.0
-PIECE_BYTES = 1 << 18
+PIECE_BYTES = 1 << 17
+"""Larger ones save no time: what is written in one go needs as much memory in one go, and pieces of 2 MiB took longer."""
 MAX_REDIRECTS = 10
 CONNECTIONS = 16
 """Kept to one host."""
 
 
 @contextmanager
-def get(url: str, headers: Mapping[str, str], method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
-    """The answer, its body unread. User and password of the address are sent as Basic.
+def get(
+    url: str,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    *,
+    authorities: str = "",
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[urllib3.BaseHTTPResponse]:
+    """The answer, its body unread. User and password of the address are sent as Basic. `authorities` is a PEM file instead of the usual trust.
 
     Raises Unavailable, and InvalidInput for what is no address; neither names it: it can be a secret.
     """
@@ -40,14 +48,14 @@ def get(url: str, headers: Mapping[str, str], method: str = "GET") -> Iterator[u
         total=MAX_REDIRECTS, connect=0, read=0, status=0, other=0, redirect=MAX_REDIRECTS
     )
     try:
-        answer = _pool(_proxy(url), urlsplit(url).scheme).request(
+        answer = _pool(_proxy(url), urlsplit(url).scheme, authorities).request(
             method,
             url,
             headers={**headers, **_credentials(url)},
             preload_content=False,
             decode_content=False,
             retries=redirects,
-            timeout=urllib3.Timeout(TIMEOUT_S),
+            timeout=urllib3.Timeout(timeout_s),
         )
         try:
             yield answer
@@ -93,17 +101,26 @@ def _proxy(url: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _pool(proxy: str, scheme: str) -> urllib3.PoolManager:
+def _pool(proxy: str, scheme: str, authorities: str) -> urllib3.PoolManager:
     """Trust is read for https alone, or for a redirect to it: it takes a tenth of a second."""
     import urllib3  # noqa: PLC0415  see above
 
-    trust = _trust() if scheme == "https" or proxy.startswith("https") else None
+    trust = _trust(authorities) if scheme == "https" or proxy.startswith("https") else None
     if proxy:
         return urllib3.ProxyManager(proxy, maxsize=CONNECTIONS, ssl_context=trust)
     return urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=trust)
 
 
-def _trust() -> ssl.SSLContext:
+def _trust(authorities: str) -> ssl.SSLContext:
+    if authorities:
+        import ssl  # noqa: PLC0415  see above
+
+        try:
+            return ssl.create_default_context(cafile=authorities)
+        except OSError as error:
+            raise InvalidInput(
+                f"{authorities}: found no certificates: {error.strerror or 'not PEM'}"
+            ) from None
     import httpx  # noqa: PLC0415  see above
 
     return httpx.create_ssl_context()
