@@ -15,11 +15,18 @@ from penstock.controlplane.controllers.llm_inference_service import LLMInference
 from penstock.decide.download_job import JOB_NAMESPACE
 from penstock.kit.errors import Invalid
 from penstock.resources.admission import admit
-from penstock.resources.caching import LocalModelCache, LocalModelNode, LocalModelNodeGroup
-from penstock.resources.core import Node
+from penstock.resources.caching import (
+    LocalModelCache,
+    LocalModelNamespaceCache,
+    LocalModelNode,
+    LocalModelNodeGroup,
+)
+from penstock.resources.core import Node, Secret
 from penstock.resources.llm import LLMInferenceService
+from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Pod
 from penstock.resources.serving import InferenceService
+from penstock.resources.workload import Job
 
 pytestmark = pytest.mark.looptime
 
@@ -170,6 +177,73 @@ async def test_a_group_that_takes_in_another_node_brings_the_model_there() -> No
         await asyncio.sleep(5)
         assert set((await world.cache_of("m")).status.node_status) == {"a1", "a2"}
         assert world.disks.kept["b1"] == set()
+
+
+async def test_a_service_that_names_its_model_by_key_and_path_is_bound_by_the_address_that_they_mean() -> (
+    None
+):
+    async with LlmWorld() as world:
+        await world.cluster.create(_runtime())
+        config = json.dumps({"type": "s3", "bucket": "models", "access_key_id": "me"})
+        await world.cluster.create(
+            Secret(
+                metadata=ObjectMeta(name="storage-config", namespace="default"),
+                string_data={"minio": config},
+            )
+        )
+        await world.make(LocalModelCache, cache("m", "b", uri="s3://models/m"))
+        document = service("")
+        model = document["spec"]["predictor"]["model"]
+        del model["storageUri"]
+        model["storage"] = {"key": "minio", "path": "m/part"}
+        await world.make(InferenceService, document)
+        await asyncio.sleep(5)
+        await world.bring()
+        (pod,) = await world.served()
+        assert pod.spec.node_name == "b1"
+        (fetch,) = pod.spec.init_containers
+        assert fetch.args[0] == "s3://models/m/part"
+        assert {"STORAGE_CONFIG", SOURCES} <= {env.name for env in fetch.env}
+        made = await world.cluster.get(InferenceService, "iris", "default")
+        assert made.spec.predictor.model is not None
+        assert made.spec.predictor.model.storage_uri is None, "what the user wrote stays"
+
+
+async def test_a_key_that_the_secret_has_not_fails_the_service_in_words() -> None:
+    async with LlmWorld() as world:
+        await world.cluster.create(_runtime())
+        document = service("")
+        model = document["spec"]["predictor"]["model"]
+        del model["storageUri"]
+        model["storage"] = {"key": "minio", "path": "m"}
+        await world.make(InferenceService, document)
+        await asyncio.sleep(5)
+        made = await world.cluster.get(InferenceService, "iris", "default")
+        assert "Secret storage-config is not there" in str(made.status)
+        assert not await world.served()
+
+
+async def test_a_namespaces_own_cache_is_brought_with_the_credentials_of_that_namespace() -> None:
+    async with CacheWorld() as world:
+        await world.cluster.create(
+            Secret(
+                metadata=ObjectMeta(name="storage-config", namespace="default"),
+                string_data={"minio": json.dumps({"type": "s3"})},
+            )
+        )
+        document = cache("own", "b")
+        document["metadata"]["namespace"] = "default"
+        document["spec"]["storage"] = {"key": "minio", "parameters": {"region": "eu"}}
+        await world.make(LocalModelNamespaceCache, document)
+        await asyncio.sleep(3)
+        (job,) = (await world.cluster.list(Job, "default")).items
+        env = job.spec.template.spec.containers[0].env
+        assert {"STORAGE_CONFIG", "STORAGE_OVERRIDE_CONFIG"} <= {one.name for one in env}
+        (node,) = (await world.cluster.list(LocalModelNode)).items
+        assert node.status.model_status == {"default/own": "ModelDownloading"}
+        await world.cluster.delete(LocalModelNamespaceCache, "own", "default")
+        await asyncio.sleep(5)
+        assert not (await world.cluster.list(Job, "default")).items
 
 
 def _named(node: Node) -> Any:

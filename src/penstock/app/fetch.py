@@ -25,6 +25,7 @@ from penstock.app.registry import open_source
 from penstock.contracts.model_bindings import SOURCES, source_of
 from penstock.contracts.node_caches import ROOM
 from penstock.contracts.source import Changed, Corrupt, public
+from penstock.decide.storage_config import source_environ
 from penstock.kit.errors import (
     Exhausted,
     Forbidden,
@@ -56,7 +57,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str]) -> None:
     cache = Path(environ[CACHE]) if environ.get(CACHE) else folder.parent / ".model-cache"
     if _was_cached(cache, uri, folder, environ):
         return
-    source = open_source(uri, environ)
+    source = open_source(uri, source_environ(environ))
     what = ""
     for _ in range(MAX_LISTINGS):
         snapshot = listed(source)

@@ -68,7 +68,8 @@ def next_step(job: Job | None, *, is_ready: bool, now: float, turn: bool = True)
         at = parse_rfc3339(ended.last_transition_time) if ended.last_transition_time else now
         left_s = at + delay_s(attempt, base_s=FIRST_WAIT_S, cap_s=LAST_WAIT_S) - now
         if ended.type == "Complete":
-            return Step(PENDING, starts=1)  # it was here, and is not any more
+            # it was here and is not any more, or was brought to where nobody finds it
+            return Step(PENDING, again_s=left_s) if left_s > 0 else Step(PENDING, starts=attempt + 1)
         return Step(ERROR, again_s=left_s) if left_s > 0 else Step(ERROR, starts=attempt + 1)
     return Step(DOWNLOADING if job.status.active else PENDING)
 
@@ -95,6 +96,11 @@ def is_turn(node: str, uri: str, holds: Iterable[LocalModelNode], ready: Collect
 def model_name(info: LocalModelInfo) -> str:
     """As LocalModelNode's status names it."""
     return f"{info.namespace}/{info.model_name}" if info.namespace else info.model_name
+
+
+def job_namespace(info: LocalModelInfo) -> str:
+    """That of a namespace's own cache is where its credentials are."""
+    return info.namespace or JOB_NAMESPACE
 
 
 def job_name(node: str, info: LocalModelInfo) -> str:
@@ -137,7 +143,7 @@ def download_job(
     return Job(
         metadata=ObjectMeta(
             name=job_name(name, info),
-            namespace=JOB_NAMESPACE,
+            namespace=job_namespace(info),
             labels={**labels, ATTEMPT: str(attempt)},
             owner_references=(controlled_by(node),),
         ),

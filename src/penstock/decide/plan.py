@@ -47,7 +47,8 @@ from penstock.resources.workload import Deployment, DeploymentStatus
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models.
+    """What is known beside the service itself. `gateway_addr` is HOST:PORT; `secret_env` carries credentials for its models,
+    `storage_failure` says why it is not known where they are.
 
     `initialized` and `sized_elsewhere` name revisions that were ready once, and those whose size an autoscaler owns. `autoscaler` is the
     cluster's configuration of scaling by requests; `room` is needed while a revision has yet to take over.
@@ -59,6 +60,7 @@ class Surroundings:
     storage_containers: tuple[ClusterStorageContainer, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     secret_env: tuple[EnvVar, ...] = ()
+    storage_failure: str = ""
     rollouts: tuple[RolloutObject, ...] = ()
     initialized: frozenset[str] = frozenset()
     sized_elsewhere: frozenset[str] = frozenset()
@@ -240,6 +242,8 @@ def _workload(
 ) -> Workload:
     if name == "predictor" and choice.reason:
         return Workload(failure=choice.message)
+    if name == "predictor" and known.storage_failure:
+        return Workload(failure=known.storage_failure)
     return build_workload(
         service,
         name,

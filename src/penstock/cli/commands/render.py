@@ -31,10 +31,13 @@ from penstock.decide.caching import Known
 from penstock.decide.cluster_manifest import cluster_manifest
 from penstock.decide.kubernetes_gpus import Style
 from penstock.decide.plan import Surroundings, plan_service
+from penstock.decide.storage_config import Located, located, secret_name
 from penstock.kit.errors import Cause, InvalidInput, PlatformError
 from penstock.resources.admission import admit
 from penstock.resources.caching import LocalModelNodeGroup
+from penstock.resources.core import Secret
 from penstock.resources.meta import Resource
+from penstock.resources.pod import EnvVar
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
 from penstock.resources.scheme import kind_of
 from penstock.resources.serving import InferenceService
@@ -63,14 +66,15 @@ def run(
     """The runtimes known are those that come with Penstock and those in the files. Credentials of service accounts are left out."""
     check_output(output, ("yaml", "json"))
     objects = [_admitted(manifest, strict) for manifest in read(filename)]
-    services = [obj for obj in objects if isinstance(obj, InferenceService)]
+    placed = [_located(obj, objects) for obj in objects if isinstance(obj, InferenceService)]
+    services = [one.service for one in placed]
     if not services and not cluster:
         raise InvalidInput("found no InferenceService in the files, expected at least one")
     bounds = [_bound(service, objects) if cluster else () for service in services]
     made = [
         part
-        for service, own in zip(services, bounds, strict=True)
-        for part in _rendered(on_volumes(service, own), objects, gateway_addr)
+        for one, own in zip(placed, bounds, strict=True)
+        for part in _rendered(on_volumes(one.service, own), objects, gateway_addr, one.env)
     ]
     users = [(s.metadata.namespace, one) for s, own in zip(services, bounds, strict=True) for one in own]
     written = _for_cluster(cluster, (*objects, *_volumes(objects, users)), made) if cluster else made
@@ -109,6 +113,19 @@ def _for_cluster(cluster: str, objects: Sequence[Resource], made: Sequence[Resou
     return manifest.objects
 
 
+def _located(service: InferenceService, objects: Sequence[Resource]) -> Located:
+    """With the address that its `storage` means, by a Secret of the files."""
+    key = service.metadata.namespace, secret_name(service)
+    secrets = (one for one in _of(objects, Secret) if (one.metadata.namespace, one.metadata.name) == key)
+    found = located(service, next(secrets, None))
+    if found.failure:
+        raise InvalidInput(
+            f"{key[0]}/{service.metadata.name}: {found.failure}",
+            hint="give the Secret's manifest with a further -f",
+        )
+    return found
+
+
 def _bound(service: InferenceService, objects: Sequence[Resource]) -> tuple[Bound, ...]:
     """To the caches of the files. Which nodes there are is not known, so the service's selectors choose no group."""
     known = Known(_of(objects, CACHES), _of(objects, LocalModelNodeGroup))
@@ -131,7 +148,9 @@ def _of(objects: Sequence[Resource], kind: type[R] | tuple[type[R], ...]) -> tup
     return tuple(one for one in objects if isinstance(one, kind))
 
 
-def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: str) -> list[Resource]:
+def _rendered(
+    service: InferenceService, objects: list[Resource], gateway_addr: str, secret_env: tuple[EnvVar, ...]
+) -> list[Resource]:
     namespace = service.metadata.namespace
     own = tuple(o for o in objects if isinstance(o, ServingRuntime) and o.metadata.namespace == namespace)
     given = tuple(o for o in objects if isinstance(o, ClusterServingRuntime))
@@ -141,6 +160,7 @@ def _rendered(service: InferenceService, objects: list[Resource], gateway_addr: 
         runtimes=own,
         cluster_runtimes=(*given, *(r for r in shipped_runtimes() if r.metadata.name not in names)),
         storage_containers=tuple(o for o in objects if isinstance(o, ClusterStorageContainer)),
+        secret_env=secret_env,
     )
     plan = plan_service(service, known, time.time())
     for part in plan.components:

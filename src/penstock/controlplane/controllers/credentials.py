@@ -31,6 +31,14 @@ async def credentials(cluster: Cluster, service: InferenceService) -> tuple[EnvV
     return await account_credentials(cluster, service.metadata.namespace, name or "")
 
 
+async def storage_secret(cluster: Cluster, namespace: str, name: str) -> Secret | None:
+    """The Secret that a model's `storage` is about, if it is there."""
+    try:
+        return await cluster.get(Secret, name, namespace)
+    except NotFound:
+        return None
+
+
 async def account_credentials(cluster: Cluster, namespace: str, name: str) -> tuple[EnvVar, ...]:
     """Variables from the Secrets of a service account; none without one."""
     if not name:

@@ -9,7 +9,7 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key, owner_keys
 from penstock.controlplane.controllers.children import keep_children
-from penstock.controlplane.controllers.credentials import credentials
+from penstock.controlplane.controllers.credentials import credentials, storage_secret
 from penstock.controlplane.controllers.revisions import RevisionWriter
 from penstock.decide.autoscalers import MADE as BY_METRICS
 from penstock.decide.autoscalers import standing_by
@@ -27,6 +27,7 @@ from penstock.decide.plan import (
 from penstock.decide.pod_autoscaler import given_up
 from penstock.decide.scaling_conflict import Autoscaler, target_of
 from penstock.decide.status import Observed, service_status
+from penstock.decide.storage_config import Located, located, secret_name, storage_of
 from penstock.decide.workload import SERVICE_LABEL, component_labels
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Invalid
@@ -93,8 +94,9 @@ class InferenceServiceController:
         service = self._cache.get(InferenceService, key.name, key.namespace)
         if service is None or service.metadata.deletion_timestamp is not None:
             return None
-        service = await self._bound(service)
-        plan = plan_service(service, await self._observe(service), self._clock.now())
+        placed = await self._located(await self._bound(service))
+        service = placed.service
+        plan = plan_service(service, await self._observe(placed), self._clock.now())
         for part in plan.components:
             await self._revisions.apply_rollout(service, part.rollout)
             await self._revisions.apply_canaries(service, part.canaries)
@@ -118,7 +120,7 @@ class InferenceServiceController:
         if is_observed and not is_stale(service.metadata, caches):
             return service
         known = Known(caches, self._cache.list(LocalModelNodeGroup), self._cache.list(Node))
-        bindings, meta = bind(service, known), service.metadata
+        bindings, meta = bind((await self._located(service)).service, known), service.metadata
         patch = rebound(meta, bindings)
         if not patch:
             return service
@@ -126,6 +128,12 @@ class InferenceServiceController:
             chosen = f"model cache {model_key(binding.cache)} on node group {binding.group}: {binding.reason}"
             self._recorder.event(service, "Normal", "ModelCacheBound", chosen)
         return await self._cluster.patch(InferenceService, meta.name, meta.namespace, {"metadata": patch})
+
+    async def _located(self, service: InferenceService) -> Located:
+        if storage_of(service) is None:
+            return Located(service)
+        namespace, name = service.metadata.namespace, secret_name(service)
+        return located(service, await storage_secret(self._cluster, namespace, name))
 
     async def _keep_autoscalers(self, service: InferenceService, plan: ServicePlan) -> float | None:
         """One that is refused, as for a trigger that this cluster does not know, holds up nothing else; when to try again (s)."""
@@ -137,7 +145,8 @@ class InferenceServiceController:
             return REFUSED_AGAIN_S
         return None
 
-    async def _observe(self, service: InferenceService) -> Surroundings:
+    async def _observe(self, placed: Located) -> Surroundings:
+        service = placed.service
         namespace = service.metadata.namespace
         deployments = self._cache.list(
             Deployment, namespace, labels=f"{SERVICE_LABEL}={service.metadata.name}"
@@ -148,7 +157,8 @@ class InferenceServiceController:
             cluster_runtimes=self._cache.list(ClusterServingRuntime),
             storage_containers=self._cache.list(ClusterStorageContainer),
             deployments=deployments,
-            secret_env=await credentials(self._cluster, service),
+            secret_env=(*await credentials(self._cluster, service), *placed.env),
+            storage_failure=placed.failure,
             rollouts=self._cache.list(Rollout, namespace, owner=service.metadata.uid),
             initialized=standing_by(service, self._scalers(service)),
             sized_elsewhere=frozenset(target_of(scaler).name for scaler in self._scalers(service)),

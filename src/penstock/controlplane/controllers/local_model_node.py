@@ -10,7 +10,7 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
 from penstock.contracts.node_caches import CachedModel, NodeCaches
-from penstock.controlplane.controllers.credentials import account_credentials
+from penstock.controlplane.controllers.credentials import account_credentials, storage_secret
 from penstock.decide.cache_gate import PROGRESS
 from penstock.decide.caching import Cache as ModelCache
 from penstock.decide.caching import is_ready, room_for
@@ -18,15 +18,15 @@ from penstock.decide.download_job import (
     DOWNLOADED,
     DOWNLOADING,
     ERROR,
-    JOB_NAMESPACE,
-    NODE_LABEL,
     Step,
     download_job,
     is_turn,
     job_name,
+    job_namespace,
     model_name,
     next_step,
 )
+from penstock.decide.storage_config import SECRET, config_env
 from penstock.kit.clock import Clock
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.caching import (
@@ -77,7 +77,8 @@ class LocalModelNodeController:
             return None
         node = self._cache.get(LocalModelNode, key.name)
         models = node.spec.local_models if node is not None and not node.metadata.deletion_timestamp else ()
-        await self._drop_jobs(key.name, models)
+        if node is not None:
+            await self._drop_jobs(node, models)
         removed = await self._caches.keep(key.name, {info.source_model_uri for info in models})
         if node is None:
             return None
@@ -99,13 +100,13 @@ class LocalModelNodeController:
         return again_s
 
     async def _step(self, node: LocalModelNode, info: LocalModelInfo, looked: CachedModel) -> Step:
-        job = self._cache.get(Job, job_name(node.metadata.name, info), JOB_NAMESPACE)
+        job = self._cache.get(Job, job_name(node.metadata.name, info), job_namespace(info))
         turn = not self._caches.share or self._is_turn(node, info.source_model_uri)
         step = next_step(job, is_ready=looked.is_ready, now=self._clock.now(), turn=turn)
         if step.starts:
             if job is not None:
                 with contextlib.suppress(NotFound):
-                    await self._cluster.delete(Job, job.metadata.name, JOB_NAMESPACE)
+                    await self._cluster.delete(Job, job.metadata.name, job.metadata.namespace)
             await self._start(node, info, step.starts)
         return step
 
@@ -116,11 +117,14 @@ class LocalModelNodeController:
 
     async def _start(self, node: LocalModelNode, info: LocalModelInfo, attempt: int) -> None:
         """One of that name may still be on its way out: the change when it is gone brings us back."""
-        env = await account_credentials(
-            self._cluster, info.namespace or JOB_NAMESPACE, info.service_account_name
-        )
+        namespace = job_namespace(info)
+        env = await account_credentials(self._cluster, namespace, info.service_account_name)
+        if info.storage is not None:
+            key = info.storage.key or "default"
+            secret = await storage_secret(self._cluster, namespace, SECRET)
+            env = (*env, *config_env(secret, key, info.storage.parameters))
         with contextlib.suppress(AlreadyExists):
-            await self._cluster.create(Namespace(metadata=ObjectMeta(name=JOB_NAMESPACE)))
+            await self._cluster.create(Namespace(metadata=ObjectMeta(name=namespace)))
         with contextlib.suppress(AlreadyExists):
             job = download_job(node, info, attempt, room_bytes=self._room(info), secret_env=env)
             await self._cluster.create(job)
@@ -134,13 +138,14 @@ class LocalModelNodeController:
         )
         return room_for(info, caches, self._cache.list(LocalModelNodeGroup))
 
-    async def _drop_jobs(self, node: str, models: tuple[LocalModelInfo, ...]) -> None:
-        """Of models that are not wanted any more."""
-        wanted = {job_name(node, info) for info in models}
-        for job in self._cache.list(Job, JOB_NAMESPACE, labels=f"{NODE_LABEL}={node}"):
-            if job.metadata.name not in wanted and job.metadata.deletion_timestamp is None:
+    async def _drop_jobs(self, node: LocalModelNode, models: tuple[LocalModelInfo, ...]) -> None:
+        """Of models that are not wanted any more. All of them go with the node."""
+        wanted = {(job_namespace(info), job_name(node.metadata.name, info)) for info in models}
+        for job in self._cache.list(Job, owner=node.metadata.uid):
+            meta = job.metadata
+            if (meta.namespace, meta.name) not in wanted and meta.deletion_timestamp is None:
                 with contextlib.suppress(NotFound):
-                    await self._cluster.delete(Job, job.metadata.name, JOB_NAMESPACE)
+                    await self._cluster.delete(Job, meta.name, meta.namespace)
 
     async def _tell(self, node: LocalModelNode, states: dict[str, str], told: dict[str, str]) -> None:
         progress = json.dumps(told, sort_keys=True) if told else None
@@ -163,5 +168,5 @@ def _nobody(seen: Resource) -> tuple[Key, ...]:
 
 
 def _node_of(job: Resource) -> tuple[Key, ...]:
-    name = job.metadata.labels.get(NODE_LABEL, "")
-    return (Key("", name),) if name and job.metadata.namespace == JOB_NAMESPACE else ()
+    owners = job.metadata.owner_references
+    return tuple(Key("", owner.name) for owner in owners if owner.kind == "LocalModelNode")
