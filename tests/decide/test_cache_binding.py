@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_caching import GROUPS, NODES, cache, group, service
+from test_caching import GB, GROUPS, NODES, cache, group, service
 
 from penstock.contracts.model_bindings import BINDINGS, bound_to, source_of
 from penstock.decide.cache_binding import DISABLED, NODE_GROUP, bind, is_stale, rebound
 from penstock.decide.cache_gate import Gate, together
-from penstock.decide.caching import Known, plan_caches, user_of
+from penstock.decide.caching import Known, over_limit, plan_caches, user_of
 from penstock.resources.serving import InferenceService
 
 
@@ -132,3 +132,22 @@ def test_a_part_is_where_the_whole_is() -> None:
     assert source_of("hf://o/m/lora/", sources) == "hf://o/m"
     assert source_of("s3://b/x", sources) == "s3://b/x/"
     assert source_of("hf://o/mm", sources) == "hf://o/mm"
+
+
+def test_a_cache_for_several_groups_is_refused_by_each_that_has_no_room_for_it() -> None:
+    groups = (group("a", "10G"), group("b", "7G"))
+    there = (cache("old", "a", size="5G"), cache("older", "b", size="5G"))
+    refused = over_limit(cache("new", "a", "b", size="6G"), there, groups)
+    assert [(one.group, one.used_bytes, one.limit_bytes) for one in refused] == [
+        ("a", 5 * GB, 10 * GB),
+        ("b", 5 * GB, 7 * GB),
+    ]
+    assert [one.group for one in over_limit(cache("new", "a", "b", size="4G"), there, groups)] == ["b"]
+    assert not over_limit(cache("new", "a", size="5G"), there, groups)
+
+
+def test_a_group_that_shrank_says_what_it_would_take_and_never_less_than_nothing() -> None:
+    plan = plan_caches(Known((cache("m", "a", "b", size="6G"),), (group("a", "5G"), group("b", "8G")), NODES))
+    assert (plan.groups["a"].used, plan.groups["a"].available) == ("0", str(5 * GB))
+    assert (plan.groups["b"].used, plan.groups["b"].available) == (str(6 * GB), str(2 * GB))
+    assert [name for name, infos in plan.nodes.items() if infos] == ["n3"]
