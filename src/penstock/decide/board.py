@@ -6,8 +6,7 @@ owner are. The rest is remembered here; the answer is the same as without.
 
 from __future__ import annotations
 
-from itertools import compress, count
-from operator import is_not
+from math import inf
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -16,10 +15,15 @@ from penstock.decide.fragmentation import Worth
 from penstock.decide.gpu_state import GpuState
 from penstock.decide.inventory import NodeRoom
 from penstock.decide.nearest_node import Misses, Refusals
-from penstock.decide.node_standing import Ask, Barrier, Fit, Tier
+from penstock.decide.node_columns import Columns
+from penstock.decide.node_rules import lacks
+from penstock.decide.node_standing import OPEN, OPEN_OFF, Ask, Barrier, Fit, Tier
 
 MOST_REMEMBERED = 512
 """Kinds of pods, and owners, that a `Board` keeps standings for; of more it forgets the one that it has not looked at for longest."""
+FEW, ANEW_PART = 16, 8
+"""If more nodes changed than so many and this part of all, a kind is looked at anew rather than at those."""
+Levels = dict[Tier, list[float]]
 Found = Fit | str
 """A standing: how well the pod fits, or why not."""
 K = TypeVar("K")
@@ -29,15 +33,14 @@ V = TypeVar("V")
 class Standings(Struct):
     """Of all nodes on which no pod of the same owner is, by their place in the order of the inventory.
 
-    `levels` are the losses of those that fit, by tier; `refusals` names and says why of the others. They hold for the nodes as they were when
-    `Board` had seen `seen` changes; `ask` is one of those who ask alike.
+    `levels` are the losses by tier, infinite for nodes that are not of the tier; `refusals` names and says why of those where the pod does not
+    fit. They hold for the nodes as they were when `Board` had seen `seen` changes; `ask` is one of those who ask alike.
     """
 
     ask: Ask
     seen: int
-    tiers: list[Tier | None]
     refusals: Refusals
-    levels: dict[Tier, dict[int, float]] = {}
+    levels: Levels
     barriers: dict[int, Barrier] = {}
     misses: Misses = field(default_factory=Misses)
 
@@ -55,38 +58,27 @@ class Standings(Struct):
 
     def enter(self, place: int, room: NodeRoom, found: Found) -> None:
         """Replace what was known of one node."""
-        old = self.tiers[place]
+        for level in self.levels.values():
+            level[place] = inf
         if isinstance(found, str):
             self.refusals[place] = room.name, found
-            if old is not None:
-                self.tiers[place] = None
-                del self.levels[old][place]
-            return
-        tier, loss = found
-        if tier != old:
-            if old is not None:
-                del self.levels[old][place]
-            self.tiers[place], self.refusals[place] = tier, None
-            self.levels.setdefault(tier, {})
-        self.levels[tier][place] = loss
-
-    def append(self, place: int, room: NodeRoom, found: Found) -> None:
-        """What was found of the next node."""
-        if isinstance(found, str):
-            self.tiers.append(None)
-            self.refusals.append((room.name, found))
         else:
-            tier, loss = found
-            self.tiers.append(tier)
-            self.refusals.append(None)
-            if tier not in self.levels:
-                self.levels[tier] = {}
-            self.levels[tier][place] = loss
+            self.refusals[place] = None
+            set_loss(self.levels, place, len(self.refusals), found)
 
     def at(self, place: int) -> Found:
         """What was found."""
-        tier, refused = self.tiers[place], self.refusals[place]
-        return (tier, self.levels[tier][place]) if tier is not None else refused[1] if refused else ""
+        if refused := self.refusals[place]:
+            return refused[1]
+        return next((tier, level[place]) for tier, level in self.levels.items() if level[place] < inf)
+
+
+def set_loss(levels: Levels, place: int, size: int, fit: Fit) -> None:
+    """Enter a node that fits, of so many nodes."""
+    tier, loss = fit
+    if tier not in levels:
+        levels[tier] = [inf] * size
+    levels[tier][place] = loss
 
 
 class Kin(Struct):
@@ -101,8 +93,6 @@ class Board:
 
     def __init__(self) -> None:
         """Empty."""
-        self._rooms: list[NodeRoom] = []
-        self._changes = 0
         self._start([])
 
     def standings(self, ask: Ask, rooms: list[NodeRoom]) -> tuple[Standings, dict[int, Found]]:
@@ -110,21 +100,35 @@ class Board:
         self._notice(rooms)
         key = ask.key()
         known = self._known.pop(key, None)
-        if known is None or known.ask.worth is not ask.worth:
-            known = self._anew(ask)
-        self._catch_up(known)
-        self._catch_up_another(ask.worth)
+        changed = self._columns.since(known.seen) if known else []
+        if known is None or known.ask.worth is not ask.worth or self._is_quicker_anew(ask, changed):
+            known = self._anew(ask, known)
+        else:
+            self._catch_up(known, changed)
+            self._columns.keep_up(ask.worth)
+        if not ask.is_plain:
+            self._catch_up_another(ask.worth)
         _remember(self._known, key, known)
         return known, self._among_kin(ask, key, known)
 
-    def _catch_up(self, known: Standings) -> None:
-        """Look again at the nodes that have changed, last one first."""
-        for place, at in reversed(self._changed.items()):
-            if at <= known.seen:
-                break
-            room = self._rooms[place]
-            known.enter(place, room, known.look(known.ask, place, room, self.states[place]))
-        known.seen = self._changes
+    @property
+    def states(self) -> list[GpuState | None]:
+        """The GPUs of each node, None where they are of several types or there are none."""
+        return self._columns.states
+
+    def _is_quicker_anew(self, ask: Ask, changed: list[int]) -> bool:
+        """By columns, where few nodes are odd and many have changed."""
+        columns = self._columns
+        few = FEW + len(columns.rooms) // ANEW_PART
+        return ask.is_plain and len(changed) > few + len(columns.odd)
+
+    def _catch_up(self, known: Standings, changed: list[int]) -> None:
+        """Look again at the nodes that have changed."""
+        rooms, states = self._columns.rooms, self._columns.states
+        for place in changed:
+            room = rooms[place]
+            known.enter(place, room, known.look(known.ask, place, room, states[place]))
+        known.seen = self._columns.changes
 
     def _catch_up_another(self, worth: Worth) -> None:
         """The kind that has not been looked at for longest, so that none has to look at very many nodes when it returns."""
@@ -133,7 +137,7 @@ class Board:
         key = next(iter(self._known))
         another = self._known.pop(key)
         if another.ask.worth is worth:
-            self._catch_up(another)
+            self._catch_up(another, self._columns.since(another.seen))
             self._known[key] = another
 
     @property
@@ -154,7 +158,7 @@ class Board:
             kin = Kin(ask.worth)
             _remember(self._kin, (ask.owner, key), kin)
         for place, number in siblings.items():
-            room, before = self._rooms[place], kin.of.get(place)
+            room, before = self._columns.rooms[place], kin.of.get(place)
             if before is None or before[0] is not room:
                 barrier = known.barrier(ask, place, room)
                 kin.of[place] = room, ask.standing_among(room, barrier, number)
@@ -162,35 +166,20 @@ class Board:
 
     def _notice(self, rooms: list[NodeRoom]) -> None:
         """See which nodes are not what they were."""
-        if len(rooms) != len(self._rooms):
+        if len(rooms) != len(self._columns.rooms):
             self._start(rooms)
             return
-        for place in compress(count(), map(is_not, rooms, self._rooms)):
-            room = rooms[place]
-            self.states[place] = GpuState(room) if room.kind else None
-            self._changes += 1
-            self._changed.pop(place, None)
-            self._changed[place] = self._changes
-            self._count(place, self._rooms[place], room)
-        self._rooms = rooms
+        for place, before in self._columns.notice(rooms):
+            self._count(place, before, rooms[place])
 
     def _start(self, rooms: list[NodeRoom]) -> None:
-        self._rooms = rooms
-        self.states: list[GpuState | None] = []
-        self._changes = 0
-        self._changed: dict[int, int] = {}
+        self._columns = Columns(rooms)
         self._owners: dict[str, dict[int, int]] = {}
         self._known: dict[bytes, Standings] = {}
         self._kin: dict[tuple[str, bytes], Kin] = {}
         self._repelling = 0
-        alike: dict[object, GpuState] = {}
         for place, room in enumerate(rooms):
             self._count(place, None, room)
-            state = None
-            if room.kind:
-                key = room.residual if room.is_open else place
-                state = alike.get(key) or alike.setdefault(key, GpuState(room))
-            self.states.append(state)
 
     def _count(self, place: int, old: NodeRoom | None, room: NodeRoom) -> None:
         """Keep account of which owners have pods there, and whether some keep others away."""
@@ -204,18 +193,37 @@ class Board:
             places = self._owners.setdefault(held.owner, {})
             places[place] = places.get(place, 0) + 1
 
-    def _anew(self, ask: Ask) -> Standings:
-        """Nodes that are equally useful to the pod are looked at once."""
-        known = Standings(ask, self._changes, [], [])
-        is_plain = ask.is_easy and ask.is_usual
-        alike: dict[GpuState, Found] = {}
-        for place, (room, state) in enumerate(zip(self._rooms, self.states, strict=True)):
-            found = alike.get(state) if state else None
-            if found is None:
-                found = known.look(ask, place, room, state)
-                if state and is_plain and room.is_open:
-                    alike[state] = found
-            known.append(place, room, found)
+    def _anew(self, ask: Ask, before: Standings | None) -> Standings:
+        known = self._by_columns(ask) if ask.is_plain else self._one_by_one(ask)
+        if before is not None:
+            known.misses = before.misses
+        return known
+
+    def _one_by_one(self, ask: Ask) -> Standings:
+        """Every node is looked at."""
+        columns = self._columns
+        known = Standings(ask, columns.changes, [None] * len(columns.rooms), {})
+        for place, (room, state) in enumerate(zip(columns.rooms, columns.states, strict=True)):
+            known.enter(place, room, known.look(ask, place, room, state))
+        return known
+
+    def _by_columns(self, ask: Ask) -> Standings:
+        """The same, of a kind for which only numbers matter on most nodes."""
+        columns = self._columns
+        losses, said = columns.costs(ask.worth, ask.taking), columns.said(ask.short)
+        if ask.types:
+            able = map(ask.types.__contains__, columns.kinds)
+            losses = [loss if fits else inf for loss, fits in zip(losses, able, strict=True)]
+        refusals: Refusals = [None if loss < inf else one for loss, one in zip(losses, said, strict=True)]
+        level = losses.copy()
+        for name in sorted(ask.needs, reverse=True):
+            said = columns.said(lacks(name))
+            for place in columns.short(name, ask.needs[name]):
+                level[place], refusals[place] = inf, said[place]
+        known = Standings(ask, columns.changes, refusals, {OPEN if ask.requests else OPEN_OFF: level})
+        for place in columns.odd:
+            room = columns.rooms[place]
+            known.enter(place, room, known.look(ask, place, room, columns.states[place]))
         return known
 
 

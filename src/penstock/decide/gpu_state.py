@@ -37,8 +37,8 @@ class GpuState:
     """The GPUs of one node (`NodeRoom.kind` is not ""), and what they are worth as they are."""
 
     __slots__ = (
-        "_cpu_milli", "_gpus", "_losses", "_memory_bytes", "_most_memory", "_sums", "_swaps", "_untouched", "_whole",
-        "_worth", "free", "kind",
+        "_before", "_cpu_milli", "_gpus", "_losses", "_memory_bytes", "_most_memory", "_sums", "_swaps", "_untouched",
+        "_whole", "_worth", "free", "kind",
     )  # fmt: skip
 
     def __init__(self, room: NodeRoom) -> None:
@@ -53,6 +53,7 @@ class GpuState:
         self._swaps: dict[tuple[int, int], Swaps] = {}
         self._whole = sum(self.free)
         self._worth: Worth | None = None
+        self._before = 0.0
         self._sums: dict[Table, float] = {}
         self._losses: dict[Taking, float] = {}
 
@@ -60,6 +61,7 @@ class GpuState:
         """What the usual work can no longer use, and a little for what stays empty here; `inf` where there is not so much."""
         if self._worth is not worth:
             self._worth = worth
+            self._before = standing_worth(worth, self.kind, self._cpu_milli, self.free)
             self._sums.clear()
             self._losses.clear()
         known = self._losses.get(taking)
@@ -72,22 +74,31 @@ class GpuState:
 
     def _lost(self, worth: Worth, taking: Taking) -> float:
         cpu_milli = self._cpu_milli - taking.cpu_milli
+        if cpu_milli < 0:
+            return inf
         if taking.gpus == 1:
             swaps = self._swapped_by(taking.milli, taking.memory_bytes)
             left = self._left(worth, cpu_milli, swaps) if swaps else -inf
+        elif not taking.gpus:
+            left = self._sum(worth.table(self.kind, cpu_milli)) + worth.fed(cpu_milli, self._whole)
         elif taking.gpus <= self._untouched:
             after = (0,) * taking.gpus + self.free[: len(self.free) - taking.gpus]
             left = worth.of(self.kind, cpu_milli, after)
         else:
             left = -inf
-        return round(standing_worth(worth, self.kind, self._cpu_milli, self.free) - left, DIGITS)
+        return round(self._before - left, DIGITS) if left > -inf else inf
+
+    def _sum(self, table: Table) -> float:
+        """`table.of` what is free."""
+        known = self._sums.get(table)
+        if known is None:
+            known = self._sums[table] = table.of(self.free)
+        return known
 
     def _left(self, worth: Worth, cpu_milli: int, swaps: Swaps) -> float:
         """The most that it can be worth, with so many cores, after one of the swaps, of which there is at least one."""
         table = worth.table(self.kind, cpu_milli)
-        here = self._sums.get(table)
-        if here is None:
-            here = self._sums[table] = table.of(self.free)
+        here = self._sum(table)
         alone, fed, taken, found = table.alone, 0.0, -1, -inf
         for before, after in swaps:
             if before - after != taken:

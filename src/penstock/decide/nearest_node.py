@@ -69,12 +69,16 @@ class Misses:
             changed = range(len(rooms))
         else:
             changed = compress(count(), map(is_not, rooms, self._rooms))
+        names = {why for why, _ in whys}
         for place in changed:
-            said, state, share = refusals[place], states[place], -1.0
-            for why, one in whys:
-                if said is not None and said[1] == why:
-                    near = state.nearness(one) if state and is_usual(one) else nearness(one, rooms[place])
-                    share = max(share, near)
+            said, share = refusals[place], -1.0
+            if said is not None and said[1] in names:
+                state = states[place]
+                share = max(
+                    state.nearness(one) if state and is_usual(one) else nearness(one, rooms[place])
+                    for why, one in whys
+                    if why == said[1]
+                )
             self._shares[place] = share
         self._rooms = rooms
 

@@ -35,9 +35,14 @@ def insufficient(needs: Units, room: NodeRoom) -> str:
     """The first resource by name of which too little is left, or "". What `short_of` says, for those who ask of thousands of nodes."""
     free, first = room.free, ""
     for name, units in needs.items():
-        if units > free.get(name, 0) and (not first or name < first) and _is_counted(name, room):
+        if units > free.get(name, 0) and (not first or name < first) and is_counted(name, room):
             first = name
-    return "Too many pods" if first == "pods" else f"Insufficient {first}" if first else ""
+    return lacks(first) if first else ""
+
+
+def lacks(name: str) -> str:
+    """That there is too little of a resource, in kube-scheduler's words."""
+    return "Too many pods" if name == "pods" else f"Insufficient {name}"
 
 
 def short_of(needs: Units, room: NodeRoom) -> Units:
@@ -45,11 +50,12 @@ def short_of(needs: Units, room: NodeRoom) -> Units:
     return {
         name: units - room.free.get(name, 0)
         for name, units in needs.items()
-        if units > room.free.get(name, 0) and _is_counted(name, room)
+        if units > room.free.get(name, 0) and is_counted(name, room)
     }
 
 
-def _is_counted(name: str, room: NodeRoom) -> bool:
+def is_counted(name: str, room: NodeRoom) -> bool:
+    """Whether the node counts this resource, rather than having devices that are looked at one by one."""
     return not (room.gpus and name not in room.whole and is_device(name))
 
 

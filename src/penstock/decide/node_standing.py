@@ -89,11 +89,12 @@ class Ask:
         self._nobody = Asker("", pod.spec.tolerations)
         self._cpu = self.needs.get("cpu", 0)
         self._one = requests[0] if len(requests) == 1 and is_usual(requests[0]) else None
-        self._types = self._one.types if self._one else frozenset[str]()
+        self.types = self._one.types if self._one else frozenset[str]()
         part = (self._one.count, self._one.milli, self._one.memory_bytes) if self._one else ()
-        self._taking = Taking(self._cpu, *part)
+        self.taking = Taking(self._cpu, *part)
         self.is_usual = not requests or self._one is not None
-        self._short = f"Insufficient {name_of(self._one)}" if self._one else ""
+        self.is_plain = self.is_easy and self.is_usual
+        self.short = f"Insufficient {name_of(self._one)}" if self._one else ""
 
     def key(self) -> bytes:
         """Pods with the same key have the same standings on all nodes without pods of their owners."""
@@ -128,11 +129,11 @@ class Ask:
         why = (barrier.why if barrier else "") or insufficient(self.needs, room)
         if why:
             return why
-        if self._types and state.kind not in self._types:
-            return self._short
-        loss = state.loss(self.worth, self._taking)
+        if self.types and state.kind not in self.types:
+            return self.short
+        loss = state.loss(self.worth, self.taking)
         if loss == inf:
-            return self._short
+            return self.short
         off = self._one is None
         return barrier.tier(off=off) if barrier else OPEN_OFF if off else OPEN, loss
 

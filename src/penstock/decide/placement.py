@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from operator import itemgetter
 
 from penstock.contracts.devices import DeviceRequest, Share
-from penstock.decide.board import Board, Found, Standings
+from penstock.decide.board import Board, Found, Levels, Standings, set_loss
 from penstock.decide.claim_fit import pinned
 from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.inventory import Inventory, NodeRoom, lot, pod_key
@@ -29,7 +30,6 @@ ZONE = "topology.kubernetes.io/zone"
 NO_WISH = Leaning()
 NO_MIX = Worth(Mix())
 NO_RULES = Verdict({}, {})
-Levels = dict[Tier, dict[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,20 @@ def place(
     other = _otherwise(ask, rooms, standings, kin, judged, board.siblings(ask))
     refusals = _refusals(standings, other, names)
     levels = _levels(standings, other)
-    tiers = sorted(tier for tier, level in levels.items() if level)
+    least = {tier: min(level, default=inf) for tier, level in levels.items()}
+    tiers = sorted(tier for tier, loss in least.items() if loss < inf)
     if not tiers:
         told = tuple(filter(None, refusals))
         hint = standings.misses.hint(ask.needs, requests, rooms, board.states, standings.refusals)
         return Placement("", _explain(told, len(rooms)), told, hint=hint)
-    first = levels[tiers[0]]
-    equal = _least(first)
+    first, loss = levels[tiers[0]], least[tiers[0]]
+    equal = _places_of(loss, first)
     chosen = _drawn(pod, equal, rooms)
-    runner_up = _next_best(levels, tiers, equal, chosen, names)
+    runner_up = _next_best(levels, tiers, chosen, names)
     how = "least fragmenting" if requests else "least loaded"
-    count = sum(map(len, levels.values()))
+    count = refusals.count(None)
     message = f"{how} of {count} fitting nodes" if runner_up else "the only node that fits"
-    parts = tuple(zip(PARTS, (*tiers[0], first[chosen]), strict=True))
+    parts = tuple(zip(PARTS, (*tiers[0], loss), strict=True))
     shares = ask.shares(rooms[chosen])
     return Placement(names[chosen], message, tuple(filter(None, refusals)), runner_up, "", shares, parts)
 
@@ -131,37 +132,31 @@ def _levels(standings: Standings, other: dict[int, Found]) -> Levels:
     """The losses of those that fit, by tier."""
     if not other:
         return standings.levels
-    levels = {
-        tier: {place: loss for place, loss in level.items() if place not in other}
-        for tier, level in standings.levels.items()
-    }
+    levels = {tier: level.copy() for tier, level in standings.levels.items()}
     for place, found in other.items():
+        for level in levels.values():
+            level[place] = inf
         if not isinstance(found, str):
-            levels.setdefault(found[0], {})[place] = found[1]
+            set_loss(levels, place, len(standings.refusals), found)
     return levels
 
 
-def _next_best(levels: Levels, tiers: list[Tier], equal: list[int], chosen: int, names: list[str]) -> str:
-    if len(equal) > 1:
-        return names[min(place for place in equal if place != chosen)]
+def _next_best(levels: Levels, tiers: list[Tier], chosen: int, names: list[str]) -> str:
     others = levels[tiers[0]].copy()
-    del others[chosen]
-    if not others:
+    others[chosen] = inf
+    if min(others) == inf:
         if len(tiers) == 1:
             return ""
         others = levels[tiers[1]]
-    return names[min(_least(others))]
+    return names[others.index(min(others))]
 
 
-def _least(level: dict[int, float]) -> list[int]:
-    """The places with the least loss."""
-    losses, places = list(level.values()), list(level)
-    least, at = min(losses), -1
-    found = []
-    for _ in range(losses.count(least)):
-        at = losses.index(least, at + 1)
-        found.append(places[at])
-    return found
+def _places_of(loss: float, level: list[float]) -> list[int]:
+    places, at = [], -1
+    for _ in range(level.count(loss)):
+        at = level.index(loss, at + 1)
+        places.append(at)
+    return places
 
 
 def _crowded(ask: Ask, rooms: list[NodeRoom], siblings: dict[int, int]) -> frozenset[int]:
