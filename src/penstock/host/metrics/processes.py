@@ -1,5 +1,8 @@
 """What a container's processes consume: CPU time so far, and memory now.
 
+Memory that processes share, such as weights that they map, counts once: each has its part of every page (Linux: PSS, proc(5)). Counted
+in full in each, replicas of one model would seem to need its weights as often as there are replicas.
+
 Counted is everything below the container's shim. What children had used is kept by whoever waits for them, and the shim waits
 for orphans, so the sum of CPU time never goes back while a container lives.
 """
@@ -21,7 +24,7 @@ FRESH_S = 1.0
 
 
 class Consumption(NamedTuple):
-    """`cpu_s` since the container started; `memory_bytes` resident, shared pages counted in each process; and its `pids`.
+    """`cpu_s` since the container started; `memory_bytes` resident, a page that n processes have as an nth in each; and its `pids`.
 
     `run` tells one start of the container from the next: CPU time of different runs is not compared.
     """
@@ -70,7 +73,7 @@ class Processes:
                     continue  # the shim's keeper, which is ours
                 times = process.cpu_times()
                 cpu_s += times.user + times.system + times.children_user + times.children_system
-                memory_bytes += process.memory_info().rss
+                memory_bytes += _memory_bytes(process)
                 pids.add(process.pid)
         run = f"{attempt.number}.{first.pid}.{first.start}"
         return Consumption(run, cpu_s, memory_bytes, frozenset(pids)) if pids else None
@@ -92,3 +95,11 @@ class Processes:
                     table.setdefault(process.info["ppid"], []).append(process)
                 self._children, self._seen_at = table, time.monotonic()
             return self._children
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    """Of a process whose pages may not be looked at, or on a system that does not tell who shares them: all that it has."""
+    if psutil.LINUX:
+        with contextlib.suppress(psutil.AccessDenied):
+            return int(process.memory_full_info().pss)
+    return int(process.memory_info().rss)
