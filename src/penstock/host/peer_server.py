@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, file: BinaryIO, start: int, count: int) -> int:
         if not isinstance(self.connection, ssl.SSLSocket):
-            return self.connection.sendfile(file, start, count)
+            return int(self.connection.sendfile(file, start, count))
         file.seek(start)
         self.connection.sendall(piece := file.read(count))
         return len(piece)
