@@ -15,6 +15,7 @@ from penstock.controlplane.controllers.inference_service import InferenceService
 from penstock.controlplane.feed import Feed
 from penstock.controlplane.routes import RouteController
 from penstock.controlplane.starts import Starts
+from penstock.host.device_book import DeviceBook
 from penstock.resources.admission import admit
 from penstock.resources.pod_autoscaler import PodAutoscaler
 from penstock.resources.serving import InferenceService
@@ -51,7 +52,7 @@ class ServiceWorld(World):
         """A new one, as after a restart."""
         starts = Starts(self.clock)
         named = self.recorder.named("autoscaler")
-        applier = Applier(self.cluster, self.cache, named, self.clock, starts)
+        applier = Applier(self.cluster, self.cache, named, self.clock, starts, DeviceBook(self.cache, ()))
         return Autoscaler(self.cache, self.feed, applier, starts, self.clock)
 
     async def _gateway(self) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.decide.schedulable import MAX_TRIED, capped
+from penstock.app.gpu_types import find_gpu_type, load_gpu_types
+from penstock.contracts.devices import MEMORY_ANNOTATION, DeviceRequest, Gpu
+from penstock.decide.device_requests import Fleet, asked
+from penstock.decide.inventory import Inventory, take_stock
+from penstock.decide.schedulable import MAX_TRIED, Room
+from penstock.decide.schedulable import capped as capped_by
+from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 from penstock.testing.factories import node
 
@@ -22,6 +30,63 @@ def wish(name: str = "new", *, on: str = "", gpus: int = 1) -> Pod:
         "spec": {"nodeName": on, "containers": [container]},
     }
     return msgspec.convert(document, Pod)
+
+
+class These:
+    """Nodes whose devices are not known one by one, but for `gpus`."""
+
+    def __init__(self, nodes: Iterable[Node], gpus: Mapping[str, tuple[Gpu, ...]]) -> None:
+        self._nodes, self._gpus = tuple(nodes), gpus
+
+    def stock(self, bound: Iterable[Pod]) -> Inventory:
+        return take_stock(self._nodes, bound, self._gpus)
+
+    def requests(self, pod: Pod) -> tuple[DeviceRequest, ...] | str:
+        if not self._gpus:
+            return ()
+        every = tuple(gpu for some in self._gpus.values() for gpu in some)
+        return asked(pod, Fleet(gpus=every, types=load_gpu_types()))
+
+    def plain(self, pod: Pod, requests: tuple[DeviceRequest, ...]) -> Pod:
+        return pod
+
+
+def capped(
+    wanted: int,
+    template: Pod,
+    own: Iterable[Pod],
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    gpus: Mapping[str, tuple[Gpu, ...]] = {},
+) -> Room:
+    return capped_by(wanted, template, own, These(nodes, gpus), pods)
+
+
+def test_devices_that_are_known_are_looked_at_one_by_one() -> None:
+    """Two L4 have 22.5 GiB each: three parts of 10 GiB do not fit on one of them, whatever a sum would say."""
+    gpus = {"a": tuple(Gpu(index=i, uuid=f"GPU-{i}", type=find_gpu_type("l4")) for i in range(2))}
+    part = msgspec.convert(
+        {
+            "metadata": {"name": "p", "annotations": {MEMORY_ANNOTATION: "10Gi"}},
+            "spec": {"containers": [{"name": "c"}]},
+        },
+        Pod,
+    )
+    room = capped(6, part, (), (node("a"),), (), gpus)
+    assert room.size == 4
+    assert "6 are wanted, 4 can be placed" in room.refusal
+    assert "has at most 2.5Gi of 10.0Gi free on a GPU" in room.refusal
+
+
+def test_what_can_never_be_had_is_said_instead_of_counted() -> None:
+    gpus = {"a": (Gpu(index=0, uuid="GPU-0", type=find_gpu_type("l4")),)}
+    container = {"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}
+    pod = msgspec.convert({"metadata": {"name": "p"}, "spec": {"containers": [container]}}, Pod)
+    room = capped(3, pod, (), (node("a"),), (), gpus)
+    assert (room.size, room.refusal) == (
+        1,
+        "3 are wanted, 0 can be placed: nvidia.com/mig-1g.5gb: no GPU here has the MIG profile 1g.5gb: l4 has none",
+    )
 
 
 def test_what_fits_is_granted() -> None:

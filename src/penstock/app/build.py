@@ -44,6 +44,7 @@ from penstock.host.checkpoints import CheckpointController
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
 from penstock.host.deployments import DeploymentController
+from penstock.host.device_book import DeviceBook
 from penstock.host.device_eviction import DeviceEvictionController
 from penstock.host.fit_book import FitBook
 from penstock.host.fit_learning import FitLearner
@@ -149,8 +150,6 @@ class ControlPlane:
 
     def _controllers(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
         cluster, cache, named = self.cluster, self.cache, self.recorder.named
-        types, prices = load_gpu_types(), load_prices(Home(settings.home).prices)
-        fits = FitBook(self.shapes, self.observations, named("placement"))
         demand = demand_reader(self.feed, cache)
         self.scaled_objects = ScaledObjectController(
             cluster, cache, named("keda-operator"), clock, plugin=trigger_plugin, demand=demand
@@ -193,6 +192,19 @@ class ControlPlane:
             CacheGateController(cluster, cache, named("cache-gate"), clock),
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
+            *self._placing(settings, clock, layout),
+            GarbageCollector(self.objects),
+            NamespaceController(self.objects),
+            self.nodes,
+            self.kubelet,
+        ]
+
+    def _placing(self, settings: Settings, clock: Clock, layout: Layout) -> list[Controller]:
+        """Who gives pods nodes and devices, makes room for them, and takes them off what failed."""
+        cluster, cache, named = self.cluster, self.cache, self.recorder.named
+        types, prices = load_gpu_types(), load_prices(Home(settings.home).prices)
+        fits = FitBook(self.shapes, self.observations, named("placement"))
+        return [
             PlacementController(
                 cluster,
                 cache,
@@ -218,15 +230,12 @@ class ControlPlane:
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             ResourceClaimController(cluster, cache, clock),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
-            GarbageCollector(self.objects),
-            NamespaceController(self.objects),
-            self.nodes,
-            self.kubelet,
         ]
 
     def _autoscaler(self, clock: Clock) -> Autoscaler:
         starts = Starts(clock)
-        applier = Applier(self.cluster, self.cache, self.recorder.named("autoscaler"), clock, starts)
+        nodes = DeviceBook(self.cache, load_gpu_types())
+        applier = Applier(self.cluster, self.cache, self.recorder.named("autoscaler"), clock, starts, nodes)
         return Autoscaler(self.cache, self.feed, applier, starts, clock)
 
     def api(self, token: str, pepper: bytes) -> Starlette:

@@ -38,7 +38,7 @@ class DryCluster:
 
     def place(self, pod: Pod, stock: Inventory, wanted: tuple[DeviceRequest, ...]) -> Placement:
         """As the host places it (`gang.Placer`)."""
-        plain = self._book.without_classes(pod) if wanted else pod
+        plain = self._book.plain(pod, wanted)
         return place(plain, stock, wanted, worth=self.worth, leaning=self._leaning, board=self._board)
 
     def quotes(self, prices: Sequence[Price]) -> dict[str, Quote]:

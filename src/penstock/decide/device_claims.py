@@ -16,8 +16,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from penstock.contracts.devices import WHOLE_MILLI, Bond, DeviceRequest, Gpu, Way
+from penstock.contracts.devices import WHOLE_MILLI, Bond, DeviceRequest, Gpu, GpuType, Way
 from penstock.decide.device_slices import DRIVER, devices_of, text
+from penstock.decide.gpu_aliases import with_product_names
 from penstock.kit.cel import parse_condition
 from penstock.kit.cel_values import CelError, Quantity, semver
 from penstock.kit.errors import InvalidInput
@@ -53,12 +54,14 @@ OWN_CLASSES = {
 class Claims(Struct, frozen=True):
     """What a pod's claims want: `specs` by the pod's own name for them, None for one that is not there; all device classes.
 
-    `may_administer` says that the pod's namespace has the label `ADMIN_LABEL` (`resources/claims.py`).
+    `may_administer` says that the pod's namespace has the label `ADMIN_LABEL` (`resources/claims.py`), `types` are those
+    that names in conditions can mean.
     """
 
     specs: Mapping[str, ResourceClaimSpec | None] = {}
     classes: Mapping[str, DeviceClass] = {}
     may_administer: bool = False
+    types: tuple[GpuType, ...] = ()
 
 
 class _No(Exception):
@@ -180,7 +183,7 @@ def _way(where: str, wish: DeviceWish, claims: Claims) -> Way | str:
     if count > MAX_RESULTS:
         return f"{where}: found {count} devices, a claim is given at most {MAX_RESULTS}"
     try:
-        conditions = (*_conditions((*kind.spec.selectors, *wish.selectors)), *_amounts(wish))
+        conditions = (*_conditions((*kind.spec.selectors, *wish.selectors), claims.types), *_amounts(wish))
         tolerations = msgspec.convert(wish.tolerations, tuple[Toleration, ...])
         memory_bytes = _memory(wish)
     except (InvalidInput, msgspec.ValidationError) as error:
@@ -195,8 +198,8 @@ def _way(where: str, wish: DeviceWish, claims: Claims) -> Way | str:
     )
 
 
-def _conditions(selectors: Iterable[DeviceSelector]) -> tuple[str, ...]:
-    return tuple(one.cel.expression for one in selectors if one.cel is not None)
+def _conditions(selectors: Iterable[DeviceSelector], types: tuple[GpuType, ...]) -> tuple[str, ...]:
+    return tuple(with_product_names(one.cel.expression, types) for one in selectors if one.cel is not None)
 
 
 def _amounts(wish: DeviceWish) -> Iterable[str]:

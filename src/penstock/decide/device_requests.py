@@ -21,13 +21,20 @@ from penstock.contracts.devices import (
 )
 from penstock.decide.device_claims import Claims, claimed
 from penstock.decide.device_resources import is_device, mig_resource, profile_of
-from penstock.decide.gpu_class import class_selector
+from penstock.decide.gpu_aliases import AFFINITY, SELECTOR, meanings
 from penstock.kit.errors import InvalidInput
 from penstock.kit.quantity import parse_quantity, to_bytes
 from penstock.resources.pod import Container, Pod
 
 GIB = 1 << 30
 NO_CLAIMS = Claims()
+
+
+_CONTRADICTION = {
+    frozenset((SELECTOR,)): "nodeSelector contradicts itself",
+    frozenset((AFFINITY,)): "no GPU that is here is allowed by the node affinity",
+    frozenset((SELECTOR, AFFINITY)): "nodeSelector and node affinity contradict each other",
+}
 
 
 class Fleet(Struct, frozen=True):
@@ -59,18 +66,18 @@ def asked(pod: Pod, fleet: Fleet) -> tuple[DeviceRequest, ...] | str:
 
 
 def _wanted_types(pod: Pod, fleet: Fleet) -> frozenset[str]:
-    """The types that every pair of the node selector allows; empty where none is named."""
-    meant = class_selector(pod.spec.node_selector, fleet.types)
-    if not meant:
+    """The types that node selector and required node affinity allow; empty where they name none."""
+    found = meanings(pod, fleet.types, frozenset(gpu.type.name for gpu in fleet.gpus))
+    if not found:
         return frozenset()
-    names = [frozenset(one.name for one in types) for types in meant.values()]
-    common = frozenset.intersection(*names)
+    common = frozenset.intersection(*(one.types for one in found))
     if not common:
-        pairs = " and ".join(
-            f"{key}: {pod.spec.node_selector[key]} (that is {' or '.join(sorted(t.name for t in types))})"
-            for key, types in meant.items()
+        said = " and ".join(
+            f"{one.words} (that is {' or '.join(sorted(one.types)) or 'none'})" for one in found
         )
-        raise _Refusal(f"nodeSelector contradicts itself: no GPU is {pairs}; leave all but one of them out")
+        raise _Refusal(
+            f"{_CONTRADICTION[frozenset(one.where for one in found)]}: no GPU is {said}; leave all but one of them out"
+        )
     return common
 
 

@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.decide.device_resources import is_device
+from penstock.decide.gpu_aliases import MEANT
 from penstock.decide.inventory import NodeRoom
 from penstock.decide.pod_requests import Units
 from penstock.decide.tolerations import untolerated
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
+
+GPU_TYPES = "penstock.dev/gpu-types"
+"""On a node as placement sees it: the types of its GPUs by our names, parted by commas."""
 
 
 def barred(pod: Pod, node: Node) -> str:
@@ -80,9 +84,25 @@ def preference(pod: Pod, node: Node) -> int:
 
 def _matches(term: Mapping[str, Any], node: Node) -> bool:
     fields = {"metadata.name": node.metadata.name}
-    return all(_holds(one, node.metadata.labels) for one in term.get("matchExpressions") or ()) and all(
+    return all(_is_met(one, node) for one in term.get("matchExpressions") or ()) and all(
         _holds(one, fields) for one in term.get("matchFields") or ()
     )
+
+
+def _is_met(one: Mapping[str, Any], node: Node) -> bool:
+    """By the node's label, or by the types of its GPUs where the condition means such (`gpu_aliases`)."""
+    holds = _holds(one, node.metadata.labels)
+    if MEANT not in one:
+        return holds
+    types = frozenset(filter(None, node.metadata.annotations.get(GPU_TYPES, "").split(",")))
+    match one.get("operator"):
+        case "In":
+            return holds or not types.isdisjoint(one[MEANT])
+        case "NotIn":
+            return holds and not (types and types <= frozenset(one[MEANT]))
+        case "Exists":
+            return holds or bool(types)
+    return holds and not types
 
 
 def _holds(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

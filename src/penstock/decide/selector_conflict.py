@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from penstock.decide.gpu_aliases import MEANT
 from penstock.resources.pod import Pod
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -29,6 +30,8 @@ def _conflict(selector: Mapping[str, str], expressions: Iterable[Mapping[str, An
         key: [{"key": key, "operator": "In", "values": [value]}] for key, value in selector.items()
     }
     for one in expressions:
+        if MEANT in one:
+            continue  # about types of GPU, whose names differ from provider to provider: `device_requests`
         by_key.setdefault(str(one.get("key", "")), []).append(one)
     for conditions in by_key.values():
         if not _satisfiable(conditions):

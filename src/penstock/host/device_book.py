@@ -13,8 +13,9 @@ from penstock.decide.device_claims import Claims
 from penstock.decide.device_requests import Fleet, asked
 from penstock.decide.device_resources import is_device
 from penstock.decide.device_slices import gpus_of
-from penstock.decide.gpu_class import CLASS_KEYS, class_selector
+from penstock.decide.gpu_aliases import plain
 from penstock.decide.inventory import NOTHING, Inventory, take_stock
+from penstock.decide.node_rules import GPU_TYPES
 from penstock.decide.pod_fit import certified
 from penstock.decide.selector_conflict import contradiction
 from penstock.host.fit_book import FitBook
@@ -43,7 +44,7 @@ class DeviceBook:
         self._types = tuple(types)
         self._versions: tuple[str, ...] = ()
         self._gpus: dict[str, tuple[Gpu, ...]] = {}
-        self._uncounted: dict[str, tuple[Node, Node]] = {}
+        self._uncounted: dict[str, tuple[Node, tuple[Gpu, ...], Node]] = {}
         self._stock = NOTHING
 
     @staticmethod
@@ -66,15 +67,20 @@ class DeviceBook:
         """
         gpus, nodes = self.gpus(), self._cache.list(Node)
         self._uncounted = {
-            node.metadata.name: self._without_devices(node) for node in nodes if gpus.get(node.metadata.name)
+            node.metadata.name: self._without_devices(node, own)
+            for node in nodes
+            if (own := gpus.get(node.metadata.name))
         }
-        counted = [self._uncounted.get(node.metadata.name, (node, node))[1] for node in nodes]
+        counted = [
+            self._uncounted[node.metadata.name][2] if node.metadata.name in self._uncounted else node
+            for node in nodes
+        ]
         self._stock = take_stock(counted, bound, gpus, self._stock)
         return self._stock
 
     def requests(self, pod: Pod) -> tuple[DeviceRequest, ...] | str:
         """The devices that the pod asks for, or why neither they nor a node can ever be had."""
-        if wrong := contradiction(pod):
+        if wrong := contradiction(plain(pod, self._types, asks=True)):
             return wrong
         if wrong := self._unusable(pod):
             return wrong
@@ -82,6 +88,7 @@ class DeviceBook:
         claims = Claims(
             specs={str(entry.get("name", "")): self._claim(pod, entry) for entry in pod.spec.resource_claims},
             classes={one.metadata.name: one for one in self._cache.list(DeviceClass)},
+            types=self._types,
             may_administer=bool(pod.spec.resource_claims) and self._may_administer(pod.metadata.namespace),
         )
         pod = certified(pod)
@@ -90,14 +97,9 @@ class DeviceBook:
             return asked(pod, fleet)
         return self._fits.requests(pod, gpus, lambda one: asked(one, fleet))
 
-    def without_classes(self, pod: Pod) -> Pod:
-        """The pod without those pairs of its node selector that name types of GPU: its requests say the types, in whichever provider's words."""
-        selector = pod.spec.node_selector
-        if not any(key in selector for key in CLASS_KEYS):
-            return pod
-        meant = class_selector(selector, self._types)
-        left = {key: value for key, value in selector.items() if key not in meant}
-        return replace(pod, spec=replace(pod.spec, node_selector=left))
+    def plain(self, pod: Pod, requests: tuple[DeviceRequest, ...] | str) -> Pod:
+        """The pod, with what it says of types of GPU in any provider's words as the nodes of `stock` are known by."""
+        return plain(pod, self._types, asks=bool(requests))
 
     def _unusable(self, pod: Pod) -> str:
         """Why a claim that the pod shares with others cannot be used by one more, "" where they all can."""
@@ -126,11 +128,13 @@ class DeviceBook:
         claim = self._cache.get(ResourceClaim, entry.get("resourceClaimName", ""), namespace)
         return None if claim is None else claim.spec
 
-    def _without_devices(self, node: Node) -> tuple[Node, Node]:
-        """The node, and what it offers beside devices."""
+    def _without_devices(self, node: Node, gpus: tuple[Gpu, ...]) -> tuple[Node, tuple[Gpu, ...], Node]:
+        """The node, its GPUs, and what it offers beside them, with their types."""
         known = self._uncounted.get(node.metadata.name)
-        if known is not None and known[0] is node:
+        if known is not None and known[0] is node and known[1] is gpus:
             return known
         offered = node.status.allocatable
         kept = {name: amount for name, amount in offered.items() if not is_device(name)}
-        return node, replace(node, status=replace(node.status, allocatable=kept))
+        types = ",".join(sorted({gpu.type.name for gpu in gpus}))
+        meta = replace(node.metadata, annotations={**node.metadata.annotations, GPU_TYPES: types})
+        return node, gpus, replace(node, metadata=meta, status=replace(node.status, allocatable=kept))

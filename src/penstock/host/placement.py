@@ -165,7 +165,7 @@ class PlacementController:
         room: Room,
         board: Board | None = None,
     ) -> Placement:
-        plain = self._book.without_classes(pod) if requests else pod
+        plain = self._book.plain(pod, requests)
         leaning = room.leaning_of(_models(pod))
         return place(plain, stock, requests, worth=room.worth, leaning=leaning, board=board)
 

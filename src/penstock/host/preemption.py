@@ -140,7 +140,7 @@ class PreemptionController:
         room, chosen, now = room.without(()), [], self._clock.now()
         nodes: dict[str, str] = {}
         for pod in group:
-            plain = self._book.without_classes(pod) if self._book.requests(pod) else pod
+            plain = self._book.plain(pod, self._book.requests(pod))
             if node := room.take(plain):
                 nodes[pod.metadata.uid] = node  # now, or once those who were told are gone
                 continue

@@ -78,8 +78,8 @@ class ResourceClaimController:
     async def _make(self, key: Key, pods: Iterable[Pod]) -> None:
         for pod in pods:
             name = _own_name(pod, key.name)
-            entry = next((one for one in pod.spec.resource_claims if one.get("name") == name), {})
-            template_name = entry.get("resourceClaimTemplateName")
+            entries = (one for one in pod.spec.resource_claims if one.get("name") == name)
+            template_name = next((one.get("resourceClaimTemplateName") for one in entries), None)
             if not template_name or is_ended(pod) or pod.metadata.deletion_timestamp is not None:
                 continue
             template = self._cache.get(ResourceClaimTemplate, str(template_name), key.namespace)

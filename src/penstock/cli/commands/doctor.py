@@ -16,13 +16,16 @@ from typing import Literal, NamedTuple
 import psutil
 
 from penstock.app.addresses import Address
+from penstock.app.gpu_types import load_gpu_types
 from penstock.app.home import MIN_FREE_BYTES, Home, holder_of
 from penstock.app.listen import check_port
 from penstock.app.runtimes import shipped_runtimes
 from penstock.app.settings import Settings, load
 from penstock.cli.console import print_table
 from penstock.decide.workload import INSTALL_HINT, LOCAL_COMMAND
+from penstock.host.gpus import discover_gpus
 from penstock.host.kubelet.limits import find_limits
+from penstock.host.nvml import nvml_problem
 from penstock.kit.errors import PlatformError, Unavailable
 from penstock.resources.runtime import ClusterServingRuntime
 
@@ -126,19 +129,13 @@ def limits(settings: Settings) -> Iterator[Finding]:
 
 def gpus(settings: Settings) -> Iterator[Finding]:
     """NVIDIA GPUs through their driver."""
-    import pynvml  # noqa: PLC0415  loading the library on a machine without a driver would be for nothing
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        yield Finding("gpus", "note", f"none ({error})", "runtimes that need a GPU cannot be placed here")
+    if why := nvml_problem():
+        yield Finding("gpus", "note", f"none ({why})", "runtimes that need a GPU cannot be placed here")
         return
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-        yield Finding(
-            f"gpu {index}", "ok", f"{pynvml.nvmlDeviceGetName(handle)}, {memory_bytes / 2**30:.0f} GiB"
-        )
+    for gpu in discover_gpus(load_gpu_types()):
+        mode = ", partitioned by MIG" if gpu.is_mig else ""
+        size = f"{gpu.type.memory_bytes / 2**30:.0f} GiB"
+        yield Finding(f"gpu {gpu.index}", "ok", f"{gpu.type.model}, {size}{mode}")
 
 
 def programs(settings: Settings) -> Iterator[Finding]:

@@ -21,11 +21,11 @@ from penstock.decide.replica_set import DELETION_COST, is_active, ready_since
 from penstock.decide.revision import REVISION_LABEL
 from penstock.decide.scale_in import DRAINING, Replica, ScaleIn, plan_scale_in
 from penstock.decide.scale_to_zero import UNKNOWN, Applied, activators, mode_of
-from penstock.decide.schedulable import Room, capped
+from penstock.decide.schedulable import Nodes, Room, capped
 from penstock.kit.clock import Clock
 from penstock.kit.errors import NotFound
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
-from penstock.resources.core import Node, PriorityClass
+from penstock.resources.core import PriorityClass
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerStatus
@@ -43,14 +43,21 @@ class Applier:
     """Idempotent: what is as it should be is not written."""
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, recorder: Recorder, clock: Clock, starts: Starts
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        recorder: Recorder,
+        clock: Clock,
+        starts: Starts,
+        nodes: Nodes,
     ) -> None:
-        """See `contracts/controller.py`; `starts` is told in the status."""
+        """See `contracts/controller.py`; `starts` is told in the status, `nodes` say what there is room for."""
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
         self._clock = clock
         self._starts = starts
+        self._nodes = nodes
 
     async def apply(self, revision: Revision) -> float | None:
         """Once; seconds until it should be done again, None for no need. Raises PlatformError."""
@@ -90,9 +97,10 @@ class Applier:
             name=deployment.metadata.name,
             namespace=deployment.metadata.namespace,
             labels=template.metadata.labels,
+            annotations=template.metadata.annotations,
         )
         new = prioritised(Pod(metadata=meta, spec=template.spec), self._cache.list(PriorityClass))
-        return capped(wished, new, pods, self._cache.list(Node), self._cache.list(Pod))
+        return capped(wished, new, pods, self._nodes, self._cache.list(Pod))
 
     def _replicas(self, revision: Revision, pods: Iterable[Pod], now: float) -> list[Replica]:
         replicas = []
