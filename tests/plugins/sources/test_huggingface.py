@@ -41,6 +41,22 @@ def test_a_file_is_read_from_any_byte_on_through_redirects(hub: Hub, start: int)
     assert b"".join(source.read(weights, start)) == WEIGHTS[start:]
 
 
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [("hf://owner/bert/onnx", "model.onnx"), ("hf://owner/bert/onnx/model.onnx", "model.onnx")],
+)
+def test_a_part_of_a_repository_is_a_folder_or_a_file_of_it(hub: Hub, uri: str, path: str) -> None:
+    source = hub.open(uri)
+    (file,) = source.snapshot().files
+    assert file.path == path
+    assert b"".join(source.read(file, 0)) == hub.files["onnx/model.onnx"]
+
+
+def test_a_part_that_the_repository_has_not_is_named(hub: Hub) -> None:
+    with pytest.raises(NotFound, match="has no 'onn'"):
+        hub.open("hf://owner/bert/onn").snapshot()
+
+
 def test_without_ranges_a_file_begins_anew(hub: Hub) -> None:
     hub.ranges = False
     source = hub.open("hf://owner/bert")
@@ -120,7 +136,18 @@ def test_an_answer_that_is_no_listing_can_be_asked_for_again(hub: Hub) -> None:
         hub.open("hf://owner/bert").snapshot()
 
 
-@pytest.mark.parametrize("uri", ["hf://", "hf://bert", "hf://owner/bert/main", "hf://owner/bert:"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "hf://",
+        "hf://bert",
+        "hf://owner/bert:",
+        "hf://owner/bert/../x",
+        "hf://owner/bert/a/..",
+        "hf://owner/bert//a",
+        "hf://owner/bert?a",
+    ],
+)
 def test_what_is_no_owner_and_model_is_none(uri: str) -> None:
     with pytest.raises(InvalidInput, match="expected hf://OWNER/MODEL"):
         open_source(uri, {})

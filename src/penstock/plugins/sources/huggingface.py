@@ -1,4 +1,4 @@
-"""`hf://owner/model[:revision]`: a repository of the Hugging Face Hub (HF_TOKEN, HF_ENDPOINT)."""
+"""`hf://owner/model[:revision]`: a repository of the Hugging Face Hub (HF_TOKEN, HF_ENDPOINT); `hf://owner/model/part` is a folder or file of it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError
 
 SCHEMES = ("hf",)
 TIMEOUT_S = 30.0
-EXPECTED = "is no name of a model, expected hf://OWNER/MODEL or hf://OWNER/MODEL:REVISION"
+EXPECTED = (
+    "is no name of a model, expected hf://OWNER/MODEL, hf://OWNER/MODEL:REVISION or hf://OWNER/MODEL/PART"
+)
 CHECK = "check the name; for a private one give HF_TOKEN in a Secret of the service account"
-_URI = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?::([\w./-]+))?/?")
+_URI = re.compile(r"hf://([\w.-]+)/([\w.-]+)(?::([\w./-]+)|((?:/(?!\.\.?(?:/|$))[\w.-]+)*))/?")
 _FORMATS = (".safetensors", ".gguf", ".xml")
 
 
 def open_source(uri: str, environ: Mapping[str, str]) -> HubSource:
-    """Raises InvalidInput unless it is owner and model, and perhaps a revision."""
+    """Raises InvalidInput unless it is owner and model, and perhaps a revision or a part: a revision may have slashes, so it is not both."""
     match = _URI.fullmatch(uri)
     if match is None:
         raise InvalidInput(EXPECTED)
-    owner, model, revision = match.groups()
-    return HubSource(f"{owner}/{model}", revision or "main", environ)
+    owner, model, revision, part = match.groups()
+    return HubSource(f"{owner}/{model}", revision or "main", (part or "").strip("/"), environ)
 
 
 class HubSource:
     """One revision of one repository. The branch is resolved to a commit once, so all files are of the same commit."""
 
-    def __init__(self, repository: str, revision: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, repository: str, revision: str, part: str, environ: Mapping[str, str]) -> None:
         self._repository = repository
         self._revision = revision
+        self._part = part
+        self._names: dict[str, str] = {}
         self._token = environ.get("HF_TOKEN") or None
         self._endpoint = environ.get("HF_ENDPOINT") or None
 
@@ -43,17 +47,20 @@ class HubSource:
             info = self._api().model_info(
                 self._repository, revision=self._revision, files_metadata=True, timeout=TIMEOUT_S
             )
-        siblings = info.siblings or []
+        siblings = [sibling for sibling in info.siblings or [] if self._is_wanted(sibling.rfilename)]
+        if self._part and not siblings:
+            raise NotFound(f"the repository has no {self._part!r}")
         names = [sibling.rfilename for sibling in siblings]
         safe = any(name.endswith(_FORMATS) for name in names)
         kept = [
             s for s in siblings if not s.rfilename.startswith(".") and not (safe and _is_pickled(s.rfilename))
         ]
         self._revision = info.sha or self._revision
+        self._names = {self._path(sibling.rfilename): sibling.rfilename for sibling in kept}
         return Snapshot(
             files=tuple(
                 RemoteFile(
-                    path=sibling.rfilename,
+                    path=self._path(sibling.rfilename),
                     size_bytes=sibling.size,
                     version=self._revision,
                     sha256=sibling.lfs.sha256 if sibling.lfs else "",
@@ -66,7 +73,8 @@ class HubSource:
         """Through the Hub's redirects to wherever the file is kept."""
         from huggingface_hub import hf_hub_url  # noqa: PLC0415  takes a third of a second to import
 
-        url = hf_hub_url(self._repository, file.path, revision=file.version, endpoint=self._endpoint)
+        name = self._names.get(file.path, file.path)
+        url = hf_hub_url(self._repository, name, revision=file.version, endpoint=self._endpoint)
         headers = {"accept-encoding": "identity"} | http_ranges.part_of(start, stop)
         if self._token:
             headers["authorization"] = f"Bearer {self._token}"
@@ -78,6 +86,13 @@ class HubSource:
             if answer.status >= 300:
                 raise _by_status(answer.status)
             yield from http_ranges.pieces(answer)
+
+    def _is_wanted(self, name: str) -> bool:
+        return not self._part or name == self._part or name.startswith(f"{self._part}/")
+
+    def _path(self, name: str) -> str:
+        """In the model: below the part, or the name of the one file that it is."""
+        return name.rpartition("/")[2] if name == self._part else name[len(self._part) :].lstrip("/")
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi  # noqa: PLC0415  takes a third of a second to import
