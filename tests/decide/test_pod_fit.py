@@ -25,11 +25,11 @@ WHOLE = DeviceRequest(container="main", resource="nvidia.com/gpu")
 GIB = 1 << 30
 
 
-def found(*requests: DeviceRequest, kinds: Any = (H100, L4), is_auto: bool = False, cache: int = 0,
+def found(*requests: DeviceRequest, kinds: Any = (H100, L4), is_auto: bool = False,
           learned: Learned = UNLEARNED, said: frozenset[str] = frozenset(), **plan: Any) -> PodFit:  # fmt: skip
     served = Served(
         container="main", model="hf://o/m", engine="vllm", plan=Plan(**{"context_tokens": 8192, **plan}),
-        cache_bytes=cache, said=said,
+        said=said,
     )  # fmt: skip
     return pod_fit(
         Sought(
@@ -103,7 +103,7 @@ def test_what_was_learned_counts() -> None:
 
 
 def test_a_cache_of_a_told_size_is_part_of_the_need() -> None:
-    answer = found(replace(WHOLE, types=frozenset({"l4"})), cache=16 * GIB, context_tokens=4096)
+    answer = found(replace(WHOLE, types=frozenset({"l4"})), cache_bytes=16 * GIB, context_tokens=4096)
     assert isinstance(answer.requests, str) and "16.00 kv cache" in answer.requests
 
 

@@ -2,7 +2,7 @@
 
 Of each engine that ran, what it took beside its KV cache is divided by what was predicted. The 95th percentile of these ratios becomes the
 correction: of twenty models that it says fit, one may need more. The median is what is typical. Both are of the same model, engine, version and GPU
-where such ran; else of all models there; else of other versions too. Two errors are stated: how far estimates were off uncorrected,
+where such ran; else of all models there; else of other versions too: others may correct an estimate upwards, not downwards. Two errors are stated: how far estimates were off uncorrected,
 and how far these runs are from what is typical of them.
 """
 
@@ -79,17 +79,17 @@ def learn(observations: Iterable[Observation], *, model: str, engine: str, versi
     ]
     same_version = [one for one in here if not version or one.version == version]
     released = f"{engine} {version}".rstrip()
-    for found, scope in (
-        ([one for one in same_version if one.model == model], f"this model with {released} on {gpu}"),
-        (same_version, f"other models with {released} on {gpu}"),
-        (here, f"other models and versions of {engine} on {gpu}"),
+    for found, scope, least in (
+        ([one for one in same_version if one.model == model], f"this model with {released} on {gpu}", 0.0),
+        (same_version, f"other models with {released} on {gpu}", 1.0),
+        (here, f"other models and versions of {engine} on {gpu}", 1.0),
     ):
         if found:
             newest = sorted(found, key=lambda one: (-one.at, one.ratio))[:RECENT]
             ratios = sorted(one.ratio for one in newest)
             typical = median(ratios)
             return Learned(
-                correction=ratios[ceil(PERCENTILE * len(ratios)) - 1],
+                correction=max(least, ratios[ceil(PERCENTILE * len(ratios)) - 1]),
                 typical=typical,
                 error=median(abs(ratio - 1.0) for ratio in ratios),
                 spread=median(abs(ratio / typical - 1.0) for ratio in ratios),

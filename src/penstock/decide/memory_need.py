@@ -34,7 +34,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     `quantization` is what the engine is to make of 16-bit weights while it loads them, empty to leave them. `utilization` is the share of
     a GPU that the engine may take, 0 for its default; `batched_tokens` are computed at once, 0 for its default; `sequences` are the requests that
-    it makes room for, 0 for as many as are meant to be served. `is_eager`: it captures no CUDA graphs.
+    it makes room for, 0 for as many as are meant to be served. `is_eager`: it captures no CUDA graphs. `cache_bytes` is a KV cache that the engine is told to have, if
+    the requests do not need a larger one.
     """
 
     concurrency: int = 1
@@ -46,6 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     batched_tokens: int = 0
     sequences: int = 0
     is_eager: bool = False
+    cache_bytes: int = 0
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -101,7 +103,8 @@ def terms(
         ),
     )
     learned = round((correction - 1.0) * sum(term.size_bytes for term in beside))
-    cache = Term("kv cache", kept, f"{plan.concurrency} requests of {plan.context_tokens} tokens")
+    requests = f"{plan.concurrency} requests of {plan.context_tokens} tokens"
+    cache = Term("kv cache", max(kept, plan.cache_bytes), requests if kept >= plan.cache_bytes else "as told")
     correct = (
         (Term("learned correction", learned, f"x {correction:.3f} of all but the kv cache"),)
         if learned

@@ -19,7 +19,6 @@ from penstock.decide.engine_memory import engine_memory
 from penstock.decide.fit import GIB, Certificate, fit
 from penstock.decide.fit_changes import Question
 from penstock.decide.fit_error import Learned
-from penstock.decide.kv_bytes import token_bytes
 from penstock.decide.memory_need import Device, Plan, device_of
 from penstock.decide.model_shape import ModelShape
 from penstock.decide.served_model import Served
@@ -120,13 +119,8 @@ def _plan(sought: Sought, kind: GpuType, request: DeviceRequest) -> Plan:
         count = plan.sequences or USUAL_REQUESTS
         usual = plan.context_tokens or min(USUAL_CONTEXT, context)
         return replace(plan, concurrency=count, context_tokens=usual, sequences=count, utilization=1.0)
-    utilization = 1.0 if request.memory_bytes or sought.served.cache_bytes else plan.utilization
-    told = sought.served.cache_bytes // max(
-        1, context * token_bytes(shape, plan.tensor_parallel, plan.kv_dtype)
-    )
-    return replace(
-        plan, concurrency=max(1, told), context_tokens=context, sequences=room, utilization=utilization
-    )
+    utilization = 1.0 if request.memory_bytes or plan.cache_bytes else plan.utilization
+    return replace(plan, context_tokens=context, sequences=room, utilization=utilization)
 
 
 def _device(kind: GpuType, request: DeviceRequest) -> Device:

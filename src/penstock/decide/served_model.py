@@ -51,14 +51,13 @@ _FACTORS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 1 << 20, "g": 10**9, "
 class Served(Struct, frozen=True, kw_only=True):
     """`model` is a URI or a path, with its secrets. `plan` has what the arguments say, 0 and "" where they say nothing: `concurrency` is 1, `context_tokens` may be 0.
 
-    `cache_bytes` is a KV cache of a size that the engine is told. `said` are the kinds of options that are set.
+    `said` are the kinds of options that are set.
     """
 
     container: str
     model: str
     engine: str
     plan: Plan
-    cache_bytes: int = 0
     said: frozenset[str] = frozenset()
 
 
@@ -76,7 +75,6 @@ def served_model(pod: Pod) -> Served | None:
                 model=model,
                 engine=engine,
                 plan=_plan(options, words),
-                cache_bytes=_size(options.get("cache", "")),
                 said=frozenset(options),
             )
     return None
@@ -150,6 +148,7 @@ def _plan(options: Mapping[str, str], words: Sequence[str]) -> Plan:
         batched_tokens=_count(options.get("batched", "")),
         sequences=_count(options.get("sequences", "")),
         is_eager=any(word.replace("_", "-") in EAGER for word in words),
+        cache_bytes=_size(options.get("cache", "")),
     )
 
 

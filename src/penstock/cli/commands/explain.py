@@ -7,6 +7,7 @@ endpoint, what was expected of it and what came, and, for requests with the head
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from penstock.cli.requests import print_record, records_of
 from penstock.decide.deployment import replicas_of
 from penstock.decide.plan import ServicePlan, Surroundings, plan_service
 from penstock.decide.pod_autoscaler import initialized
+from penstock.decide.pod_fit import PodCertificate, certificate_of
 from penstock.decide.workload import SERVICE_LABEL
 from penstock.gateway.route_record import as_document
 from penstock.kit.errors import InvalidInput, NotFound
@@ -210,6 +212,20 @@ def _print_pods(reader: Reader, service: InferenceService) -> None:
             for pod in pods
         ]
         print_table(("pod", "phase", "node", *(("cost",) if has_prices else ()), "why there"), rows)
+        _print_fits(pods)
+
+
+def _print_fits(pods: Sequence[Pod]) -> None:
+    """What the placements stand on, where that is known; pods that stand on the same are one line."""
+    fits: dict[PodCertificate, list[str]] = {}
+    for pod in pods:
+        if (certificate := certificate_of(pod)) is not None:
+            fits.setdefault(certificate, []).append(pod.metadata.name)
+    if fits:
+        print("\nMemory of each GPU:")
+        for certificate, names in fits.items():
+            print(f"  {', '.join(names)}: {certificate.model} fits: {certificate.inequality}")
+            print(f"  {certificate.accuracy}")
 
 
 def _why(reader: Reader, pod: Pod) -> str:
