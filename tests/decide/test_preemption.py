@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lost_work import NOW, training, without_demand
 
-from penstock.decide.lost_work import History, Unit, units_of, usual_redo_s
+from penstock.decide.lost_work import Faith, History, Unit, units_of, usual_redo_s
 from penstock.decide.preemption import Fits, preempt
 from penstock.resources.checkpoint import MINIMUM_RUNTIME
 from penstock.resources.pod import Container, Pod, PodSpec, ResourceRequirements
@@ -42,7 +42,7 @@ def rooms(pod: Pod, pods: list[Pod], free: dict[str, int]) -> Fits:
 
 
 def chosen(pod: Pod, pods: list[Pod], free: dict[str, int] | None = None) -> tuple[str, list[str]]:
-    found = preempt(pod, units_of(pods, NOW, {}), rooms(pod, pods, free or {}), NOW)
+    found = preempt(pod, units_of(pods, NOW, {}, Faith(kept=98)), rooms(pod, pods, free or {}), NOW)
     return found.node, sorted(p.metadata.name for victim in found.victims for p in victim.unit.pods)
 
 
@@ -114,7 +114,7 @@ def test_a_unit_that_gave_way_is_asked_again_only_if_nobody_else_will_do() -> No
     other = without_demand(training("other", saved=NOW - 900))
 
     def victims(*pods: Pod) -> list[str]:
-        units = units_of(pods, NOW, {"again": History(count=1)})
+        units = units_of(pods, NOW, {"again": History(count=1, last_at=NOW - 20)})
         found = preempt(asking(1), units, rooms(asking(1), list(pods), {}), NOW)
         return [victim.unit.pods[0].metadata.name for victim in found.victims]
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.decide.checkpoint import Checkpoint
-from penstock.decide.lost_work import History, gpus_of, job_of
+from penstock.decide.lost_work import Faith, History, gpus_of, job_of
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.checkpoint import Notice, contract_of
 from penstock.resources.pod import Pod
@@ -90,6 +90,12 @@ def entry_of(pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: 
     )
 
 
+def faith_in(totals: Totals) -> Faith:
+    """What promises to save when told were worth so far, counted by pods."""
+    pods = totals.preempted_pods
+    return Faith(kept=pods.get("Saved", 0), broken=pods.get("Ignored", 0))
+
+
 def gone_through(history: History, entry: Entry) -> History:
     """A Job's history with this entry: pods of one gang that gave way together count once."""
     again = entry.at > history.last_at
@@ -97,6 +103,7 @@ def gone_through(history: History, entry: Entry) -> History:
         history,
         count=history.count + again,
         ignored=history.ignored + (again and entry.outcome == "Ignored"),
+        saved=history.saved + (again and entry.outcome == "Saved"),
         lost_gpu_seconds=round(history.lost_gpu_seconds + entry.lost_gpu_seconds, 3),
         last_at=max(history.last_at, entry.at),
     )

@@ -19,7 +19,7 @@ from penstock.contracts.devices import GpuType
 from penstock.decide.checkpoint import Checkpoint, last_verified
 from penstock.decide.dry_run import Room
 from penstock.decide.gang import gang_of
-from penstock.decide.lost_work import History, Unit, grace_s, job_of, priority_of, unit_name, units_of
+from penstock.decide.lost_work import History, Unit, UnitBook, grace_s, job_of, priority_of, unit_name
 from penstock.decide.preemption import Preemption, preempt
 from penstock.decide.preemption_ledger import Entry, entry_of
 from penstock.decide.replica_set import is_ended
@@ -85,6 +85,7 @@ class PreemptionController:
         self._book = DeviceBook(cache, gpu_types, fits)
         self._reader = CheckpointReader()
         self._ledger = PreemptionLedger(cluster)
+        self._units = UnitBook()
         self._asked: dict[str, tuple[float, int]] = {}
 
     def watches(self) -> tuple[Watch, ...]:
@@ -113,7 +114,8 @@ class PreemptionController:
             {unit_name(pod) for pod in ending if NOTICE in pod.metadata.annotations}
         )
         staying = [pod for pod in bound if not _is_ending(pod)]
-        room, units = self._room(staying), units_of(staying, self._clock.now(), self._histories())
+        units = self._units.units_of(staying, self._clock.now(), self._histories(), self._ledger.faith)
+        room = self._room(staying)
         again_s: float | None = None
         waiting = {pod.metadata.uid for pod in pods if is_waiting(pod)}
         self._asked = {uid: known for uid, known in self._asked.items() if uid in waiting}

@@ -6,8 +6,8 @@ import msgspec
 from prometheus_client import Counter
 
 from penstock.contracts.cluster import Cluster
-from penstock.decide.lost_work import History
-from penstock.decide.preemption_ledger import Entry, Ledger, Totals, gone_through
+from penstock.decide.lost_work import Faith, History
+from penstock.decide.preemption_ledger import Entry, Ledger, Totals, faith_in, gone_through
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.core import ConfigMap
 from penstock.resources.meta import ObjectMeta
@@ -43,6 +43,8 @@ class PreemptionLedger:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._is_counted = False
+        self.faith = Faith()
+        """How often those who promised to save when told did, as of the last reading or entry."""
 
     async def enter(self, entry: Entry, job: str) -> None:
         """Add an entry; `job` is the name of the victim's Job, "" for none. Raises Conflict where another wrote at the same time."""
@@ -65,6 +67,7 @@ class PreemptionLedger:
                 return await self.enter(entry, job)
         else:
             await self._cluster.replace(msgspec.structs.replace(found, data=data))
+        self.faith = faith_in(after.totals)
         PODS.labels(entry.outcome).inc()
         LOST.labels(entry.outcome).inc(entry.lost_gpu_seconds)
         if job:
@@ -100,6 +103,7 @@ class PreemptionLedger:
         if self._is_counted:
             return
         self._is_counted = True
+        self.faith = faith_in(ledger.totals)
         for outcome, count in ledger.totals.preempted_pods.items():
             PODS.labels(outcome).inc(count)
         for outcome, lost in ledger.totals.lost_gpu_seconds.items():

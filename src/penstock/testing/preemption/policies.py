@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from penstock.decide.lost_work import History, priority_of, units_of
+from penstock.decide.lost_work import Faith, History, priority_of, units_of
 from penstock.decide.preemption import Fits, preempt
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.pod import Pod
 
-Policy = Callable[[Pod, Sequence[Pod], Mapping[str, History], Fits, float], tuple[str, tuple[Pod, ...]]]
+
+class Past(NamedTuple):
+    """What was seen so far: by job, and of all."""
+
+    histories: Mapping[str, History]
+    faith: Faith
+
+
+Policy = Callable[[Pod, Sequence[Pod], Past, Fits, float], tuple[str, tuple[Pod, ...]]]
 """The waiting pod, those that hold nodes, what jobs went through, whether it fits, and now; answers the node and who gives way there."""
 
 
 def penstock(
-    pod: Pod, bound: Sequence[Pod], histories: Mapping[str, History], fits: Fits, now: float
+    pod: Pod, bound: Sequence[Pod], past: Past, fits: Fits, now: float
 ) -> tuple[str, tuple[Pod, ...]]:
     """`decide/preemption.py`."""
-    found = preempt(pod, units_of(bound, now, histories), fits, now)
+    found = preempt(pod, units_of(bound, now, past.histories, past.faith), fits, now)
     return found.node, tuple(other for victim in found.victims for other in victim.unit.pods)
 
 
 def kubernetes(
-    pod: Pod, bound: Sequence[Pod], histories: Mapping[str, History], fits: Fits, now: float
+    pod: Pod, bound: Sequence[Pod], past: Past, fits: Fits, now: float
 ) -> tuple[str, tuple[Pod, ...]]:
     """On each node all of lower priority go, then come back from the most important on (priority, then longest running) as long as the pod fits.
 

@@ -18,14 +18,14 @@ from msgspec.structs import replace
 from penstock.decide.checkpoint import Checkpoint
 from penstock.decide.dry_run import Room
 from penstock.decide.inventory import take_stock
-from penstock.decide.lost_work import History
+from penstock.decide.lost_work import Faith, History
 from penstock.kit.timestamps import rfc3339
 from penstock.resources.checkpoint import CHECKPOINT, ON_DEMAND, SAVED
 from penstock.resources.core import Node, NodeStatus
 from penstock.resources.meta import Condition, ObjectMeta, OwnerReference, Quantity
 from penstock.resources.pod import Container, Pod, PodSpec, PodStatus, ResourceRequirements
 from penstock.testing.factories import meta
-from penstock.testing.preemption.policies import Policy
+from penstock.testing.preemption.policies import Past, Policy
 from penstock.testing.preemption.workload import HOUR_S, Serving, Training, Workload
 
 GPUS = 8
@@ -96,6 +96,7 @@ class World:
         self._waiting: list[tuple[Serving, Pod]] = []
         self._asked: dict[str, set[str]] = {}
         self._pushed: set[str] = set()
+        self._faith = Faith()
 
     def play(self) -> Figures:
         """To the end of the workload's hours."""
@@ -151,7 +152,7 @@ class World:
             staying = [job for job in self._running.values() if not job.ending]
             bound = [one for job in staying for one in self._seen(job)]
             histories = {job.spec.name: job.history for job in staying}
-            _, victims = self._policy(pod, bound, histories, room.fits(pod), self._now)
+            _, victims = self._policy(pod, bound, Past(histories, self._faith), room.fits(pod), self._now)
             names = sorted({owner.uid for victim in victims for owner in victim.metadata.owner_references})
             if not names:
                 continue
@@ -181,8 +182,17 @@ class World:
         self._lose(job, held - useful)
         self.figures.evictions += len(job.pods)
         self.figures.restarts[job.spec.name] = self.figures.restarts.get(job.spec.name, 0) + 1
-        ignored = job.spec.habit in ("liar",)
-        job.history = History(count=job.history.count + 1, ignored=job.history.ignored + ignored)
+        ignored = job.spec.habit == "liar"
+        known = job.history
+        job.history = History(
+            count=known.count + 1,
+            ignored=known.ignored + ignored,
+            saved=known.saved + saves,
+            last_at=told_s,
+        )
+        self._faith = Faith(
+            kept=self._faith.kept + saves * job.spec.pods, broken=self._faith.broken + ignored * job.spec.pods
+        )
         self._leave(job)
         self._queue.insert(0, job)
 
