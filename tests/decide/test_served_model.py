@@ -101,6 +101,23 @@ def test_of_several_models_the_engines_own_counts_and_a_caches_source_before_all
     assert served("--model=/mnt/models", **source).model == "s3://b/cached"
 
 
+def test_adapters_and_drafts_are_seen() -> None:
+    found = served(
+        "--enable-lora",
+        "--max-loras=4",
+        "--max-lora-rank",
+        "64",
+        '--speculative-config={"model": "org/draft"}',
+    )
+    assert (found.plan.loras, found.plan.lora_rank, found.draft) == (4, 64, "hf://org/draft")
+    assert served("--enable-lora").plan.loras == 1 and served("--max-loras=4").plan.loras == 0
+    assert (
+        served("--speculative-config={").draft
+        == ""
+        == served('--speculative-config={"method": "ngram"}').draft
+    )
+
+
 @given(st.lists(st.text(alphabet="-=_mtpx0.9k/ ", max_size=12), max_size=12))
 def test_arguments_that_make_no_sense_make_no_error(words: list[str]) -> None:
     found = served("--model=/mnt/models", *words)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.decide.memory_need import Plan
 from penstock.decide.model_shape import ModelShape
+from penstock.decide.served_model import Served
 from penstock.host import model_shapes
 from penstock.host.model_shapes import AGAIN_S, FRESH_S, Known, ModelShapes
 from penstock.kit.clock import SystemClock
@@ -131,3 +133,11 @@ async def test_those_read_longest_ago_are_forgotten(world: World, monkeypatch: p
         await world.known(name)
         world.clock.ahead_s += 1
     assert set(world.again()._load()) == {"b", "c"}
+
+
+async def test_a_draft_is_read_too(world: World) -> None:
+    served = Served(container="c", model="hf://o/m", engine="vllm", plan=Plan(), draft="hf://o/draft")
+    while (found := world.shapes.served(served)) is None:
+        await asyncio.sleep(0.005)
+    assert found.shape is not None and "with a draft" in found.shape.notes[-1]
+    assert world.reader.asked == ["hf://o/m", "hf://o/draft"]

@@ -16,6 +16,7 @@ from penstock.contracts.devices import GpuType
 from penstock.decide.activations import activation_bytes
 from penstock.decide.engine_memory import EngineMemory
 from penstock.decide.kv_bytes import kv_bytes
+from penstock.decide.lora_bytes import lora_bytes
 from penstock.decide.model_shape import FLOATS, ModelShape, Weights
 from penstock.decide.quantization import quantized_bytes
 
@@ -35,7 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     `quantization` is what the engine is to make of 16-bit weights while it loads them, empty to leave them. `utilization` is the share of
     a GPU that the engine may take, 0 for its default; `batched_tokens` are computed at once, 0 for its default; `sequences` are the requests that
     it makes room for, 0 for as many as are meant to be served. `is_eager`: it captures no CUDA graphs. `cache_bytes` is a KV cache that the engine is told to have, if
-    the requests do not need a larger one.
+    the requests do not need a larger one. `loras` adapters of `lora_rank` may be used at once.
     """
 
     concurrency: int = 1
@@ -48,6 +49,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     sequences: int = 0
     is_eager: bool = False
     cache_bytes: int = 0
+    loras: int = 0
+    lora_rank: int = 16
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -93,7 +96,7 @@ def terms(
     active = activation_bytes(shape, batched, plan.sequences or plan.concurrency, ranks, engine)
     graphs = graph_bytes(shape, engine) if engine.counts_graphs and not plan.is_eager else 0
     stored = plan.quantization or "as loaded"
-    beside = (
+    beside: tuple[Term, ...] = (
         Term("weights", -(-loaded // ranks), f"{stored}, 1 of {ranks} parts" if ranks > 1 else stored),
         Term("activations", active, f"of {batched} tokens at once"),
         Term(
@@ -102,6 +105,9 @@ def terms(
             f"{engine.name} {engine.version}".rstrip() + (", with CUDA graphs" if graphs else ""),
         ),
     )
+    if plan.loras:
+        slots = lora_bytes(shape, plan.loras, plan.lora_rank, ranks)
+        beside = (*beside, Term("adapters", slots, f"{plan.loras} at once, of rank {plan.lora_rank}"))
     learned = round((correction - 1.0) * sum(term.size_bytes for term in beside))
     requests = f"{plan.concurrency} requests of {plan.context_tokens} tokens"
     cache = Term("kv cache", max(kept, plan.cache_bytes), requests if kept >= plan.cache_bytes else "as told")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 """Types of weights, as safetensors names them, that an engine can quantise while it loads."""
@@ -62,6 +63,18 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     def weight_bytes(self) -> int:
         """Of all weights as they are in the files."""
         return sum(part.size_bytes for part in self.weights)
+
+
+def with_draft(shape: ModelShape, draft: ModelShape) -> ModelShape:
+    """Of a model and the smaller one that speculates for it: an engine holds the weights of both, and keeps of each token what both keep."""
+    note = f"with a draft of {draft.weight_bytes / (1 << 30):.2f} GiB of weights"
+    return replace(
+        shape,
+        weights=added((*shape.weights, *draft.weights)),
+        layers=(*shape.layers, *draft.layers),
+        depth=shape.depth + draft.depth,
+        notes=(*shape.notes, note),
+    )
 
 
 def added(parts: Iterable[Weights]) -> tuple[Weights, ...]:

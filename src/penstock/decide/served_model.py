@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -40,7 +41,12 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "kv_dtype": ("--kv-cache-dtype", "--cache-type-k", "-ctk"),
     "utilization": ("--gpu-memory-utilization", "--mem-fraction-static", "--cuda-memory-fraction"),
     "cache": ("--kv-cache-memory-bytes", "--kv-cache-memory"),
+    "loras": ("--max-loras", "--max-loras-per-batch"),
+    "lora_rank": ("--max-lora-rank",),
+    "speculative": ("--speculative-config",),
+    "draft": ("--speculative-draft-model-path", "--speculative-model", "--model-draft", "-md"),
 }  # fmt: skip
+ENABLE_LORA, USUAL_RANK = ("--enable-lora",), 16
 EAGER = ("--enforce-eager", "--disable-cuda-graph")
 MAX_WORDS = 1024
 _HUB = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -51,13 +57,14 @@ _FACTORS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 1 << 20, "g": 10**9, "
 class Served(Struct, frozen=True, kw_only=True):
     """`model` is a URI or a path, with its secrets. `plan` has what the arguments say, 0 and "" where they say nothing: `concurrency` is 1, `context_tokens` may be 0.
 
-    `said` are the kinds of options that are set.
+    `draft` is the smaller model that speculates, "" for none that is known of. `said` are the kinds of options that are set.
     """
 
     container: str
     model: str
     engine: str
     plan: Plan
+    draft: str = ""
     said: frozenset[str] = frozenset()
 
 
@@ -75,6 +82,7 @@ def served_model(pod: Pod) -> Served | None:
                 model=model,
                 engine=engine,
                 plan=_plan(options, words),
+                draft=_draft(options),
                 said=frozenset(options),
             )
     return None
@@ -147,9 +155,26 @@ def _plan(options: Mapping[str, str], words: Sequence[str]) -> Plan:
         utilization=_share(options.get("utilization", "")),
         batched_tokens=_count(options.get("batched", "")),
         sequences=_count(options.get("sequences", "")),
-        is_eager=any(word.replace("_", "-") in EAGER for word in words),
+        is_eager=_has(words, EAGER),
         cache_bytes=_size(options.get("cache", "")),
+        loras=max(1, _count(options.get("loras", ""))) if _has(words, ENABLE_LORA) else 0,
+        lora_rank=_count(options.get("lora_rank", "")) or USUAL_RANK,
     )
+
+
+def _has(words: Sequence[str], flags: Sequence[str]) -> bool:
+    return any(word.replace("_", "-") in flags for word in words)
+
+
+def _draft(options: Mapping[str, str]) -> str:
+    """Where it can be read: of the Hub, or of any source. One within the model's own folder is not looked for."""
+    said = options.get("draft", "")
+    try:
+        config = msgspec.json.decode(options.get("speculative", "{}"), type=dict[str, Any])
+    except msgspec.DecodeError:
+        config = {}
+    said = said or str(config.get("model") or "")
+    return said if "://" in said else f"hf://{said}" if _HUB.fullmatch(said) else ""
 
 
 def _count(text: str) -> int:

@@ -66,7 +66,7 @@ class FitBook:
     def _fitting(
         self, pod: Pod, served: Served, asked: tuple[DeviceRequest, ...], gpus: Sequence[Gpu], is_auto: bool
     ) -> Asked:
-        known = self._shapes.get(served.model)
+        known = self._shapes.served(served)
         name = public(served.model)
         if known is None:
             return f"the headers of {name} are being read, to see where it fits"

@@ -76,7 +76,7 @@ class FitLearner:
         served = served_model(pod) if pod is not None else None
         if pod is None or served is None or (run := _run_of(pod, served)) is None or self._is_known(run):
             return None
-        known = self._shapes.get(served.model)
+        known = self._shapes.served(served)
         if known is None:
             return AGAIN_S
         kind = self._kind(pod)

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from penstock.contracts.source import public
-from penstock.decide.model_shape import ModelShape
+from penstock.decide.model_shape import ModelShape, with_draft
+from penstock.decide.served_model import Served
 from penstock.host.kubelet.layout import write_atomically
 from penstock.kit.clock import Clock
 from penstock.kit.errors import PlatformError
@@ -63,6 +64,17 @@ class ModelShapes:
         if known is None or age_s > (AGAIN_S if known.failure else FRESH_S):
             self._begin(model)
         return known
+
+    def served(self, served: Served) -> Known | None:
+        """As `get`, of the model and of what speculates for it."""
+        known = self.get(served.model)
+        if known is None or known.shape is None or not served.draft:
+            return known
+        draft = self.get(served.draft)
+        if draft is None or draft.shape is None:
+            return draft
+        both = with_draft(known.shape, draft.shape)
+        return Known(shape=both, read_at=max(known.read_at, draft.read_at))
 
     def close(self) -> None:
         """Wait for nobody any more."""

@@ -20,7 +20,6 @@ import psutil
 import typer
 
 from penstock.app.engine_reports import engine_report, used_bytes
-from penstock.host.fit_store import add_observation, read_observations
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
 from penstock.app.home import Home
 from penstock.app.model_headers import read_headers
@@ -35,7 +34,9 @@ from penstock.decide.fit_changes import Question
 from penstock.decide.fit_error import Observation, learn
 from penstock.decide.kv_bytes import KV_DTYPES, token_bytes
 from penstock.decide.memory_need import Device, Plan, device_of, terms
+from penstock.decide.model_shape import with_draft
 from penstock.decide.quantization import BITS
+from penstock.host.fit_store import add_observation, read_observations
 from penstock.kit.errors import InvalidInput, nearest
 from penstock.kit.quantity import to_bytes
 
@@ -79,6 +80,12 @@ Utilization = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="Share of the GPU that the engine may take; 0 for its default."),
 ]
+Draft = Annotated[
+    str,
+    typer.Option(help="The smaller model that speculates for it: folder, file or URI.", show_default=False),
+]
+Loras = Annotated[int, typer.Option(min=0, max=1024, help="LoRA adapters that are used at once.")]
+LoraRank = Annotated[int, typer.Option(min=1, max=4096, help="The highest rank of theirs.")]
 File = Annotated[
     str,
     typer.Option(
@@ -113,6 +120,9 @@ def run(
     engine: Engine = "",
     engine_version: Version = "",
     utilization: Utilization = 0.0,
+    draft: Draft = "",
+    loras: Loras = 0,
+    lora_rank: LoraRank = 16,
     file: File = "",
     learn_from: LearnFrom = "",
     used: Used = "",
@@ -124,6 +134,9 @@ def run(
     _one_of("--kv-dtype", kv_dtype, tuple(KV_DTYPES))
     chosen = [_device(name) for name in gpu or ()]
     headers = read_headers(model, os.environ, file=file)
+    if draft:
+        both = with_draft(headers.shape, read_headers(draft, os.environ).shape)
+        headers = headers._replace(shape=both)
     memory = engine_memory(engine or usual_engine(headers.files), engine_version)
     plan = Plan(
         concurrency=concurrency,
@@ -132,6 +145,8 @@ def run(
         quantization=quantization,
         kv_dtype=kv_dtype,
         utilization=utilization,
+        loras=loras,
+        lora_rank=lora_rank,
     )
     known = tuple(map(device_of, load_gpu_types())) if memory.is_spread else ()
     if not (chosen or known):
