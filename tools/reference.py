@@ -29,7 +29,7 @@ from penstock.gateway.activator import LATE, MAX_WAITING
 from penstock.gateway.server import GatewaySettings
 from penstock.gateway.telemetry.metrics import GAUGES, Telemetry
 from penstock.gateway.wire.message import Limits
-from penstock.host import preemption_ledger
+from penstock.host import defragmentation, preemption_ledger
 from penstock.host.metrics.dcgm import FIELDS, PREFIX
 from penstock.kit import errors
 from penstock.resources import (
@@ -242,7 +242,7 @@ def metrics() -> str:
     ]
     gateway += [(name, labels, help) for name, (help, labels) in GAUGES.items()]
     gateway_lines = [(f"`{name}`", ", ".join(labels), help) for name, labels, help in gateway]
-    modules = (controller, preemption_ledger)
+    modules = (controller, preemption_ledger, defragmentation)
     planes = [m for module in modules for m in vars(module).values() if isinstance(m, Counter | Histogram)]
     plane_lines = [(f"`{d.name}`", d.documentation) for m in planes for d in m.describe()]
     engine = Metrics("model", 1, 1).registry.collect()

@@ -36,13 +36,15 @@ from penstock.controlplane.feed import Feed
 from penstock.controlplane.informer import InformerCache
 from penstock.controlplane.manager import Manager
 from penstock.controlplane.routes import RouteController
-from penstock.controlplane.service_demand import demand_reader
+from penstock.controlplane.service_demand import demand_reader, stream_reader
 from penstock.controlplane.starts import Starts
+from penstock.decide.move_budget import Limits
 from penstock.decide.routing_profile import Platform
 from penstock.host.api.app import build_api
 from penstock.host.checkpoints import CheckpointController
 from penstock.host.claims import ClaimController
 from penstock.host.cluster import EmbeddedCluster
+from penstock.host.defragmentation import DefragmentationController, Rule
 from penstock.host.deployments import DeploymentController
 from penstock.host.device_book import DeviceBook
 from penstock.host.device_eviction import DeviceEvictionController
@@ -55,6 +57,7 @@ from penstock.host.gpu_readings import read_gpus
 from penstock.host.gpus import discover_gpus
 from penstock.host.hpa import HpaController
 from penstock.host.jobs import JobController
+from penstock.host.kubelet.devices import known_gpus
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.host.kubelet.layout import Layout
 from penstock.host.kubelet.logs import PodLogs
@@ -65,6 +68,7 @@ from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetr
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
 from penstock.host.model_shapes import ModelShapes
+from penstock.host.mps import MpsDaemon
 from penstock.host.namespaces import NamespaceController
 from penstock.host.node_caches import HostCaches
 from penstock.host.node_devices import NodeDevices
@@ -94,6 +98,14 @@ class ControlPlane:
         self.recorder = EventRecorder(self.cluster, clock)
         self.feed = Feed(clock)
         templates = [this_machine(), *map(node_template, settings.nodes)]
+        self.mps = MpsDaemon(
+            self.cache,
+            self.recorder.named("mps"),
+            clock,
+            node=templates[0].name,
+            folder=Layout(home.path).mps(templates[0].name),
+            gpus=known_gpus(self.cache, load_gpu_types()),
+        )
         self.nodes = NodeController(
             self.cluster,
             self.cache,
@@ -143,7 +155,7 @@ class ControlPlane:
             types=types,
             local=local,
             discover=lambda: discover_gpus(types),
-            faults=GpuFaults(),
+            faults=GpuFaults((self.mps,)),
             plugin_config=(namespace, name),
             started_at=psutil.boot_time(),
         )
@@ -193,6 +205,7 @@ class ControlPlane:
             self.weights,
             ClaimController(cluster, cache, named("claims"), volumes=layout.home / "volumes"),
             *self._placing(settings, clock, layout),
+            self.mps,
             GarbageCollector(self.objects),
             NamespaceController(self.objects),
             self.nodes,
@@ -229,8 +242,27 @@ class ControlPlane:
             ),
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             ResourceClaimController(cluster, cache, clock),
+            self._defragmentation(settings, clock, fits),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
         ]
+
+    def _defragmentation(self, settings: Settings, clock: Clock, fits: FitBook) -> DefragmentationController:
+        return DefragmentationController(
+            self.cluster,
+            self.cache,
+            self.recorder.named("defragmentation"),
+            clock,
+            rule=Rule(
+                settings.defragment,
+                Limits(
+                    moves=settings.defragment_moves_per_hour,
+                    gpu_seconds=settings.defragment_gpu_seconds_per_hour,
+                ),
+            ),
+            streams=stream_reader(self.feed),
+            gpu_types=load_gpu_types(),
+            fits=fits,
+        )
 
     def _autoscaler(self, clock: Clock) -> Autoscaler:
         starts = Starts(clock)
@@ -258,6 +290,7 @@ class ControlPlane:
             await self.manager.run(stop)
         finally:
             await self.scaled_objects.close()
+            await self.mps.close()
 
     def close(self) -> None:
         """Let go of files, and of the store, last of all."""

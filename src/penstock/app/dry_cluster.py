@@ -7,12 +7,9 @@ from typing import TypeVar
 
 from penstock.app.gpu_types import load_gpu_types
 from penstock.contracts.controller import Cache
-from penstock.contracts.devices import DeviceRequest
-from penstock.decide.board import Board
-from penstock.decide.inventory import Inventory
-from penstock.decide.placement import Placement, place
 from penstock.decide.prices import Price, Quote, node_prices
 from penstock.host.device_book import DeviceBook
+from penstock.host.dry_placement import DryPlacement
 from penstock.host.usual_work import UsualWork
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import Resource
@@ -21,25 +18,14 @@ from penstock.resources.pod import Pod
 R = TypeVar("R", bound=Resource)
 
 
-class DryCluster:
-    """All pods that have not ended, what they ask for by their uid (or why that cannot be had), what is left of the nodes, what that is worth."""
+class DryCluster(DryPlacement):
+    """The pods and nodes of a cluster, each kind read once."""
 
     def __init__(self, cache: Cache, slices: Iterable[ResourceSlice] = ()) -> None:
         """`slices` tell of devices that are not there but could be had: pods may ask for them too."""
-        self._book = DeviceBook(_Wider(cache, tuple(slices)), load_gpu_types())
-        self.pods = tuple(pod for pod in cache.list(Pod) if pod.status.phase not in ("Succeeded", "Failed"))
-        self.requests = {pod.metadata.uid: self._book.requests(pod) for pod in self.pods}
-        self.stock = self._book.stock(pod for pod in self.pods if pod.spec.node_name)
-        asked = {uid: some for uid, some in self.requests.items() if not isinstance(some, str)}
-        gpus = [gpu for found in self._book.gpus().values() for gpu in found]
-        usual = UsualWork()
-        usual.learn(self.pods, asked, gpus, 0.0)
-        self.worth, self._leaning, self._board = usual.worth(gpus), usual.leaning(asked), Board()
-
-    def place(self, pod: Pod, stock: Inventory, wanted: tuple[DeviceRequest, ...]) -> Placement:
-        """As the host places it (`gang.Placer`)."""
-        plain = self._book.plain(pod, wanted)
-        return place(plain, stock, wanted, worth=self.worth, leaning=self._leaning, board=self._board)
+        book = DeviceBook(_Wider(cache, tuple(slices)), load_gpu_types())
+        pods = (pod for pod in cache.list(Pod) if pod.status.phase not in ("Succeeded", "Failed"))
+        super().__init__(book, pods, UsualWork(), 0.0)
 
     def quotes(self, prices: Sequence[Price]) -> dict[str, Quote]:
         """What each node costs."""

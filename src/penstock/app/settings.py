@@ -30,6 +30,7 @@ IN_FILE = ("nodes", "model_peers")
 """Settings with a structure of their own."""
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 LogLevel = Literal["debug", "info", "warning", "error"]
+Defragment = Literal["never", "for-waiting", "always"]
 
 
 class SecretText(str):
@@ -206,6 +207,24 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
             "nvidia.com/device-plugin.config says which of its keys holds there."
         ),
     ] = "gpu-operator/device-plugin-config"
+
+    defragment: Annotated[
+        Defragment,
+        Meta(
+            description="When running pods are moved so that GPUs serve better: never, for-waiting (when a pod finds no room that moves "
+            "would make) or always (also so that less of what is free is of no use). See docs/howto/defragment.md."
+        ),
+    ] = "never"
+    defragment_moves_per_hour: Annotated[
+        int, Meta(ge=0, le=10_000, description="How many pods may be moved in any hour.")
+    ] = 4
+    defragment_gpu_seconds_per_hour: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How many GPU-seconds may be lost by moves in any hour: while successors start, and work that is done again.",
+        ),
+    ] = 600.0
 
     @property
     def gateway(self) -> Address:

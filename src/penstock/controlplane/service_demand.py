@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from penstock.contracts.controller import Cache
 from penstock.contracts.trigger import Demand, DemandMetric
 from penstock.controlplane.feed import Feed
@@ -29,5 +31,24 @@ def demand_reader(feed: Feed, cache: Cache) -> Demand:
                     else:
                         total += seen.waiting if metric == "waiting" else seen.in_flight
         return total
+
+    return read
+
+
+def stream_reader(feed: Feed) -> Callable[[str], int | None]:
+    """How many requests are under way at a pod of this name, by what gateways reported last; None while none is connected."""
+
+    def read(pod: str) -> int | None:
+        reports = feed.latest_demand()
+        if not reports:
+            return None
+        return sum(
+            endpoint.streams
+            for report in reports
+            for service in report.services
+            for revision in service.revisions
+            for endpoint in revision.endpoints
+            if endpoint.name == pod
+        )
 
     return read

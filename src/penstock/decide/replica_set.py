@@ -2,6 +2,9 @@
 
 Removal order is Kubernetes': unassigned, then pending, then not ready, then by deletion cost,
 then those ready for the shortest time, then those that restarted most, then newest.
+
+A pod that is being moved (`resources/moving.py`) does not count as one of those that are wished, so that another is made beside it; it is ended by
+whoever moves it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from penstock.kit.timestamps import parse_rfc3339
 from penstock.resources.conditions import dated
 from penstock.resources.meta import Condition, ObjectMeta, controlled_by
+from penstock.resources.moving import is_moving, leaning_to, moving_of
 from penstock.resources.pod import Pod
 from penstock.resources.workload import ReplicaSet, ReplicaSetStatus
 
@@ -21,24 +25,31 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSetPlan:
-    """`create` pods to add, names of pods to `delete`, the counted `status`; `again_s` until a pod becomes available."""
+    """`create` pods to add, names of pods to `delete`, the counted `status`; `again_s` until a pod becomes available.
+
+    New pods would rather run on the node `near`: one that is moved there needs a successor. "" for none.
+    """
 
     create: int
     delete: tuple[str, ...]
     status: ReplicaSetStatus
     again_s: float | None = None
+    near: str = ""
 
 
 def plan_replica_set(replica_set: ReplicaSet, pods: tuple[Pod, ...], now: float) -> ReplicaSetPlan:
     """`pods` are those that the ReplicaSet owns, in any state."""
     active = tuple(pod for pod in pods if is_active(pod))
     wished = 1 if replica_set.spec.replicas is None else replica_set.spec.replicas
+    moving = {pod.metadata.name: mark for pod in active if is_moving(pod, now) and (mark := moving_of(pod))}
+    staying = [pod for pod in active if pod.metadata.name not in moving]
     if replica_set.metadata.deletion_timestamp is not None:
-        wished = len(active)
-    missing = wished - len(active)
-    surplus = sorted(active, key=lambda pod: _keep_rank(pod, now))[: min(MAX_STEP, max(0, -missing))]
+        wished = len(staying)
+    missing = wished - len(staying)
+    surplus = sorted(staying, key=lambda pod: _keep_rank(pod, now))[: min(MAX_STEP, max(0, -missing))]
     min_ready_s = replica_set.spec.min_ready_seconds or 0
     waits = [wait for pod in active if (wait := _until_available(pod, min_ready_s, now)) is not None]
+    lapses = [mark.until - now for mark in moving.values()]
     status = ReplicaSetStatus(
         observed_generation=replica_set.metadata.generation,
         replicas=len(active),
@@ -51,14 +62,15 @@ def plan_replica_set(replica_set: ReplicaSet, pods: tuple[Pod, ...], now: float)
         create=min(MAX_STEP, max(0, missing)),
         delete=tuple(pod.metadata.name for pod in surplus),
         status=status,
-        again_s=min((wait for wait in waits if wait > 0), default=None),
+        again_s=min((wait for wait in (*waits, *lapses) if wait > 0), default=None),
+        near=next((mark.to for mark in moving.values()), ""),
     )
 
 
-def pod_of(replica_set: ReplicaSet) -> Pod:
-    """A new pod of the ReplicaSet's template; the cluster completes its name."""
+def pod_of(replica_set: ReplicaSet, near: str = "") -> Pod:
+    """A new pod of the ReplicaSet's template, which would rather run on the node `near`; the cluster completes its name."""
     meta, template = replica_set.metadata, replica_set.spec.template
-    return Pod(
+    pod = Pod(
         metadata=ObjectMeta(
             generate_name=f"{meta.name}-",
             namespace=meta.namespace,
@@ -69,6 +81,7 @@ def pod_of(replica_set: ReplicaSet) -> Pod:
         ),
         spec=template.spec,
     )
+    return leaning_to(pod, near) if near else pod
 
 
 def is_active(pod: Pod) -> bool:

@@ -64,7 +64,8 @@ class ReplicaSetController:
         plan = plan_replica_set(replica_set, listing.items, self._clock.now())
         for _ in range(plan.create):
             try:
-                pod = await self._cluster.create(sized_for(pod_of(replica_set), replica_set, self._cache))
+                new = pod_of(replica_set, plan.near)
+                pod = await self._cluster.create(sized_for(new, replica_set, self._cache))
             except PlatformError as error:
                 self._recorder.event(replica_set, "Warning", "FailedCreate", f"Error creating: {error}")
                 return plan, error

@@ -10,6 +10,7 @@ import typer
 from penstock.cli.api import connect
 from penstock.cli.console import check_output, print_json, print_table
 from penstock.cli.devices import every, gib, gpus_by_node
+from penstock.cli.moves import show_moves
 from penstock.cli.options import Context, Kubeconfig
 from penstock.decide.device_holders import LETTERS, GpuView, gpu_views, picture
 from penstock.resources.pod import Pod
@@ -22,12 +23,22 @@ def run(
         str, typer.Option("--output", "-o", help="picture or json; without, a table", show_default=False)
     ] = "",
     node: Annotated[str, typer.Option("--node", help="Only this node's.", show_default=False)] = "",
+    defragment: Annotated[
+        bool,
+        typer.Option(
+            "--defragment",
+            help="Instead: which pods would move now so that GPUs serve better, and why the others stay. Nothing is changed.",
+        ),
+    ] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """A GPU is bytes of memory, thousandths of its compute, and with MIG slices of memory; what no pod holds is free."""
     check_output(output, OUTPUTS)
     api = connect(kubeconfig, context)
+    if defragment:
+        show_moves(api, output)
+        return
     gpus = {name: found for name, found in gpus_by_node(api).items() if node in ("", name)}
     views = gpu_views(gpus, every(api, Pod))
     if output == "json":

@@ -27,6 +27,7 @@ from penstock.kit.errors import NotFound
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
 from penstock.resources.core import PriorityClass
 from penstock.resources.meta import ObjectMeta
+from penstock.resources.moving import is_moving
 from penstock.resources.pod import Pod
 from penstock.resources.pod_autoscaler import PodAutoscaler, PodAutoscalerStatus
 from penstock.resources.serving import InferenceService
@@ -103,8 +104,11 @@ class Applier:
         return capped(wished, new, pods, self._nodes, self._cache.list(Pod))
 
     def _replicas(self, revision: Revision, pods: Iterable[Pod], now: float) -> list[Replica]:
+        """Those that count: a pod that is being moved has a successor, and is ended by whoever moves it."""
         replicas = []
         for pod in pods:
+            if is_moving(pod, self._clock.now()):
+                continue
             load = revision.demand.loads.get(pod.metadata.name, NO_LOAD)
             since = pod.metadata.annotations.get(DRAINING)
             replicas.append(
