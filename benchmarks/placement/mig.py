@@ -173,17 +173,30 @@ def _share(gpu: GpuRoom, profile: MigProfile, start: int) -> Share:
     )
 
 
-def first_fit() -> Choose:
-    """The lowest GPU, the lowest start."""
+def by_free_slices(sign: int, *, is_blind: bool = False) -> Callable[[], Choose]:
+    """The lowest start on the GPU with fewest (sign 1) or most (-1) free memory slices, or on the lowest GPU (0).
+
+    A blind rule counts only how many slices are free: where they lie it sees when it is too late, and the request is lost.
+    """
     profiles = {one.name: one for one in kind().profiles}
 
     def choose(arrival: Arrival, stock: Inventory) -> tuple[str, Share] | None:
         profile = profiles[arrival.profile]
-        for name, gpu, start in _candidates(profile, stock):
-            return name, _share(gpu, profile, start)
-        return None
+        able = [
+            (name, gpu)
+            for name, room in stock.rooms.items()
+            for gpu in room.gpus
+            if gpu.slices.bit_count() >= profile.memory_slices
+            and gpu.compute_slices >= profile.compute_slices
+            and (is_blind or starts_of(profile, gpu.slices, gpu.compute_slices))
+        ]
+        if not able:
+            return None
+        name, gpu = min(able, key=lambda one: sign * one[1].slices.bit_count())
+        starts = starts_of(profile, gpu.slices, gpu.compute_slices)
+        return (name, _share(gpu, profile, starts[0])) if starts else None
 
-    return choose
+    return lambda: choose
 
 
 def blocked(slices: int, compute_slices: int) -> int:
@@ -295,11 +308,21 @@ def movable() -> Choose:
 
 POLICIES: dict[str, Callable[[], Choose]] = {
     "penstock": penstock,
-    "first fit": first_fit,
+    "first fit": by_free_slices(0),
+    "best fit": by_free_slices(1),
+    "worst fit": by_free_slices(-1),
+    "blind first fit": by_free_slices(0, is_blind=True),
+    "blind best fit": by_free_slices(1, is_blind=True),
+    "blind worst fit": by_free_slices(-1, is_blind=True),
     "fragmentation greedy": greedy,
     "all movable": movable,
     "all-balanced": balanced,
     "planned layouts": planned,
 }
-RIVALS = {"first fit": "penstock", "fragmentation greedy": "penstock", "all-balanced": "planned layouts"}
+RIVALS = {
+    "first fit": "penstock",
+    "fragmentation greedy": "penstock",
+    "blind first fit": "penstock",
+    "all-balanced": "planned layouts",
+}
 """Each rule and what is compared with it: instances made as they are needed, or beforehand."""
