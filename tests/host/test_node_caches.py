@@ -157,3 +157,15 @@ def test_a_model_that_is_being_brought_is_not_removed(layout: Layout) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert store.remove(key_of(A)) == 0
     assert store.is_ready(A)
+
+
+async def test_a_model_of_this_machine_is_on_every_node_as_long_as_it_is_there(
+    caches: HostCaches, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    uri = f"file://{tmp_path}/my%20model"
+    assert (await caches.look(NODE, uri)).is_ready
+    folder.rmdir()
+    looked = await caches.look(NODE, uri)
+    assert (looked.is_ready, looked.told) == (False, "failed: there is no such file or folder")

@@ -7,6 +7,8 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
 
 from penstock.contracts.node_caches import CachedModel
 from penstock.decide.eviction import Held, evict
@@ -16,6 +18,7 @@ from penstock.kit.clock import Clock
 
 PINNED = "pinned"
 """In a model's folder: a LocalModelNode names it, or named it."""
+LOCAL = "file://"
 MIB = 1 << 20
 
 
@@ -49,6 +52,12 @@ class HostCaches:
         return ModelStore(self._layout.cache(node))
 
     def _look(self, store: ModelStore, uri: str) -> CachedModel:
+        """What is on this machine already is linked from where it lies: no cache has it, and no node lacks it."""
+        if uri.startswith(LOCAL):
+            is_there = Path(unquote(uri.removeprefix(LOCAL).removeprefix("localhost"))).exists()
+            return CachedModel(
+                is_ready=is_there, told="" if is_there else "failed: there is no such file or folder"
+            )
         return CachedModel(is_ready=store.is_ready(uri), told=_told(store.progress(uri)))
 
     def _keep(self, store: ModelStore, uris: frozenset[str]) -> tuple[str, ...]:
