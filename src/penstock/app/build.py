@@ -290,7 +290,6 @@ class ControlPlane:
             await self.manager.run(stop)
         finally:
             await self.scaled_objects.close()
-            await self.mps.close()
 
     def close(self) -> None:
         """Let go of files, and of the store, last of all."""

@@ -54,6 +54,7 @@ async def control_plane(settings: Settings, link: Link, stop: Stop) -> None:
         await _stopped_or_broken(stop, serving)
         if stop.ending is Ending.STOPPED:
             await plane.kubelet.stop_all(settings.stop_grace_s)
+            await plane.mps.close()
         else:
             await plane.kubelet.close()
     finally:

@@ -14,8 +14,10 @@ NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 MIB = 1 << 20
 
 
-def device_environment(shares: Iterable[Share], gpus: Mapping[str, Gpu]) -> dict[str, str] | str:
-    """The variables for one container's shares, or why it cannot start yet. `gpus` are those of its node, by UUID."""
+def device_environment(
+    shares: Iterable[Share], gpus: Mapping[str, Gpu], mps_pipe: str = ""
+) -> dict[str, str] | str:
+    """The variables for one container's shares, or why it cannot start yet. `gpus` are those of its node, by UUID, `mps_pipe` is where its MPS daemon is found."""
     held = tuple(shares)
     if not held:
         return dict(NO_DEVICES)
@@ -44,6 +46,8 @@ def device_environment(shares: Iterable[Share], gpus: Mapping[str, Gpu]) -> dict
     if limits:
         found["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = ",".join(limits)
         found["PENSTOCK_GPU_MEMORY_BYTES"] = str(min(sizes))
+    if mps_pipe and any(_is_by_mps(share, gpus.get(share.gpu)) for share in held):
+        found["CUDA_MPS_PIPE_DIRECTORY"] = mps_pipe
     if percentages:
         found["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(min(percentages))
     return found
@@ -65,9 +69,13 @@ def _part(share: Share, gpu: Gpu | None) -> tuple[int, int]:
     if share.profile:
         return 0, 0
     if share.replica >= 0:
-        if gpu is None or gpu.sharing.strategy != "mps":
+        if gpu is None or not _is_by_mps(share, gpu):
             return 0, 0
         return gpu.type.memory_bytes // gpu.sharing.replicas, max(1, 100 // gpu.sharing.replicas)
     percentage = max(1, share.milli * 100 // WHOLE_MILLI) if 0 < share.milli < WHOLE_MILLI else 0
     is_part = share.milli < WHOLE_MILLI
     return (share.memory_bytes if is_part else 0), percentage
+
+
+def _is_by_mps(share: Share, gpu: Gpu | None) -> bool:
+    return share.replica >= 0 and gpu is not None and gpu.sharing.strategy == "mps"

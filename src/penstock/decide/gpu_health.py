@@ -14,6 +14,8 @@ from penstock.contracts.devices import Gpu
 from penstock.resources.core import Taint
 
 XID, ROW_REMAP, ECC, LOST = (f"gpu.nvidia.com/{word}" for word in ("xid", "row-remap", "ecc", "lost"))
+MPS = "penstock.dev/mps"
+"""The device is shared by a daemon that does not answer: whoever would come now would not be held to its part."""
 APPLICATION_XIDS = frozenset((13, 31, 43, 45, 68, 109))
 """Faults of programs, which the device survives: an exception of a kernel, a bad address, a stopped channel, a preemptive clean-up, …"""
 RESET_XIDS = frozenset((63, 160, 161))
@@ -34,7 +36,7 @@ XID_MEANINGS = {
 
 
 class GpuFault(Struct, frozen=True):
-    """Something that a device reported: `key` is one of XID, ROW_REMAP, ECC, LOST; `value` the code or the state."""
+    """Something that is wrong with a device: `key` is one of XID, ROW_REMAP, ECC, LOST, MPS; `value` the code or the state."""
 
     gpu: str
     key: str
@@ -50,6 +52,7 @@ class GpuFault(Struct, frozen=True):
             ROW_REMAP: "row remapping",
             ECC: "uncorrectable ECC errors",
             LOST: "the driver no longer sees it",
+            MPS: "the MPS daemon does not answer",
         }
         return f"{words.get(self.key, self.key)} {self.value}".strip()
 
@@ -62,6 +65,8 @@ def taint_of(fault: GpuFault, now: str) -> Taint | None:
         if code in APPLICATION_XIDS:
             return None
         effect = "NoSchedule" if code in RESET_XIDS else "NoExecute"
+    elif fault.key == MPS:
+        effect = "NoSchedule"
     elif fault.key == ROW_REMAP:
         effect = "NoSchedule" if fault.value == "pending" else "NoExecute"
     return Taint(key=fault.key, value=fault.value, effect=effect, time_added=now)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from penstock.decide.gpu_health import ECC, LOST, ROW_REMAP, XID, GpuFault
 from penstock.host.nvml import nvml, text
@@ -12,10 +12,19 @@ MAX_EVENTS = 64
 """Taken in one look; the driver keeps the others for the next."""
 
 
-class GpuFaults:
-    """Hears the driver's events from its making on. A look takes milliseconds."""
+class Watcher(Protocol):
+    """Who knows of further faults of devices."""
 
-    def __init__(self) -> None:
+    def look(self) -> tuple[GpuFault, ...]:
+        """What is wrong now."""
+        ...
+
+
+class GpuFaults:
+    """Hears the driver's events from its making on, and what others know. A look takes milliseconds."""
+
+    def __init__(self, others: Sequence[Watcher] = ()) -> None:
+        self._others = tuple(others)
         self._library = nvml()
         self._events: Any = None
         self._uuids: dict[int, str] = {}
@@ -25,9 +34,10 @@ class GpuFaults:
     def look(self) -> tuple[GpuFault, ...]:
         """What was reported since the last look, and what is wrong now."""
         library = self._library
+        known = tuple(fault for one in self._others for fault in one.look())
         if library is None:
-            return ()
-        return (*self._reported(library), *self._standing(library))
+            return known
+        return (*self._reported(library), *self._standing(library), *known)
 
     def _listen(self, library: Any) -> None:
         wanted = library.nvmlEventTypeXidCriticalError | library.nvmlEventTypeDoubleBitEccError

@@ -28,6 +28,7 @@ from penstock.host.kubelet.mounts import mounts_of
 from penstock.host.kubelet.references import References
 from penstock.host.kubelet.status import HOST_IP
 from penstock.host.kubelet.volumes import VolumeContext, prepare_volume
+from penstock.host.mps import mps_environment
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Invalid
 from penstock.resources.pod import Container, Pod, PodIP
@@ -97,7 +98,8 @@ class PodContext:
         known = {**base, **declared}
         mounts = mounts_of(container, self.volumes, known)
         env = {**base, **{name: mounts.rewrite(value) for name, value in declared.items()}}
-        env |= container_devices(pod, container, self.tools.gpus)
+        mps = mps_environment(self.tools.layout.mps(pod.spec.node_name))
+        env |= container_devices(pod, container, self.tools.gpus, mps["CUDA_MPS_PIPE_DIRECTORY"])
         cwd = self._working_folder(container, mounts.rewrite(container.working_dir))
         words = [mounts.rewrite(expand(word, known)) for word in command_of(pod, container)]
         program = program_of(pod, container, words[0], env["PATH"], cwd)

@@ -27,8 +27,8 @@ def known_gpus(cache: Cache, types: Sequence[GpuType]) -> NodeGpus:
     return read
 
 
-def container_devices(pod: Pod, container: Container, gpus: NodeGpus) -> dict[str, str]:
-    """The variables that say which devices are the container's.
+def container_devices(pod: Pod, container: Container, gpus: NodeGpus, mps_pipe: str = "") -> dict[str, str]:
+    """The variables that say which devices are the container's; `mps_pipe` is the folder of its node's MPS daemon's pipes.
 
     Init containers use all that their pod holds, but of claims, as every container, what they name. Raises Invalid for an annotation that cannot be read, Unavailable for an instance
     that is still to be made.
@@ -40,7 +40,7 @@ def container_devices(pod: Pod, container: Container, gpus: NodeGpus) -> dict[st
         if (_uses(container, share) if share.claim else is_before or share.container in ("", container.name))
     )
     here = {gpu.uuid: gpu for gpu in gpus(pod.spec.node_name)} if shares else {}
-    found = device_environment(shares, here)
+    found = device_environment(shares, here, mps_pipe)
     if isinstance(found, str):
         raise Unavailable(f"containers[{container.name}]: {found}")
     return found

@@ -122,6 +122,10 @@ class Layout:
         """The node's model cache."""
         return self.home / "nodes" / segment(node) / "cache"
 
+    def mps(self, node: str) -> Path:
+        """The pipes and the log of the node's MPS daemon."""
+        return self.home / "nodes" / segment(node) / "mps"
+
     def pod(self, node: str, uid: str) -> PodFolder:
         """A pod's folder, whether it exists or not."""
         return PodFolder(self.home / "nodes" / segment(node) / "pods" / segment(uid))
