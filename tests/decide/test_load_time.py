@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.load_time import TYPICAL_PEER_BYTES_PER_S, Copy, Rates, differs, load_times
+from penstock.decide.node_standing import Ask, Leaning
+from penstock.resources.pod import Pod
 
 GB = 10**9
 M, N = "hf://o/m", "hf://o/n"
@@ -67,3 +70,10 @@ def test_whoever_has_more_is_never_slower(size: int, there: int, resident: int, 
     assert all(one.bring_s >= 0 and one.read_s >= 0 for one in times.values())
     assert times["b"].total_s <= times["a"].total_s
     assert times["c"].total_s == 0
+
+
+def test_kinds_of_pods_that_differ_in_their_models_alone_share_what_was_found_out_of_nodes() -> None:
+    def key(load_s: dict[str, float]) -> bytes:
+        return Ask(Pod(), (), Worth(Mix()), Leaning(load_s=load_s)).key()
+
+    assert key({"a": 1.0, "b": 9.0}) == key({"a": 7.0}) == key({})

@@ -116,6 +116,19 @@ async def test_pods_without_models_and_models_of_unknown_size_are_placed_as_ever
         assert why.endswith("(least loaded of 3 fitting nodes)")
 
 
+async def test_a_disk_that_cannot_be_read_keeps_no_pod_from_its_node(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(store: ModelStore) -> tuple[str, ...]:
+        raise PermissionError
+
+    monkeypatch.setattr(ModelStore, "model_keys", broken)
+    async with Disks(layout) as disks:
+        node, why = await disks.pod("p", M)
+        assert node
+        assert why.endswith("(least loaded of 3 fitting nodes)")
+
+
 async def test_what_is_on_the_disk_alone_takes_the_time_of_reading_it(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

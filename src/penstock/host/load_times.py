@@ -44,7 +44,10 @@ class LoadTimes:
         at, times = self._known.pop(models, (-LOOK_AGAIN_S, {}))
         if now >= at + LOOK_AGAIN_S:
             sizes = {uri: self._said(uri) for uri in models}
-            at, times = now, await asyncio.to_thread(self._look, sizes, now)
+            try:
+                at, times = now, await asyncio.to_thread(self._look, sizes, now)
+            except OSError:
+                at, times = now, {}  # a disk that cannot be read keeps no pod from its node
         if len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[models] = at, times
