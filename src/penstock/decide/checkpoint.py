@@ -25,7 +25,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A whole one. `saved_at` in Unix s; `save_s` and `restore_s` as the job measured them."""
+    """A whole one. `saved_at` in Unix s; `save_s` and `restore_s` as the job measured them. `instead_of` says why a newer one does not count."""
 
     path: str
     step: int
@@ -34,6 +34,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_at: float
     save_s: float = 0.0
     restore_s: float = 0.0
+    instead_of: str = ""
 
     def age_s(self, now: float) -> float:
         """How much work would be done again; never negative, whatever the file's date says."""

@@ -36,6 +36,20 @@ class Room:
             self.inventory = self.inventory.with_(pod, found.node, found.shares)
         return found.node
 
+    def take_all(self, pods: Iterable[Pod]) -> dict[str, str] | None:
+        """Hold a place for each of them; the node's name of each by its uid, None where one finds none."""
+        found = {}
+        for pod in pods:
+            if not (node := self.take(pod)):
+                return None
+            found[pod.metadata.uid] = node
+        return found
+
+    def among(self, nodes: Iterable[str]) -> Room:
+        """As if there were no other nodes."""
+        rooms = self.inventory.rooms
+        return Room(Inventory({name: rooms[name] for name in sorted(nodes) if name in rooms}), self._requests)
+
     def without(self, pods: Iterable[Pod]) -> Room:
         """As if these pods were gone."""
         return Room(self.inventory.without(pods), self._requests)

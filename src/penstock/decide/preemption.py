@@ -83,7 +83,9 @@ def preempt(pod: Pod, units: Iterable[Unit], fits: Fits, now: float) -> Preempti
     best = min((search.exact(choice) for choice in ranked[:EXACT]), key=_rank)
     others = [choice.node for choice in ranked if choice.node != best.node]
     runner_up = others[0] if others else ""
-    return Preemption(best.node, _words(best), best.victims, best.cost, runner_up, len(lower))
+    return Preemption(
+        best.node, words(best.node, best.victims), best.victims, best.cost, runner_up, len(lower)
+    )
 
 
 class _Search:
@@ -188,9 +190,10 @@ def _rank(choice: _Choice) -> tuple[float, int, float, str]:
     return round(choice.cost, 6), len(choice.victims), -first, short_hash(choice.node)
 
 
-def _words(choice: _Choice) -> str:
+def words(node: str, victims: Iterable[Victim]) -> str:
+    """Who gives way there, with what each loses."""
     parts = []
-    for victim in choice.victims:
+    for victim in victims:
         unit = victim.unit
         name = unit.pods[0].metadata.name + (f" and {len(unit.pods) - 1} more" if len(unit.pods) > 1 else "")
         can = (
@@ -201,4 +204,4 @@ def _words(choice: _Choice) -> str:
             else "reports none"
         )
         parts.append(f"{name} ({unit.gpus:g} GPUs, {victim.cost:.0f} GPU-seconds, {can})")
-    return f"gives way on {choice.node}: {', '.join(parts)}"
+    return f"gives way on {node}: {', '.join(parts)}"

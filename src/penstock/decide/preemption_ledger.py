@@ -6,7 +6,8 @@ start. Totals never shrink; entries are the newest `MAX_ENTRIES`.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,13 +19,18 @@ from penstock.resources.checkpoint import Notice, contract_of
 from penstock.resources.pod import Pod
 
 MAX_ENTRIES = 200
+HOUR_S = 3600.0
+N = TypeVar("N", int, float)
 Outcome = Literal["Saved", "LastCheckpoint", "Ignored", "NothingSaved", "Stateless"]
 """Saved: after its notice. LastCheckpoint: only before it. Ignored: it promised to save when told, and did not. NothingSaved: it has no whole
 checkpoint. Stateless: it had nothing to lose."""
 
 
 class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One pod that gave way. Times in Unix seconds; `victim` and `by` are NAMESPACE/NAME."""
+    """One pod that gave way. Times in Unix seconds; `victim` and `by` are NAMESPACE/NAME.
+
+    `lost_usd_micros` is what the lost work cost, None where the node has no price; `broken` says why a newer checkpoint does not count.
+    """
 
     at: float
     ended_at: float
@@ -35,14 +41,20 @@ class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
     outcome: Outcome
     lost_gpu_seconds: float
     step: int = -1
+    lost_usd_micros: int | None = None
+    broken: str = ""
 
 
 class Totals(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Since the data folder was made. `lost_gpu_seconds` and `preempted_pods` by outcome; `by` names what was lost for whom, by namespace."""
+    """Since the data folder was made. `lost_gpu_seconds` and `preempted_pods` by outcome; `by` names what was lost for whom, by namespace,
+    `of` who lost it, and the others the same in millionths of a US dollar, where prices are known."""
 
     preempted_pods: dict[str, int] = {}
     lost_gpu_seconds: dict[str, float] = {}
     by: dict[str, float] = {}
+    of: dict[str, float] = {}
+    by_usd_micros: dict[str, int] = {}
+    of_usd_micros: dict[str, int] = {}
 
 
 class Ledger(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -55,17 +67,27 @@ class Ledger(Struct, frozen=True, kw_only=True, rename="camel"):
         """With one more; an entry that is already there, by its victim and time, changes nothing."""
         if any((known.victim, known.at) == (entry.victim, entry.at) for known in self.entries):
             return self
-        totals, namespace = self.totals, entry.by.split("/")[0]
-        pods = {**totals.preempted_pods, entry.outcome: totals.preempted_pods.get(entry.outcome, 0) + 1}
-        lost = totals.lost_gpu_seconds
-        summed = {**lost, entry.outcome: lost.get(entry.outcome, 0.0) + entry.lost_gpu_seconds}
-        for_whom = {**totals.by, namespace: totals.by.get(namespace, 0.0) + entry.lost_gpu_seconds}
-        kept = (*self.entries, entry)[-MAX_ENTRIES:]
-        return Ledger(totals=Totals(preempted_pods=pods, lost_gpu_seconds=summed, by=for_whom), entries=kept)
+        totals, usd = self.totals, entry.lost_usd_micros or 0
+        by, of = entry.by.split("/")[0], entry.victim.split("/")[0]
+        after = Totals(
+            preempted_pods=_more(totals.preempted_pods, entry.outcome, 1),
+            lost_gpu_seconds=_more(totals.lost_gpu_seconds, entry.outcome, entry.lost_gpu_seconds),
+            by=_more(totals.by, by, entry.lost_gpu_seconds),
+            of=_more(totals.of, of, entry.lost_gpu_seconds),
+            by_usd_micros=_more(totals.by_usd_micros, by, usd),
+            of_usd_micros=_more(totals.of_usd_micros, of, usd),
+        )
+        return Ledger(totals=after, entries=(*self.entries, entry)[-MAX_ENTRIES:])
 
 
-def entry_of(pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: float) -> Entry:
-    """`checkpoint` is the newest whole one, read after the pod's processes were gone."""
+def _more(known: Mapping[str, N], key: str, amount: N) -> dict[str, N]:
+    return {**known, key: known.get(key, amount - amount) + amount}
+
+
+def entry_of(
+    pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: float, usd_micros: int | None = None
+) -> Entry:
+    """`checkpoint` is the newest whole one, read after the pod's processes were gone; `usd_micros` what the pod cost per hour."""
     started = parse_rfc3339(pod.status.start_time) if pod.status.start_time else ended_at
     promise = contract_of(pod.metadata)
     outcome: Outcome = "NothingSaved"
@@ -77,6 +99,7 @@ def entry_of(pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: 
         outcome = "Saved" if checkpoint.saved_at >= notice.at else "LastCheckpoint"
     if promise is not None and promise.on_demand and outcome in ("LastCheckpoint", "NothingSaved"):
         outcome = "Ignored"
+    lost_s = max(0.0, ended_at - since)
     return Entry(
         at=notice.at,
         ended_at=ended_at,
@@ -85,8 +108,10 @@ def entry_of(pod: Pod, notice: Notice, checkpoint: Checkpoint | None, ended_at: 
         node=pod.spec.node_name,
         gpus=round(gpus_of(pod), 4),
         outcome=outcome,
-        lost_gpu_seconds=round(gpus_of(pod) * max(0.0, ended_at - since), 3),
+        lost_gpu_seconds=round(gpus_of(pod) * lost_s, 3),
         step=checkpoint.step if checkpoint else -1,
+        lost_usd_micros=None if usd_micros is None else round(usd_micros * lost_s / HOUR_S),
+        broken=checkpoint.instead_of if checkpoint else "",
     )
 
 

@@ -56,6 +56,10 @@ class CheckpointController:
             if last_verified(pod) is not None:
                 self._recorder.event(pod, "Warning", "CheckpointBroken", found)
             return again_s
+        if found.instead_of:
+            self._recorder.event(
+                pod, "Warning", "CheckpointBroken", f"{found.instead_of}; step {found.step} counts"
+            )
         if found != last_verified(pod):
             await self._write(pod, found)
         left_s = pod.metadata.deletion_grace_period_seconds or 0

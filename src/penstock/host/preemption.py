@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.contracts.devices import GpuType
+from penstock.decide.burst import Plan, one_by_one, together
 from penstock.decide.checkpoint import Checkpoint, last_verified
 from penstock.decide.dry_run import Room
 from penstock.decide.gang import gang_of
+from penstock.decide.inventory import shares_of
 from penstock.decide.lost_work import History, Unit, UnitBook, grace_s, job_of, priority_of, unit_name
-from penstock.decide.preemption import Preemption, preempt
+from penstock.decide.pod_requests import needs_of, offered
+from penstock.decide.preemption import Preemption
 from penstock.decide.preemption_ledger import Entry, entry_of
+from penstock.decide.prices import MICROS, Price, cost_of, node_part, node_price
 from penstock.decide.replica_set import is_ended
 from penstock.host.device_book import DeviceBook
 from penstock.host.fit_book import FitBook
@@ -51,17 +55,8 @@ ALL = Key("", "preemptions")
 EXPLANATION = "Penstock: preempting to accommodate a higher priority pod"
 
 
-class Plan(NamedTuple):
-    """Who gives way to which pod, the node of each that waits by its uid, what room there will be then, and who stays."""
-
-    chosen: tuple[tuple[Pod, Preemption], ...]
-    nodes: dict[str, str]
-    room: Room
-    units: tuple[Unit, ...]
-
-
 class PreemptionController:
-    """One step at a time for all pods, highest priority first, so that two never ask for the same room."""
+    """One step at a time for all pods, highest priority first and those of one priority together, so that two never ask for the same room."""
 
     name = "preemption"
 
@@ -74,14 +69,16 @@ class PreemptionController:
         *,
         layout: Layout,
         gpu_types: Sequence[GpuType] = (),
+        prices: Sequence[Price] = (),
         fits: FitBook | None = None,
     ) -> None:
-        """See `contracts/controller.py`; `fits` knows where pods' models fit."""
+        """See `contracts/controller.py`; `prices` are what nodes cost where that is known, `fits` knows where pods' models fit."""
         self._cluster = cluster
         self._cache = cache
         self._recorder = recorder
         self._clock = clock
         self._layout = layout
+        self._prices = prices
         self._book = DeviceBook(cache, gpu_types, fits)
         self._reader = CheckpointReader()
         self._ledger = PreemptionLedger(cluster)
@@ -119,46 +116,62 @@ class PreemptionController:
         again_s: float | None = None
         waiting = {pod.metadata.uid for pod in pods if is_waiting(pod)}
         self._asked = {uid: known for uid, known in self._asked.items() if uid in waiting}
-        for group in self._groups(pods):
-            may_ask = free_units > 0 and not any(
-                name_of(pod) in asked or self._is_early(pod) for pod in group
-            )
-            plan = self._plan(group, units, room, may_ask=may_ask)
-            if plan is None:
-                again_s = LOOK_AGAIN_S
-                continue
-            for pod in group if plan.chosen else ():
-                await self._nominate(pod, plan.nodes[pod.metadata.uid])
-            for pod, found in plan.chosen:
-                free_units -= len(found.victims)
-                await self._tell(pod, found)
-            units, room = plan.units, plan.room
+        for burst in self._bursts(pods):
+            needy, room = self._with_room(burst, units, room)
+            plans: list[Plan] = []
+            before = units, room
+            for group in needy:
+                may_ask = free_units > 0 and not any(
+                    name_of(pod) in asked or self._is_early(pod) for pod in group
+                )
+                plan = self._plan(group, units, room, may_ask=may_ask)
+                if plan is None:
+                    again_s = LOOK_AGAIN_S
+                    continue
+                plans.append(plan)
+                free_units -= len(plan.victims)
+                units, room = plan.units, plan.room
+            if plans:
+                whole = together(_joined(plans), *before, self._clock.now())
+                units, room = whole.units, whole.room
+                await self._carry_out(whole, {pod.metadata.uid: pod for group in needy for pod in group})
         return again_s
+
+    def _with_room(
+        self, burst: Iterable[list[Pod]], units: tuple[Unit, ...], room: Room
+    ) -> tuple[list[list[Pod]], Room]:
+        """The groups for whom room is neither there nor being made, and what the others leave."""
+        needy = []
+        for group in burst:
+            plan = self._plan(group, units, room, may_ask=False)
+            if plan is None:
+                needy.append(group)
+            else:
+                room = plan.room
+        return needy, room
+
+    async def _carry_out(self, plan: Plan, pods: Mapping[str, Pod]) -> None:
+        """Those that wait are told where; then who gives way is told."""
+        for pod in plan.pods:
+            await self._nominate(pods[pod.metadata.uid], plan.nodes[pod.metadata.uid])
+        for pod, found in plan.chosen:
+            await self._tell(pods[pod.metadata.uid], found)
 
     def _plan(
         self, group: Iterable[Pod], units: tuple[Unit, ...], room: Room, *, may_ask: bool
     ) -> Plan | None:
-        """What gives all of a group room; None where that cannot be: nobody gives way in vain."""
-        room, chosen, now = room.without(()), [], self._clock.now()
-        nodes: dict[str, str] = {}
-        for pod in group:
-            plain = self._book.plain(pod, self._book.requests(pod))
-            if node := room.take(plain):
-                nodes[pod.metadata.uid] = node  # now, or once those who were told are gone
-                continue
-            if not may_ask:
-                return None
-            found = preempt(pod, units, room.fits(plain), now)
-            gone = [other for victim in found.victims for other in victim.unit.pods]
-            room = room.without(gone)
-            nodes[pod.metadata.uid] = room.take(plain) if gone else ""
-            if not nodes[pod.metadata.uid]:
-                self._refuse(pod, found)
-                return None
-            chosen.append((pod, found))
-            names = {victim.unit.name for victim in found.victims}
-            units = tuple(unit for unit in units if unit.name not in names)
-        return Plan(tuple(chosen), nodes, room, units)
+        """What gives all of a group room; None where that cannot be."""
+        plain = [self._book.plain(pod, self._book.requests(pod)) for pod in group]
+        found = one_by_one(plain, units, room, self._clock.now(), may_ask=may_ask)
+        if isinstance(found, Plan):
+            return found
+        if found.why is not None:
+            self._refuse(next(p for p in group if p.metadata.uid == found.pod.metadata.uid), found.why)
+        return None
+
+    def _bursts(self, pods: Iterable[Pod]) -> list[list[list[Pod]]]:
+        """Groups of one priority, in their turn: decided together."""
+        return [list(some) for _, some in groupby(self._groups(pods), lambda group: priority_of(group[0]))]
 
     def _groups(self, pods: Iterable[Pod]) -> list[list[Pod]]:
         """Pods that wait, in their turn: those of a gang together, any other alone."""
@@ -236,7 +249,7 @@ class PreemptionController:
             found = read if isinstance(read, Checkpoint) else None
         notice = notice_of(pod.metadata)
         if notice is not None:
-            entry = entry_of(pod, notice, found, self._clock.now())
+            entry = entry_of(pod, notice, found, self._clock.now(), self._price_of(pod))
             await self._ledger.enter(entry, _job_name(pod))
             self._recorder.event(
                 pod,
@@ -250,11 +263,31 @@ class PreemptionController:
         with contextlib.suppress(NotFound):
             await self._cluster.patch(Pod, meta.name, meta.namespace, patch)
 
+    def _price_of(self, pod: Pod) -> int | None:
+        """In millionths of a US dollar per hour, None where its node has no price or is gone."""
+        node = self._cache.get(Node, pod.spec.node_name)
+        if node is None:
+            return None
+        gpus = self._book.gpus().get(pod.spec.node_name, ())
+        part = node_part(shares_of(pod), needs_of(pod), gpus, offered(node.status.allocatable))
+        return cost_of(node_price(node.metadata.labels, gpus, self._prices), part).usd_micros
+
     def _room(self, staying: Sequence[Pod]) -> Room:
         return Room(self._book.stock(staying), self._book.requests)
 
     def _histories(self) -> dict[str, History]:
         return {job.metadata.uid: history_of(job) for job in self._cache.list(Job)}
+
+
+def _joined(plans: Sequence[Plan]) -> Plan:
+    """Plans of which each begins where the one before ends, as one."""
+    return Plan(
+        tuple(pod for plan in plans for pod in plan.pods),
+        tuple(pair for plan in plans for pair in plan.chosen),
+        {uid: node for plan in plans for uid, node in plan.nodes.items()},
+        plans[-1].room,
+        plans[-1].units,
+    )
 
 
 def is_waiting(pod: Pod) -> bool:
@@ -296,7 +329,9 @@ def _words(entry: Entry) -> str:
         "NothingSaved": "had saved nothing",
         "Stateless": "had nothing to save",
     }[entry.outcome]
-    return f"Gave way to {entry.by}: {said}; {entry.lost_gpu_seconds:g} GPU-seconds are lost"
+    broken = f" ({entry.broken})" if entry.broken else ""
+    usd = f", {entry.lost_usd_micros / MICROS:.4f} USD" if entry.lost_usd_micros else ""
+    return f"Gave way to {entry.by}: {said}{broken}; {entry.lost_gpu_seconds:g} GPU-seconds are lost{usd}"
 
 
 def _all(obj: Resource) -> Iterable[Key]:

@@ -8,6 +8,7 @@ from prometheus_client import Counter
 from penstock.contracts.cluster import Cluster
 from penstock.decide.lost_work import Faith, History
 from penstock.decide.preemption_ledger import Entry, Ledger, Totals, faith_in, gone_through
+from penstock.decide.prices import MICROS
 from penstock.kit.errors import AlreadyExists, NotFound
 from penstock.resources.core import ConfigMap
 from penstock.resources.meta import ObjectMeta
@@ -23,6 +24,17 @@ LOST = Counter(
     "penstock_preemption_lost_gpu_seconds",
     "GPU-seconds of work that pods lost when they gave way, by what became of it.",
     ("outcome",),
+)
+
+OF_NAMESPACE = Counter(
+    "penstock_preemption_namespace_gpu_seconds",
+    "GPU-seconds of work that pods of a namespace lost when they gave way (role lost), or that were lost for its pods (role caused).",
+    ("namespace", "role"),
+)
+USD = Counter(
+    "penstock_preemption_namespace_usd",
+    "The same in US dollars, by the list prices of the nodes; what has no price is left out.",
+    ("namespace", "role"),
 )
 
 
@@ -70,6 +82,10 @@ class PreemptionLedger:
         self.faith = faith_in(after.totals)
         PODS.labels(entry.outcome).inc()
         LOST.labels(entry.outcome).inc(entry.lost_gpu_seconds)
+        for name, role in ((entry.victim, "lost"), (entry.by, "caused")):
+            namespace = name.split("/")[0]
+            OF_NAMESPACE.labels(namespace, role).inc(entry.lost_gpu_seconds)
+            USD.labels(namespace, role).inc((entry.lost_usd_micros or 0) / MICROS)
         if job:
             await self._note(entry, job)
         return None
@@ -108,6 +124,15 @@ class PreemptionLedger:
             PODS.labels(outcome).inc(count)
         for outcome, lost in ledger.totals.lost_gpu_seconds.items():
             LOST.labels(outcome).inc(lost)
+        totals = ledger.totals
+        for role, seconds, micros in (
+            ("lost", totals.of, totals.of_usd_micros),
+            ("caused", totals.by, totals.by_usd_micros),
+        ):
+            for namespace, amount in seconds.items():
+                OF_NAMESPACE.labels(namespace, role).inc(amount)
+            for namespace, usd in micros.items():
+                USD.labels(namespace, role).inc(usd / MICROS)
 
     @staticmethod
     def _read(found: ConfigMap | None) -> Ledger:
