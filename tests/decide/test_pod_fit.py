@@ -107,6 +107,29 @@ def test_a_cache_of_a_told_size_is_part_of_the_need() -> None:
     assert isinstance(answer.requests, str) and "16.00 kv cache" in answer.requests
 
 
+def test_an_engine_that_takes_what_context_there_is_room_for_needs_a_short_one() -> None:
+    long = replace(LLAMA, context_tokens=131072)
+    kinds = (L4,)
+
+    def answer(engine: str, *said: str) -> PodFit:
+        served = Served(
+            container="main", model="m", engine=engine, plan=Plan(context_tokens=0), said=frozenset(said)
+        )
+        return pod_fit(
+            Sought(
+                served=served,
+                name="m",
+                shape=long,
+                requests=(WHOLE,),
+                kinds=kinds,
+                learned=lambda engine, gpu: UNLEARNED,
+            )
+        )
+
+    assert isinstance(answer("vllm").requests, str)
+    assert answer("vllm", "context").requests == answer("llama-cpp").requests == (WHOLE,)
+
+
 def test_other_containers_and_pods_without_gpus_are_left_alone() -> None:
     other = DeviceRequest(container="sidecar", resource="nvidia.com/gpu")
     answer = found(other, WHOLE, context_tokens=65536)

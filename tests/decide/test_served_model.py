@@ -101,6 +101,15 @@ def test_of_several_models_the_engines_own_counts_and_a_caches_source_before_all
     assert served("--model=/mnt/models", **source).model == "s3://b/cached"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--pipeline-parallel-size=2",), ("-pp", "4"), ("--cpu-offload-gb", "10"), ("--data_parallel_size=8",)],
+)
+def test_of_an_engine_that_divides_its_model_otherwise_nothing_is_said(words: tuple[str, ...]) -> None:
+    assert served_model(pod("--model=/mnt/models", *words)) is None
+    assert served("--model=/mnt/models", "-pp", "1").engine == "vllm"
+
+
 def test_adapters_and_drafts_are_seen() -> None:
     found = served(
         "--enable-lora",
@@ -120,5 +129,5 @@ def test_adapters_and_drafts_are_seen() -> None:
 
 @given(st.lists(st.text(alphabet="-=_mtpx0.9k/ ", max_size=12), max_size=12))
 def test_arguments_that_make_no_sense_make_no_error(words: list[str]) -> None:
-    found = served("--model=/mnt/models", *words)
-    assert found.plan.tensor_parallel >= 1 and 0.0 <= found.plan.utilization <= 1.0
+    found = served_model(pod("--model=/mnt/models", *words))
+    assert found is None or (found.plan.tensor_parallel >= 1 and 0.0 <= found.plan.utilization <= 1.0)

@@ -1,7 +1,8 @@
 """Does the model of this pod fit the GPUs that it would get?
 
 Of every type that the pod may get, on as many GPUs as its engine spreads the model over: whether one request of the longest context that the
-engine is told fits, which is what vLLM itself checks when it starts. Types on which it does not are left out; where none is left, the pod is
+engine is told fits. vLLM checks that itself when it starts, also where it is told none and takes the model's; the others, and vLLM with
+`--max-model-len auto`, then take what there is, so that a short one is enough. Types on which it does not are left out; where none is left, the pod is
 not placed, and the answer has the inequality and the smallest changes. A pod that asks for as much memory of a GPU as its model needs
 (`penstock.dev/gpu-memory: auto`) gets what its declared requests need there, and its engine is told so.
 """
@@ -31,6 +32,8 @@ CERTIFICATE_ANNOTATION = "penstock.dev/fit-certificate"
 """On a pod that is bound: the JSON of its `PodCertificate`."""
 USUAL_CONTEXT, USUAL_REQUESTS = 8192, 32
 """What `auto` makes room for where the arguments say nothing."""
+SHORT_CONTEXT = 2048
+"""What must fit where an engine takes what context there is room for."""
 MAX_CHANGES = 3
 """In a message."""
 SPARE_BYTES = 64 << 20
@@ -82,7 +85,7 @@ def pod_fit(sought: Sought) -> PodFit:
     if not fitting:
         return PodFit(requests=_refusal(sought.name, answers.values()) if answers else sought.requests)
     memory = max(_rounded(one.footprint_bytes) for one in fitting.values())
-    narrowed = frozenset(fitting) if len(fitting) < len(sought.kinds) else own[0].types
+    narrowed = frozenset(fitting) if len(fitting) < len(sought.kinds) else frozenset[str]()
     requests = tuple(
         _narrowed(one, narrowed, memory if sought.is_auto else 0) if one in own else one
         for one in sought.requests
@@ -114,10 +117,12 @@ def _plan(sought: Sought, kind: GpuType, request: DeviceRequest) -> Plan:
     plan, shape = sought.served.plan, sought.shape
     device, engine = device_of(kind), engine_memory(sought.served.engine)
     room = plan.sequences or engine.sequences(device.name, device.memory_bytes)
-    context = plan.context_tokens or shape.context_tokens or USUAL_CONTEXT
+    longest = shape.context_tokens or USUAL_CONTEXT
+    takes_less = sought.served.engine != "vllm" or "context" in sought.served.said
+    context = plan.context_tokens or (min(SHORT_CONTEXT, longest) if takes_less else longest)
     if sought.is_auto:
         count = plan.sequences or USUAL_REQUESTS
-        usual = plan.context_tokens or min(USUAL_CONTEXT, context)
+        usual = plan.context_tokens or min(USUAL_CONTEXT, longest)
         return replace(plan, concurrency=count, context_tokens=usual, sequences=count, utilization=1.0)
     utilization = 1.0 if request.memory_bytes or plan.cache_bytes else plan.utilization
     return replace(plan, context_tokens=context, sequences=room, utilization=utilization)
@@ -141,7 +146,9 @@ def _rounded(size: int) -> int:
     return -(-size // SPARE_BYTES) * SPARE_BYTES
 
 
-def _narrowed(request: DeviceRequest, types: frozenset[str], memory_bytes: int) -> DeviceRequest:
+def _narrowed(request: DeviceRequest, fitting: frozenset[str], memory_bytes: int) -> DeviceRequest:
+    """`fitting` is empty where all types do."""
+    types = fitting & request.types if fitting and request.types else fitting or request.types
     if memory_bytes and request.milli == WHOLE_MILLI:
         return replace(request, types=types, milli=0, memory_bytes=memory_bytes)
     return replace(request, types=types)

@@ -1,7 +1,8 @@
 """Which model does this pod serve, with which engine, and how?
 
 The engine is told by its command, or by its image; how it serves by the arguments that bear on memory, in the words of vLLM, SGLang, TGI and
-llama.cpp. The model is what the storage initializer brings, or a cache holds, or what the engine itself is to fetch.
+llama.cpp. The model is what the storage initializer brings, or a cache holds, or what the engine itself is to fetch. Of an engine that divides
+its model in ways that are not reckoned with (pipelines, data parallelism, weights in the host's memory) nothing is said.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "speculative": ("--speculative-config",),
     "draft": ("--speculative-draft-model-path", "--speculative-model", "--model-draft", "-md"),
 }  # fmt: skip
+ELSEWHERE = (
+    "--pipeline-parallel-size", "-pp", "--pp-size", "--pp", "--data-parallel-size", "-dp", "--dp-size", "--dp", "--cpu-offload-gb",
+    "--n-gpu-layers", "--gpu-layers", "-ngl", "--n-cpu-moe", "--cpu-moe", "--hf-overrides",
+)  # fmt: skip
+"""Options with which a GPU holds another part of the model than 1 of as many as there are ranks."""
 ENABLE_LORA, USUAL_RANK = ("--enable-lora",), 16
 EAGER = ("--enforce-eager", "--disable-cuda-graph")
 MAX_WORDS = 1024
@@ -76,6 +82,8 @@ def served_model(pod: Pod) -> Served | None:
         engine = _engine(words, container.image)
         options = _options(words) if engine else {}
         model = _model(pod, options.get("model", "")) if engine else ""
+        if model and _is_elsewhere(words):
+            return None
         if model:
             return Served(
                 container=container.name,
@@ -111,7 +119,7 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     found = {}
     for place, word in enumerate(words):
         name, has_value, value = word.partition("=")
-        kind = kinds.get(name.replace("_", "-"))
+        kind = kinds.get(_dashed(name))
         if kind is not None:
             following = words[place + 1] if place + 1 < len(words) else ""
             found[kind] = value if has_value else following
@@ -162,8 +170,24 @@ def _plan(options: Mapping[str, str], words: Sequence[str]) -> Plan:
     )
 
 
+def _dashed(name: str) -> str:
+    """Long options may have either."""
+    return name.replace("_", "-") if name.startswith("--") else name
+
+
+def _is_elsewhere(words: Sequence[str]) -> bool:
+    """Whether one of those options is set to something else than 0 or 1."""
+    for place, word in enumerate(words):
+        name, has_value, value = word.partition("=")
+        if _dashed(name) in ELSEWHERE:
+            following = words[place + 1] if place + 1 < len(words) else ""
+            if (value if has_value else following) not in ("0", "1"):
+                return True
+    return False
+
+
 def _has(words: Sequence[str], flags: Sequence[str]) -> bool:
-    return any(word.replace("_", "-") in flags for word in words)
+    return any(_dashed(word) in flags for word in words)
 
 
 def _draft(options: Mapping[str, str]) -> str:
