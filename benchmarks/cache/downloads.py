@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 256 << 10
 HUB_FILES = 2
 CURL, VERIFIED = "curl", "curl + sha256sum"
 SYSTEMS = (CURL, "http", "s3", "hf", VERIFIED)

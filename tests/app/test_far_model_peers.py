@@ -184,7 +184,9 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     told = ModelPeers(
         listen="0.0.0.0:7000", secret_file=secret, tls_certificate=tmp_path / "none", tls_key=secret
     )
-    with pytest.raises(InvalidInput, match=r"tlsCertificate: .*none and its key cannot be used: No such file"):
+    with pytest.raises(
+        InvalidInput, match=r"tlsCertificate: .*none and its key cannot be used: No such file"
+    ):
         PeerServer(Layout(tmp_path), ("a",), opening=told.opening()).start()
 
 

@@ -43,7 +43,8 @@ class ModelPeers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
                 code="public_without_tls",
                 hint="set modelPeers.tlsCertificate and modelPeers.tlsKey",
             )
-        return Opening(*address, self._token(), self.bytes_per_s, self.tls_certificate, self.tls_key)
+        files = [str(path) for path in (self.tls_certificate, self.tls_key) if path]
+        return Opening(*address, self._token(), self.bytes_per_s, *files)
 
     def peers(self) -> tuple[Peer, ...]:
         """Whom this host asks. Raises InvalidInput."""

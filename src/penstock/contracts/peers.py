@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -32,14 +31,17 @@ class Peers(Struct, frozen=True, kw_only=True):
 
 
 class Opening(NamedTuple):
-    """Where a host hands its models to other hosts: with the token alone, at most `bytes_per_s` together, over TLS where there is a certificate."""
+    """Where a host hands its models to other hosts: with the token alone, at most `bytes_per_s` together, over TLS where there is a certificate.
+
+    `certificate` and `key` are PEM files.
+    """
 
     host: str
     port: int
     token: str
     bytes_per_s: float
-    certificate: Path | None = None
-    key: Path | None = None
+    certificate: str = ""
+    key: str = ""
 
 
 def token_of(secret: str) -> str:

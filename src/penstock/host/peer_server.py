@@ -146,7 +146,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _tls(opening: Opening) -> ssl.SSLContext | None:
-    if opening.certificate is None:
+    if not opening.certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
