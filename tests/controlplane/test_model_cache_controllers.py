@@ -11,7 +11,7 @@ import pytest
 from service_world import services
 
 from penstock.contracts.controller import Controller
-from penstock.contracts.node_caches import CachedModel
+from penstock.contracts.node_caches import CachedModel, Download, downloads_of
 from penstock.controlplane.controllers.cache_gate import CacheGateController
 from penstock.controlplane.controllers.local_model_node import LocalModelNodeController
 from penstock.controlplane.controllers.model_cache import ModelCacheController
@@ -57,7 +57,8 @@ class Disks:
                 and pod.status.phase == "Succeeded"
             ):
                 self.there.add((node, uri))
-        return CachedModel(is_ready=(node, uri) in self.there, told="downloading 43 %")
+        download = Download(told="downloading 43 %", bytes_done=43, bytes_total=100)
+        return CachedModel(is_ready=(node, uri) in self.there, download=download)
 
     async def keep(self, node: str, uris: Iterable[str]) -> tuple[str, ...]:
         wanted = set(uris)
@@ -173,6 +174,22 @@ async def test_a_model_is_brought_to_every_node_of_its_groups_by_one_job_each() 
         assert (status.copies.available, status.copies.total, status.copies.failed) == (3, 3, 0)
         assert (await world.cluster.get(LocalModelNodeGroup, "a")).status.used == "6000000000"
         assert any(line.startswith("ModelCached: 3 nodes") for line in await world.events())
+
+
+async def test_a_download_is_told_in_words_and_in_numbers_for_as_long_as_it_takes() -> None:
+    async with CacheWorld() as world:
+        await world.make(LocalModelCache, cache("m", "b"))
+        await asyncio.sleep(8)
+        (node,) = (await world.cluster.list(LocalModelNode)).items
+        known = downloads_of(node.metadata.annotations)
+        assert (known["m"].told, known["m"].bytes_done, known["m"].bytes_total) == (
+            "downloading 43 %",
+            43,
+            100,
+        )
+        await asyncio.sleep(BRING_S + 62)
+        (node,) = (await world.cluster.list(LocalModelNode)).items
+        assert not downloads_of(node.metadata.annotations)
 
 
 async def test_where_nodes_share_one_brings_the_model_and_the_others_wait_for_it() -> None:

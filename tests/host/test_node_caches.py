@@ -90,10 +90,12 @@ async def test_what_is_told_is_how_far_it_is_and_what_nobody_works_at_waits(
     store.tell(A, half)
     with (store.model(A) / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert (await caches.look(NODE, A)).told == "downloading 43 % of 100 MiB, 1 MiB/s, 57 s left"
-    assert (await caches.look(NODE, A)).told == "queued"
+        found = (await caches.look(NODE, A)).download
+        assert found.told == "downloading 43 % of 100 MiB, 1 MiB/s, 57 s left"
+        assert (found.bytes_done, found.bytes_total, found.eta_seconds) == (43 << 20, 100 << 20, 57.0)
+    assert (await caches.look(NODE, A)).download.told == "queued"
     store.tell(A, Progress(uri=A, state="failed", reason="the disk is full"))
-    assert (await caches.look(NODE, A)).told == "failed: the disk is full"
+    assert (await caches.look(NODE, A)).download.told == "failed: the disk is full"
 
 
 async def test_what_was_named_and_is_no_longer_goes_what_pods_brought_stays(
@@ -168,4 +170,4 @@ async def test_a_model_of_this_machine_is_on_every_node_as_long_as_it_is_there(
     assert (await caches.look(NODE, uri)).is_ready
     folder.rmdir()
     looked = await caches.look(NODE, uri)
-    assert (looked.is_ready, looked.told) == (False, "failed: there is no such file or folder")
+    assert (looked.is_ready, looked.download.told) == (False, "failed: there is no such file or folder")

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 ROOM = "PENSTOCK_MODEL_ROOM_BYTES"
 """In the environment of a fetcher: a model that is larger is refused before its first byte is asked for."""
 
 
+PROGRESS = "penstock.dev/download-progress"
+"""Annotation of a LocalModelNode: a JSON object of model → `Download`, for models that are on their way or could not be brought."""
+
+
+class Download(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """How far a model is: `told` in words; `bytes_total` and `eta_seconds` are None while nobody knows; `attempt` counts tries; `reason` is of the last
+    that failed."""
+
+    told: str = ""
+    bytes_done: int = 0
+    bytes_total: int | None = None
+    bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
+    attempt: int = 1
+    reason: str = ""
+
+
 class CachedModel(Struct, frozen=True, kw_only=True):
-    """A model on a node. `told` says in words how far it is while it comes, or why it failed."""
+    """A model on a node, and how far it is while it comes, or why it failed."""
 
     is_ready: bool = False
-    told: str = ""
+    download: Download = Download()
+
+
+def downloads_of(annotations: Mapping[str, str]) -> dict[str, Download]:
+    """By model (`name` or `namespace/name`); nothing where the annotation is not ours."""
+    try:
+        return msgspec.json.decode(annotations.get(PROGRESS, "{}"), type=dict[str, Download])
+    except msgspec.DecodeError:
+        return {}
 
 
 class NodeCaches(Protocol):

@@ -19,8 +19,6 @@ from penstock.resources.pod import Pod, PodSpec
 GATE = "penstock.dev/model-cache"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 HOSTNAME = "metadata.name"
-PROGRESS = "penstock.dev/download-progress"
-"""Of a LocalModelNode: JSON of model → sentence, while models are on their way."""
 
 
 @dataclass(frozen=True, slots=True)

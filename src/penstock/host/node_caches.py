@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from penstock.contracts.node_caches import CachedModel
+from penstock.contracts.node_caches import CachedModel, Download
 from penstock.decide.eviction import Held, evict
 from penstock.host.kubelet.layout import Layout
 from penstock.host.model_store import FILES, RECORD, USE, ModelStore, Progress, Record, Use, key_of, read
@@ -19,6 +19,7 @@ from penstock.kit.clock import Clock
 PINNED = "pinned"
 """In a model's folder: a LocalModelNode names it, or named it."""
 LOCAL = "file://"
+NO_FILE = "there is no such file or folder"
 MIB = 1 << 20
 
 
@@ -55,10 +56,9 @@ class HostCaches:
         """What is on this machine already is linked from where it lies: no cache has it, and no node lacks it."""
         if uri.startswith(LOCAL):
             is_there = Path(unquote(uri.removeprefix(LOCAL).removeprefix("localhost"))).exists()
-            return CachedModel(
-                is_ready=is_there, told="" if is_there else "failed: there is no such file or folder"
-            )
-        return CachedModel(is_ready=store.is_ready(uri), told=_told(store.progress(uri)))
+            failed = Download(told=f"failed: {NO_FILE}", reason=NO_FILE)
+            return CachedModel(is_ready=is_there, download=Download() if is_there else failed)
+        return CachedModel(is_ready=store.is_ready(uri), download=_download(store.progress(uri)))
 
     def _keep(self, store: ModelStore, uris: frozenset[str]) -> tuple[str, ...]:
         wanted = {key_of(uri) for uri in uris}
@@ -122,6 +122,18 @@ def _files(store: ModelStore, key: str) -> list[tuple[int, os.stat_result]]:
     """The files of all its trees by inode."""
     paths = (path for one in store.snapshots(key) for path in (one / FILES).rglob("*") if path.is_file())
     return [(found.st_ino, found) for path in paths for found in (path.stat(),)]
+
+
+def _download(progress: Progress) -> Download:
+    return Download(
+        told=_told(progress),
+        bytes_done=progress.bytes_done,
+        bytes_total=progress.bytes_total,
+        bytes_per_second=round(progress.rate_bytes_per_s, 1),
+        eta_seconds=progress.eta_s,
+        attempt=progress.attempt,
+        reason=progress.reason,
+    )
 
 
 def _told(progress: Progress) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import msgspec
@@ -10,7 +9,8 @@ import msgspec
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, key_of, own_key
 from penstock.contracts.model_bindings import Bound, bound_to
-from penstock.decide.cache_gate import PROGRESS, Gate, gate_of, is_gated, opened, together
+from penstock.contracts.node_caches import downloads_of
+from penstock.decide.cache_gate import Gate, gate_of, is_gated, opened, together
 from penstock.decide.caching import Cache as ModelCache
 from penstock.decide.caching import is_ready, model_key, nodes_of
 from penstock.kit.clock import Clock
@@ -90,10 +90,9 @@ class CacheGateController:
         told = {}
         for node in nodes if cache is not None else ():
             hold = self._cache.get(LocalModelNode, node)
-            text = hold.metadata.annotations.get(PROGRESS) if hold is not None else None
-            said = json.loads(text).get(model_key(cache)) if text and cache is not None else None
-            if said:
-                told[node] = said
+            known = downloads_of(hold.metadata.annotations) if hold is not None else {}
+            if cache is not None and model_key(cache) in known:
+                told[node] = known[model_key(cache)].told
         return told
 
     async def _say(self, pod: Pod, message: str) -> None:

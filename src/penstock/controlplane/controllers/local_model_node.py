@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 import msgspec
 
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch, own_key
-from penstock.contracts.node_caches import CachedModel, NodeCaches
+from penstock.contracts.node_caches import PROGRESS, CachedModel, Download, NodeCaches
 from penstock.controlplane.controllers.credentials import account_credentials, storage_secret
-from penstock.decide.cache_gate import PROGRESS
 from penstock.decide.caching import Cache as ModelCache
 from penstock.decide.caching import is_ready, room_for
 from penstock.decide.download_job import (
@@ -84,7 +82,9 @@ class LocalModelNodeController:
             return None
         for sentence in removed:
             self._recorder.event(node, "Normal", "ModelRemoved", sentence)
-        states, told, again_s = {}, {}, LOOK_AGAIN_S
+        states: dict[str, str] = {}
+        told: dict[str, Download] = {}
+        again_s = LOOK_AGAIN_S
         for uri in sorted({info.source_model_uri for info in models}):
             same = [info for info in models if info.source_model_uri == uri]
             looked = await self._caches.look(key.name, uri)
@@ -93,7 +93,7 @@ class LocalModelNodeController:
                 name = model_name(info)
                 states[name] = step.state
                 if step.state in (DOWNLOADING, ERROR):
-                    told[name] = looked.told
+                    told[name] = looked.download
             wait_s = WATCH_S if step.state == DOWNLOADING else step.again_s
             again_s = min(again_s, wait_s or again_s)
         await self._tell(node, states, told)
@@ -147,8 +147,8 @@ class LocalModelNodeController:
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(Job, meta.name, meta.namespace)
 
-    async def _tell(self, node: LocalModelNode, states: dict[str, str], told: dict[str, str]) -> None:
-        progress = json.dumps(told, sort_keys=True) if told else None
+    async def _tell(self, node: LocalModelNode, states: dict[str, str], told: dict[str, Download]) -> None:
+        progress = msgspec.json.encode(told, order="sorted").decode() if told else None
         if node.metadata.annotations.get(PROGRESS) != progress:
             patch = {"metadata": {"annotations": {PROGRESS: progress}}}
             node = await self._cluster.patch(LocalModelNode, node.metadata.name, "", patch)
@@ -157,7 +157,8 @@ class LocalModelNodeController:
         for name, state in states.items():
             if state != node.status.model_status.get(name) and state in (DOWNLOADED, ERROR):
                 kind = "Normal" if state == DOWNLOADED else "Warning"
-                self._recorder.event(node, kind, state, f"{name}: {told.get(name) or 'is on the node'}")  # type: ignore[arg-type]
+                said = told[name].told if name in told else "is on the node"
+                self._recorder.event(node, kind, state, f"{name}: {said}")  # type: ignore[arg-type]
         status = LocalModelNodeStatus(model_status=states)
         await self._cluster.replace(msgspec.structs.replace(node, status=status), subresource="status")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from penstock.decide.cache_gate import PROGRESS
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.contracts.node_caches import downloads_of
 from penstock.host.api.cells import AGE, NAME, Column, count, pairs, path
 
 COPIES = ("status", "copies")
@@ -31,7 +34,12 @@ CACHE_COLUMNS: dict[str, tuple[Column, ...]] = {
         NAME,
         count("spec", "localModels"),
         Column("Status", pairs("status", "modelStatus")),
-        Column("Progress", path("metadata", "annotations", PROGRESS)),
+        Column("Progress", lambda d, now_s: _progress(d)),
         AGE,
     ),
 }
+
+
+def _progress(node: Mapping[str, Any]) -> str:
+    known = downloads_of(node["metadata"].get("annotations") or {})
+    return "; ".join(f"{model}: {download.told}" for model, download in sorted(known.items()))
