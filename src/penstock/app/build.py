@@ -72,6 +72,7 @@ from penstock.host.mps import MpsDaemon
 from penstock.host.namespaces import NamespaceController
 from penstock.host.node_caches import HostCaches
 from penstock.host.node_devices import NodeDevices
+from penstock.host.node_loss import NodeLossController
 from penstock.host.nodes import NodeController, this_machine
 from penstock.host.objects import ObjectStore
 from penstock.host.peer_server import PeerServer
@@ -251,6 +252,7 @@ class ControlPlane:
             ResourceClaimController(cluster, cache, clock),
             self._defragmentation(settings, clock, fits),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
+            NodeLossController(cluster, cache, named("node-loss"), clock),
         ]
 
     def _defragmentation(self, settings: Settings, clock: Clock, fits: FitBook) -> DefragmentationController:
