@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.host import fit_store
-from penstock.host.fit_store import add_observation, read_observations
 from penstock.decide.fit_error import Observation
+from penstock.host import fit_store
+from penstock.host.fit_store import Observations, add_observation, read_observations
 from penstock.kit.errors import Unavailable
 
 
@@ -48,3 +48,24 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"a file")
     with pytest.raises(Unavailable, match="cannot be written to"):
         add_observation(tmp_path / "state" / "fit.jsonl", seen())
+
+
+def test_a_file_that_has_grown_long_loses_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_store, "MAX_BYTES", 1000)
+    path = tmp_path / "fit.jsonl"
+    for at in range(100):
+        add_observation(path, seen(float(at)))
+        assert path.stat().st_size <= 2200
+    assert read_observations(path)[-1] == seen(99.0)
+
+
+def test_a_file_is_read_anew_only_when_it_changed(tmp_path: Path) -> None:
+    observations = Observations(tmp_path / "fit.jsonl")
+    assert observations.read() == ()
+    observations.add(seen(1.0))
+    first = observations.read()
+    assert first == (seen(1.0),) and observations.read() is first
+    observations.add(seen(2.0))
+    assert len(observations.read()) == 2
