@@ -148,7 +148,7 @@ def test_explain_says_what_each_pod_costs_where_any_price_is_known(
     server.items["pods"].append(pod("waits", 1))
     explain._print_pods(reader, service)
     titles, held, waits = capsys.readouterr().out.splitlines()[-3:]
-    assert titles.split()[:5] == ["POD", "PHASE", "NODE", "COST", "WHY"]
+    assert titles.split()[:6] == ["POD", "PHASE", "NODE", "GPUS", "COST", "WHY"]
     assert ("0.775 USD/h" in held, "unknown" in waits) == (True, True)
     server.items["nodes"] = []
     explain._print_pods(reader, service)

@@ -4,7 +4,7 @@ import msgspec
 
 from penstock.app.gpu_types import find_gpu_type
 from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, Share, Sharing
-from penstock.decide.device_holders import GpuView, gpu_views, picture
+from penstock.decide.device_holders import GpuView, gpu_views, held_gpus, picture
 from penstock.resources.core import Taint
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Pod, PodSpec, PodStatus
@@ -67,3 +67,14 @@ def test_pods_that_ended_hold_nothing_and_faults_are_named() -> None:
     )
     found = view(gpu, pod("a", Share(gpu="G", milli=1000), phase="Succeeded"))
     assert (found.holdings, found.problem) == ((), "gpu.nvidia.com/xid=79:NoExecute")
+
+
+def test_what_a_pod_holds_is_told_in_words() -> None:
+    whole = tuple(Gpu(index=i, uuid=f"G{i}", type=T4) for i in (0, 1))
+    parted = Gpu(index=2, uuid="M", type=A100, is_mig=True)
+    two = pod("two", *(Share(gpu=one.uuid, milli=1000) for one in whole))
+    small = pod("small", Share(gpu="M", profile="1g.10gb", start=0))
+    assert held_gpus({"n": (*whole, parted)}, [two, small, pod("none")]) == {
+        "default/two": "0 and 1 (t4)",
+        "default/small": "2 (a100-80gb, 1g.10gb at 0)",
+    }

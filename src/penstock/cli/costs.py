@@ -9,11 +9,10 @@ from penstock.app.home import Home
 from penstock.app.prices import load_prices
 from penstock.app.settings import load
 from penstock.cli.api import Api
-from penstock.cli.devices import every, gpus_by_node
+from penstock.cli.devices import every, gpus_or_none
 from penstock.decide.inventory import shares_of
 from penstock.decide.pod_requests import needs_of, offered
 from penstock.decide.prices import Quote, cost_of, dollars, node_part, node_price
-from penstock.kit.errors import NotFound
 from penstock.resources.core import Node
 from penstock.resources.pod import Pod
 
@@ -24,10 +23,7 @@ def costs(api: Api, pods: Iterable[Pod]) -> dict[str, Quote]:
     """By the pod's uid, of those that have a node. What is unknown says why."""
     prices = load_prices(Home(load(os.environ).home).prices)
     nodes = {node.metadata.name: node for node in every(api, Node)}
-    try:
-        gpus = gpus_by_node(api)
-    except NotFound:
-        gpus = {}  # a cluster without ResourceSlices: what has a price is known by its instance type
+    gpus = gpus_or_none(api)  # without any, what has a price is known by its instance type
     found = {}
     for pod in pods:
         node = nodes.get(pod.spec.node_name)

@@ -8,6 +8,7 @@ from penstock.app.gpu_types import load_gpu_types
 from penstock.cli.api import Api
 from penstock.contracts.devices import Gpu
 from penstock.decide.device_slices import gpus_of
+from penstock.kit.errors import NotFound
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.meta import Resource
 from penstock.resources.parse import typed
@@ -30,6 +31,14 @@ def every(api: Api, type_: type[R]) -> tuple[R, ...]:
 def gpus_by_node(api: Api) -> dict[str, tuple[Gpu, ...]]:
     """Every node's GPUs, as its slices tell."""
     return gpus_of(every(api, ResourceSlice), load_gpu_types())
+
+
+def gpus_or_none(api: Api) -> dict[str, tuple[Gpu, ...]]:
+    """The same; none of a cluster without ResourceSlices."""
+    try:
+        return gpus_by_node(api)
+    except NotFound:
+        return {}
 
 
 def unfinished_pods(api: Api) -> list[Pod]:

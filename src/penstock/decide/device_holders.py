@@ -54,6 +54,20 @@ def gpu_views(gpus: Mapping[str, tuple[Gpu, ...]], pods: Iterable[Pod]) -> tuple
     return tuple(_view(node, gpu, holders.get(gpu.uuid, [])) for node in sorted(gpus) for gpu in gpus[node])
 
 
+def held_gpus(gpus: Mapping[str, tuple[Gpu, ...]], pods: Iterable[Pod]) -> dict[str, str]:
+    """What each pod holds, in words, by NAMESPACE/NAME: `0 and 1 (h100-80gb)`, `2 (a30, 1g.6gb at 0)`. Those who hold nothing are not there."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for view in gpu_views(gpus, pods):
+        for one in view.holdings:
+            what = view.type if one.what == "whole" else f"{view.type}, {one.what}"
+            mine = found.setdefault(f"{one.namespace}/{one.pod}", {})
+            mine.setdefault(what, []).append(view.index)
+    return {
+        name: ", ".join(f"{' and '.join(map(str, indices))} ({what})" for what, indices in mine.items())
+        for name, mine in found.items()
+    }
+
+
 def picture(view: GpuView) -> str:
     """The GPU's memory as cells: a letter per holding, a dot where it is free. Slices of MIG are parted by bars."""
     letters = dict(zip(range(len(view.holdings)), LETTERS, strict=False))

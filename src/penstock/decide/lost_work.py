@@ -9,7 +9,7 @@ was told; until then it is believed as far as others kept that promise. One that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import inf
+from math import exp2, inf
 from statistics import median
 
 from msgspec import Struct
@@ -115,7 +115,7 @@ class Unit(Struct, frozen=True, kw_only=True):
         redo_s = self.redo_s(now)
         if not self.reports and usual_s is not None:
             redo_s = min(redo_s, usual_s)
-        penalty_s = PENALTY_S * self.times * 0.5 ** (max(0.0, now - self.told_at) / FORGET_S)
+        penalty_s = PENALTY_S * self.times * exp2(-max(0.0, now - self.told_at) / FORGET_S)
         return self.gpus * (redo_s + penalty_s)
 
 

@@ -67,7 +67,7 @@ class Ledger(Struct, frozen=True, kw_only=True, rename="camel"):
         """With one more; an entry that is already there, by its victim and time, changes nothing."""
         if any((known.victim, known.at) == (entry.victim, entry.at) for known in self.entries):
             return self
-        totals, usd = self.totals, entry.lost_usd_micros or 0
+        totals, usd = self.totals, entry.lost_usd_micros
         by, of = entry.by.split("/")[0], entry.victim.split("/")[0]
         after = Totals(
             preempted_pods=_more(totals.preempted_pods, entry.outcome, 1),
@@ -80,7 +80,10 @@ class Ledger(Struct, frozen=True, kw_only=True, rename="camel"):
         return Ledger(totals=after, entries=(*self.entries, entry)[-MAX_ENTRIES:])
 
 
-def _more(known: Mapping[str, N], key: str, amount: N) -> dict[str, N]:
+def _more(known: Mapping[str, N], key: str, amount: N | None) -> dict[str, N]:
+    """What is not known adds nothing, and is no zero either."""
+    if amount is None:
+        return dict(known)
     return {**known, key: known.get(key, amount - amount) + amount}
 
 

@@ -49,6 +49,17 @@ def history_of(job: Job) -> History:
         return History()
 
 
+def read_ledger(found: ConfigMap) -> Ledger:
+    """What the ConfigMap holds. What cannot be read is begun anew."""
+    try:
+        return Ledger(
+            totals=msgspec.json.decode(found.data.get("totals", "{}"), type=Totals),
+            entries=msgspec.json.decode(found.data.get("entries", "[]"), type=tuple[Entry, ...]),
+        )
+    except msgspec.DecodeError:
+        return Ledger()
+
+
 class PreemptionLedger:
     """Writes entries, each once. Counters begin with what the ledger holds, so that a restart does not set them back."""
 
@@ -61,7 +72,7 @@ class PreemptionLedger:
     async def enter(self, entry: Entry, job: str) -> None:
         """Add an entry; `job` is the name of the victim's Job, "" for none. Raises Conflict where another wrote at the same time."""
         found = await self._find()
-        ledger = self._read(found)
+        ledger = read_ledger(found) if found else Ledger()
         self._count_old(ledger)
         after = ledger.with_(entry)
         if after is ledger:
@@ -97,7 +108,8 @@ class PreemptionLedger:
 
     async def read(self) -> Ledger:
         """All that is kept."""
-        return self._read(await self._find())
+        found = await self._find()
+        return read_ledger(found) if found else Ledger()
 
     async def _find(self) -> ConfigMap | None:
         try:
@@ -133,16 +145,3 @@ class PreemptionLedger:
                 OF_NAMESPACE.labels(namespace, role).inc(amount)
             for namespace, usd in micros.items():
                 USD.labels(namespace, role).inc(usd / MICROS)
-
-    @staticmethod
-    def _read(found: ConfigMap | None) -> Ledger:
-        """What cannot be read is begun anew."""
-        if found is None:
-            return Ledger()
-        try:
-            return Ledger(
-                totals=msgspec.json.decode(found.data.get("totals", "{}"), type=Totals),
-                entries=msgspec.json.decode(found.data.get("entries", "[]"), type=tuple[Entry, ...]),
-            )
-        except msgspec.DecodeError:
-            return Ledger()

@@ -18,11 +18,13 @@ from penstock.cli.commands.describe import events_about
 from penstock.cli.console import print_json, print_table
 from penstock.cli.costs import costs, shown
 from penstock.cli.decisions import print_rollouts, print_scaling
+from penstock.cli.devices import gpus_or_none
 from penstock.cli.gateway import Url
 from penstock.cli.names import of_kind
 from penstock.cli.options import Context, Kubeconfig, Namespace
 from penstock.cli.requests import print_record, records_of
 from penstock.decide.deployment import replicas_of
+from penstock.decide.device_holders import held_gpus
 from penstock.decide.plan import ServicePlan, Surroundings, plan_service
 from penstock.decide.pod_autoscaler import initialized
 from penstock.decide.pod_fit import PodCertificate, certificate_of
@@ -200,18 +202,21 @@ def _print_pods(reader: Reader, service: InferenceService) -> None:
     print("\nPods:" + ("" if pods else " none"))
     if pods:
         prices = costs(reader.api, pods)
+        holds = held_gpus(gpus_or_none(reader.api), pods)
         has_prices = any(quote.usd_micros is not None for quote in prices.values())
         rows = [
             (
                 pod.metadata.name,
                 pod.status.phase,
                 pod.spec.node_name or "-",
+                *((holds.get(f"{pod.metadata.namespace}/{pod.metadata.name}", "-"),) if holds else ()),
                 *((shown(prices.get(pod.metadata.uid)),) if has_prices else ()),
                 _why(reader, pod),
             )
             for pod in pods
         ]
-        print_table(("pod", "phase", "node", *(("cost",) if has_prices else ()), "why there"), rows)
+        known = (*(("gpus",) if holds else ()), *(("cost",) if has_prices else ()))
+        print_table(("pod", "phase", "node", *known, "why there"), rows)
         _print_fits(pods)
 
 
