@@ -140,6 +140,19 @@ def test_a_small_instance_goes_beside_a_large_one_and_not_to_an_empty_gpu() -> N
     assert min(wanted, key=lambda option: option.lost).shares[0].gpu == "g1"
 
 
+@pytest.mark.parametrize("profile", ["1g.20gb", "2g.20gb"])
+def test_where_large_instances_are_rare_small_ones_do_not_open_an_empty_gpu_each(profile: str) -> None:
+    """Each would cost one GPU its place for 7g, which counts for little where few ask for it, until none is left."""
+    small = {"1g.10gb": 30, "1g.20gb": 25, "2g.20gb": 20, "3g.40gb": 10, "4g.40gb": 10, "7g.80gb": 5.0}
+    request = DeviceRequest(profile=profile, milli=0)
+    gpus = rooms(h100(0, is_mig=True), h100(1, is_mig=True))
+    first = options((request,), gpus, Asker(), small)[0]
+    assert isinstance(first, Option)
+    second = options((request,), first.left, Asker(), small)
+    assert not isinstance(second, str)
+    assert min(second, key=lambda option: option.lost).shares[0].gpu == first.shares[0].gpu
+
+
 @given(st.lists(st.sampled_from(sorted(PROFILES)), max_size=9))
 def test_instances_never_overlap_and_never_exceed_the_gpu(names: list[str]) -> None:
     left, held = rooms(h100(0, is_mig=True)), 0

@@ -16,8 +16,9 @@ from penstock.decide.tolerations import untolerated
 from penstock.resources.pod import Toleration
 
 Rooms = tuple[GpuRoom, ...]
-PER_FREE_SLICE = 1e-3
-"""Of starts that cost equally many options, the one on the fullest GPU is taken."""
+PER_FREE_SLICE = 0.2
+"""What a free compute slice of the GPU adds to the options that a start there costs. The last place of a nearly full GPU would else be spared by
+opening an empty one, which few small instances make useless for large ones."""
 
 
 class Option(NamedTuple):
