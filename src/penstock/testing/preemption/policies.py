@@ -1,9 +1,12 @@
-"""Who gives way: by the product's own decision, or in the order of kube-scheduler's DefaultPreemption, as a baseline."""
+"""Who gives way: by the product's own decision, in the order of kube-scheduler's DefaultPreemption as a baseline, or by one who knows all, as a bound."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from penstock.decide.lost_work import Faith, History, priority_of, units_of
 from penstock.decide.preemption import Fits, preempt
@@ -12,10 +15,11 @@ from penstock.resources.pod import Pod
 
 
 class Past(NamedTuple):
-    """What was seen so far: by job, and of all."""
+    """What was seen so far: by job, and of all. `truth_s` is what each job would really lose, by its name: only a bound may look at it."""
 
     histories: Mapping[str, History]
     faith: Faith
+    truth_s: Mapping[str, float]
 
 
 Policy = Callable[[Pod, Sequence[Pod], Past, Fits, float], tuple[str, tuple[Pod, ...]]]
@@ -27,6 +31,19 @@ def penstock(
 ) -> tuple[str, tuple[Pod, ...]]:
     """`decide/preemption.py`."""
     found = preempt(pod, units_of(bound, now, past.histories, past.faith), fits, now)
+    return found.node, tuple(other for victim in found.victims for other in victim.unit.pods)
+
+
+def informed(
+    pod: Pod, bound: Sequence[Pod], past: Past, fits: Fits, now: float
+) -> tuple[str, tuple[Pod, ...]]:
+    """The same decision by one who knows what each job would lose, also of those that hide it or lie: what there is to gain by knowing more."""
+    units = [
+        replace(unit, since=inf, save_s=None, faith=1.0, times=0, restore_s=past.truth_s[unit.name])
+        for unit in units_of(bound, now, {})
+    ]
+    known = [replace(unit, reports=True) for unit in units]
+    found = preempt(pod, known, fits, now)
     return found.node, tuple(other for victim in found.victims for other in victim.unit.pods)
 
 
@@ -59,7 +76,7 @@ def kubernetes(
     return (best[1], best[2]) if best else ("", ())
 
 
-POLICIES: Mapping[str, Policy] = {"penstock": penstock, "kubernetes": kubernetes}
+POLICIES: Mapping[str, Policy] = {"penstock": penstock, "kubernetes": kubernetes, "informed": informed}
 
 
 def _importance(pod: Pod) -> tuple[int, float, str]:

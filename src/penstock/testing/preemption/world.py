@@ -78,6 +78,18 @@ class _Job:
             return None
         return self.begun_s + rounds * self.spec.interval_s
 
+    def truth_s(self, now: float) -> float:
+        """How long it would take to be where it is now, if it was told now."""
+        spec, computes = self.spec, now > self.begun_s
+        if spec.habit == "bare":
+            return now - self.started_s + STOP_S
+        if spec.habit == "on-demand" and computes:
+            return spec.save_s + spec.restore_s
+        saved_s = self.saved_s(now)
+        ends_s = GRACE_S if spec.habit == "liar" else STOP_S
+        has_saved = saved_s is not None or self.done_s > 0.0
+        return now - (saved_s or self.started_s) + ends_s + (spec.restore_s if has_saved else 0.0)
+
 
 class World:
     """Plays a workload by one policy, once."""
@@ -151,8 +163,12 @@ class World:
                 return
             staying = [job for job in self._running.values() if not job.ending]
             bound = [one for job in staying for one in self._seen(job)]
-            histories = {job.spec.name: job.history for job in staying}
-            _, victims = self._policy(pod, bound, Past(histories, self._faith), room.fits(pod), self._now)
+            past = Past(
+                {job.spec.name: job.history for job in staying},
+                self._faith,
+                {job.spec.name: job.truth_s(self._now) for job in staying},
+            )
+            _, victims = self._policy(pod, bound, past, room.fits(pod), self._now)
             names = sorted({owner.uid for victim in victims for owner in victim.metadata.owner_references})
             if not names:
                 continue
