@@ -100,3 +100,19 @@ def test_all_or_none(gpus: list[int], count: int) -> None:
     assert len(found.placements) == (count if room >= count else 0)
     held = [share.gpu for one in found.placements for share in one.shares]
     assert len(held) == len(set(held))
+
+
+def test_the_group_of_a_leader_worker_set_is_a_gang_by_its_own_labels() -> None:
+    prefix = "leaderworkerset.sigs.k8s.io"
+    document = {
+        "metadata": {
+            "name": "vllm-0-1",
+            "namespace": "default",
+            "labels": {f"{prefix}/group-key": "5c0b", f"{prefix}/name": "vllm"},
+            "annotations": {f"{prefix}/size": "4"},
+        },
+        "spec": {"containers": [{"name": "c"}]},
+    }
+    assert gang_of(msgspec.convert(document, Pod)) == Gang("default", "5c0b", 4)
+    own = {**document["metadata"], "labels": {f"{prefix}/group-key": "5c0b", GANG: "mine"}}
+    assert gang_of(msgspec.convert({**document, "metadata": own}, Pod)) == Gang("default", "mine", 1)

@@ -12,7 +12,7 @@ from penstock.contracts.devices import DEVICES_ANNOTATION, MEMORY_ANNOTATION, Gp
 from penstock.decide.device_slices import slices_of
 from penstock.decide.inventory import shares_of
 from penstock.host.placement import PlacementController
-from penstock.resources.core import Node, NodeStatus
+from penstock.resources.core import Event, Node, NodeStatus
 from penstock.resources.devices import (
     CelSelector,
     ClaimRequest,
@@ -140,7 +140,9 @@ async def test_a_claim_is_answered_by_a_device_that_meets_its_condition() -> Non
             for i in range(3)
         ]
         assert [pod.spec.node_name for pod in given] == ["h", "h", ""]
-        assert {(share.claim, share.request) for pod in given for share in shares_of(pod)} == {("mine", "gpu")}
+        assert {(share.claim, share.request) for pod in given for share in shares_of(pod)} == {
+            ("mine", "gpu")
+        }
 
 
 async def test_what_can_never_be_had_is_said_and_placed_when_it_can() -> None:
@@ -193,3 +195,64 @@ async def test_selectors_that_leave_no_node_are_said_to_contradict_each_other() 
         affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": hdd}}
         pod = await fleet.pod("p", node_selector={"disk": "ssd"}, affinity=affinity)
         assert "disk In [ssd] together with disk In [hdd]" in condition(pod, "PodScheduled").message
+
+
+H100_WANTED = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "accelerator", "operator": "In", "values": ["h100-80gb"]}]}
+            ]
+        }
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("limits", "more", "words"),
+    [
+        ({"nvidia.com/gpu": "16"}, {}, "node h has 2 of 16 GPUs that nobody holds: free it, or request less"),
+        ({"nvidia.com/mig-3g.20gb": "1"}, {}, "did you mean nvidia.com/mig-3g.40gb?"),
+        (
+            {},
+            {"annotations": {MEMORY_ANNOTATION: "100Gi"}},
+            "the largest GPU that will do (h100-80gb) has 79.6Gi",
+        ),
+        (
+            {"nvidia.com/gpu": "1"},
+            {"node_selector": {"gpu.nvidia.com/class": "L4"}, "affinity": H100_WANTED},
+            "nodeSelector and node affinity contradict each other: no GPU is gpu.nvidia.com/class: L4 (that is l4) and accelerator "
+            "In [h100-80gb] (that is h100-80gb)",
+        ),
+        (
+            {"nvidia.com/gpu": "1"},
+            {"node_selector": {"cloud.google.com/gke-accelerator": "nvidia-tesla-v100"}},
+            "Insufficient nvidia.com/gpu of v100-16gb or v100-32gb",
+        ),
+    ],
+)
+async def test_what_is_impossible_is_explained_on_the_pod_and_in_an_event(
+    limits: dict[str, str], more: dict[str, Any], words: str
+) -> None:
+    async with Fleet() as fleet:
+        await fleet.make()
+        pod = await fleet.pod("p", limits, **more)
+        assert words in condition(pod, "PodScheduled").message
+        [event] = [one for one in (await fleet.cluster.list(Event)).items if one.reason == "FailedScheduling"]
+        assert event.message == condition(pod, "PodScheduled").message
+
+
+async def test_parts_that_together_are_more_than_their_gpus_wait_and_say_what_is_left() -> None:
+    async with Fleet() as fleet:
+        await fleet.make()
+        given = [await fleet.pod(f"p{i}", annotations={MEMORY_ANNOTATION: "30Gi"}) for i in range(5)]
+        assert [pod.spec.node_name for pod in given] == ["h"] * 4 + [""]
+        message = condition(given[4], "PodScheduled").message
+        assert "node l has at most 22.5Gi of 30.0Gi free on a GPU: free it, or request less" in message
+
+
+async def test_an_affinity_in_another_providers_words_chooses_node_and_devices() -> None:
+    async with Fleet() as fleet:
+        await fleet.make()
+        given = [await fleet.pod(f"p{i}", {"nvidia.com/gpu": "1"}, affinity=H100_WANTED) for i in range(3)]
+        assert [pod.spec.node_name for pod in given] == ["h", "h", ""]

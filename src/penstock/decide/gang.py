@@ -1,7 +1,8 @@
 """Which nodes do all the pods of a gang get, or none of them?
 
 A gang is pods that are of no use alone: the ranks of one training job, the processes of one engine on several nodes. They carry the label
-`penstock.dev/gang` (or the annotation) and say in the annotation `penstock.dev/gang-size` how many they are. Nobody gets a node before all can; the
+`penstock.dev/gang` (or the annotation) and say in the annotation `penstock.dev/gang-size` how many they are; the pods of one group of a
+LeaderWorkerSet are a gang by their own labels. Nobody gets a node before all can; the
 smallest domain that has room for all is taken, because they talk to each other: one node, then one rack, zone, region, then anywhere.
 """
 
@@ -17,6 +18,8 @@ from penstock.resources.pod import Pod
 
 GANG = "penstock.dev/gang"
 GANG_SIZE = "penstock.dev/gang-size"
+GROUP, GROUP_SIZE = (f"leaderworkerset.sigs.k8s.io/{word}" for word in ("group-key", "size"))
+"""The label and the annotation of a LeaderWorkerSet's pods."""
 DOMAINS = (
     "kubernetes.io/hostname",
     "topology.kubernetes.io/rack",
@@ -55,9 +58,11 @@ def gang_of(pod: Pod) -> Gang | None:
     """The gang that the pod belongs to. A size that is no number above zero makes a gang of one, which never waits."""
     meta = pod.metadata
     name = meta.labels.get(GANG) or meta.annotations.get(GANG)
+    size = meta.annotations.get(GANG_SIZE) or meta.labels.get(GANG_SIZE) or "1"
+    if not name:
+        name, size = meta.labels.get(GROUP), meta.annotations.get(GROUP_SIZE, "1")
     if not name:
         return None
-    size = meta.annotations.get(GANG_SIZE) or meta.labels.get(GANG_SIZE) or "1"
     return Gang(meta.namespace, name, int(size) if size.isdecimal() and int(size) > 0 else 1)
 
 
