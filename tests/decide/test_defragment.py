@@ -184,7 +184,7 @@ def test_the_cheapest_moves_first_and_training_that_lately_saved_costs_least() -
     bench.wait("big", 2)
     found = bench.plan()
     assert [(name, way) for name, _, way in moves(found)] == [("fresh", "Checkpoint")]
-    assert found.cost == pytest.approx(2)
+    assert found.cost < 60, "less than the others would do again"
     kept = dict(found.kept)
     assert "does not save when it is told" in kept["default/old"]
 
@@ -378,29 +378,35 @@ def benches(draw: st.DrawFn) -> Bench:
 @settings(max_examples=150, deadline=None)
 @given(bench=benches())
 def test_every_moved_pod_has_a_home_and_nothing_is_over_booked(bench: Bench) -> None:
+    def count(pod: Pod) -> int:
+        [asked] = bench.requests[pod.metadata.uid]
+        assert isinstance(asked, DeviceRequest)
+        return asked.count
+
     found = bench.plan()
     held: Counter[str] = Counter()
     for pod in bench.pods:
         if pod.spec.node_name:
-            held[pod.spec.node_name] += bench.requests[pod.metadata.uid][0].count  # type: ignore[union-attr]
+            held[pod.spec.node_name] += count(pod)
     room = {name: len(gpus) for name, gpus in bench.gpus.items()}
     assert all(held[name] <= room[name] for name in held)
-    counts = {one.pod.metadata.uid: bench.requests[one.pod.metadata.uid][0].count for one in found.moves}  # type: ignore[union-attr]
+    counts = {one.pod.metadata.uid: count(one.pod) for one in found.moves}
     for one in found.moves:
         if one.way == "Surge":  # both are there for a while
             held[one.to] += counts[one.pod.metadata.uid]
             assert held[one.to] <= room[one.to]
     for one in found.moves:
         held[one.pod.spec.node_name] -= counts[one.pod.metadata.uid]
+    takers, wanted = [""], 0
     if found.made_for:
-        [waiting] = [pod for pod in bench.pods if f"default/{pod.metadata.name}" == found.made_for]
-        wanted = bench.requests[waiting.metadata.uid][0].count  # type: ignore[union-attr]
+        wanted = next(count(pod) for pod in bench.pods if f"default/{pod.metadata.name}" == found.made_for)
         takers = [name for name in room if room[name] - held[name] >= wanted]
-        assert takers
-        held[takers[0] if len(takers) == 1 else max(takers, key=lambda n: room[n] - held[n])] += wanted
-    total_free = sum(room.values()) - sum(held.values())
-    saving = [one for one in found.moves if one.way == "Checkpoint"]
-    assert sum(counts[one.pod.metadata.uid] for one in saving) <= total_free
+    for one in found.moves:
+        if one.way == "Checkpoint":
+            held[one.to] += counts[one.pod.metadata.uid]
+    assert any(
+        all(held[name] + (wanted if name == taker else 0) <= room[name] for name in room) for taker in takers
+    ), "who waits fits beside all that moved"
     units = {one.unit for one in found.moves}
     for pod in bench.pods:
         job = next((o.uid for o in pod.metadata.owner_references if o.kind == "Job"), "")

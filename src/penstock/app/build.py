@@ -67,6 +67,7 @@ from penstock.host.metrics.gpus import Nvml
 from penstock.host.metrics.objects import ObjectMetrics, PodMetrics, ServiceMetrics
 from penstock.host.metrics.readings import MetricReader
 from penstock.host.metrics.sampler import UsageSampler, reading_processes
+from penstock.host.mig_layouts import MigLayoutController
 from penstock.host.model_shapes import ModelShapes
 from penstock.host.mps import MpsDaemon
 from penstock.host.namespaces import NamespaceController
@@ -251,6 +252,14 @@ class ControlPlane:
             CheckpointController(cluster, cache, named("checkpoints"), layout=layout),
             ResourceClaimController(cluster, cache, clock),
             self._defragmentation(settings, clock, fits),
+            MigLayoutController(
+                cluster,
+                cache,
+                named("mig-layouts"),
+                clock,
+                declared=[node.name for node in settings.nodes],
+                gpu_types=types,
+            ),
             DeviceEvictionController(cluster, cache, named("device-eviction"), clock, types=types),
             NodeLossController(cluster, cache, named("node-loss"), clock),
         ]

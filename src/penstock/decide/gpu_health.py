@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from penstock.contracts.devices import Gpu
+from penstock.decide.mig_relayout import WITHHELD
 from penstock.resources.core import Taint
 
 XID, ROW_REMAP, ECC, LOST = (f"gpu.nvidia.com/{word}" for word in ("xid", "row-remap", "ecc", "lost"))
@@ -83,10 +84,10 @@ def with_faults(taints: tuple[Taint, ...], faults: Iterable[GpuFault], now: str)
 
 
 def problem(gpus: Iterable[Gpu]) -> str:
-    """What is wrong with a node's GPUs, in one sentence; "" where nothing is."""
+    """What is wrong with a node's GPUs, in one sentence; "" where nothing is. To be laid out anew is nothing wrong."""
     bad = [
-        f"GPU {gpu.index} ({gpu.uuid}): {', '.join(GpuFault(gpu.uuid, t.key, t.value).meaning for t in gpu.taints)}"
+        f"GPU {gpu.index} ({gpu.uuid}): {', '.join(GpuFault(gpu.uuid, t.key, t.value).meaning for t in wrong)}"
         for gpu in gpus
-        if gpu.taints
+        if (wrong := [taint for taint in gpu.taints if taint.key != WITHHELD])
     ]
     return "; ".join(bad)

@@ -19,6 +19,7 @@ from penstock.contracts.devices import Gpu, GpuType
 from penstock.decide.device_plugin import read_plugin_config
 from penstock.decide.device_slices import gpus_of, slice_name, slices_of
 from penstock.decide.gpu_health import ECC, XID, GpuFault, with_faults
+from penstock.decide.mig_relayout import STANDING, laid_out, withheld
 from penstock.kit.clock import Clock
 from penstock.kit.errors import InvalidInput, NotFound
 from penstock.kit.timestamps import parse_rfc3339, rfc3339
@@ -83,7 +84,7 @@ class NodeDevices:
         """The node's GPUs as they are now; its slices say the same afterwards."""
         name = node.metadata.name
         stored = await self._stored(name)
-        gpus: tuple[Gpu, ...] = declared
+        gpus = laid_out(node, declared)
         faults: tuple[GpuFault, ...] = ()
         if name == self.local:
             gpus, faults = await asyncio.to_thread(lambda: (self._discover(), self._faults.look()))
@@ -109,6 +110,7 @@ class NodeDevices:
             meta.labels.get(CONFIG_LABEL),
             meta.annotations.get(TAINTS_ANNOTATION),
             meta.annotations.get(RESET_ANNOTATION),
+            meta.annotations.get(STANDING),
             version,
         )
 
@@ -159,7 +161,11 @@ class NodeDevices:
         here = [fault for fault in faults if fault.gpu == gpu.uuid]
         now = rfc3339(self._clock.now())
         taints = with_faults(kept, here, now)
-        return (*(_since_first_seen(taint, before) for taint in taints), *self._by_hand(node, gpu))
+        return (
+            *(_since_first_seen(taint, before) for taint in taints),
+            *self._by_hand(node, gpu),
+            *withheld(node, gpu),
+        )
 
     def _by_hand(self, node: Node, gpu: Gpu) -> tuple[Taint, ...]:
         text = node.metadata.annotations.get(TAINTS_ANNOTATION)
