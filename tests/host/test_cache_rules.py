@@ -58,7 +58,7 @@ def test_columns_say_copies_room_and_progress() -> None:
         GROUP, {"metadata": {"name": "a"}, "spec": {"storageLimit": "10G"}, "status": {"used": "6G"}}
     )
     assert (group["Limit"], group["Used"]) == ("10G", "6G")
-    told = {"annotations": {"penstock.dev/download-progress": '{"m":"downloading 43 %"}'}}
+    told = {"annotations": {"penstock.dev/download-progress": '{"m": {"told": "downloading 43 %"}}'}}
     node = shown(NODE, {"metadata": told, "spec": {"localModels": [{}, {}]}})
     assert node["Localmodels"] == 2
-    assert "43 %" in node["Progress"]
+    assert node["Progress"] == "m: downloading 43 %"
