@@ -32,7 +32,7 @@ SIZES = ((256, 4), (512, 8), (1024, 12))
 """Width and layers."""
 BLOCK_TOKENS, BLOCKS = 32, 64
 PROMPT = "a b c d e f g h i j " * 60
-START_S = 30.0
+START_S = 120.0
 
 
 class Measured(NamedTuple):
@@ -113,7 +113,7 @@ def engine(folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
     ]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180.0, trust_env=False) as client:
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline and not is_ready(client):
                 time.sleep(0.1)
