@@ -78,3 +78,21 @@ def test_what_a_pod_holds_is_told_in_words() -> None:
         "default/two": "0 and 1 (t4)",
         "default/small": "2 (a100-80gb, 1g.10gb at 0)",
     }
+
+
+def test_what_a_claim_gives_to_several_pods_is_held_once_and_who_only_looks_holds_nothing() -> None:
+    gpu = Gpu(index=0, uuid="GPU-c", type=find_gpu_type("l4"))
+    part = '[{"gpu":"GPU-c","memory_bytes":8589934592,"claim":"mine","request":"r","device":"gpu-0"}]'
+    looks = '[{"gpu":"GPU-c","claim":"mine","request":"a","device":"gpu-0","is_admin":true}]'
+    pods = [
+        Pod(
+            metadata=ObjectMeta(
+                name=name, namespace="default", uid=name, annotations={DEVICES_ANNOTATION: held}
+            ),
+            spec=PodSpec(node_name="n", resource_claims=({"name": "mine", "resourceClaimName": claim},)),
+        )
+        for name, held, claim in (("p", part, "c"), ("q", part, "c"), ("watcher", looks, "w"))
+    ]
+    [view] = gpu_views({"n": (gpu,)}, pods)
+    assert [one.pod for one in view.holdings] == ["p", "q"]
+    assert view.free_bytes == gpu.type.memory_bytes - (8 << 30)

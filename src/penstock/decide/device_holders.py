@@ -8,7 +8,8 @@ from string import ascii_lowercase, ascii_uppercase
 from msgspec import Struct
 
 from penstock.contracts.devices import WHOLE_MILLI, Gpu, MigProfile, Share
-from penstock.decide.inventory import shares_of
+from penstock.decide.inventory import pod_key, shares_of
+from penstock.resources.claims import claim_key
 from penstock.resources.pod import Pod
 
 LETTERS = ascii_lowercase + ascii_uppercase
@@ -50,7 +51,8 @@ def gpu_views(gpus: Mapping[str, tuple[Gpu, ...]], pods: Iterable[Pod]) -> tuple
     for pod in pods:
         if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed"):
             for share in shares_of(pod):
-                holders.setdefault(share.gpu, []).append((pod, share))
+                if not share.is_admin:
+                    holders.setdefault(share.gpu, []).append((pod, share))
     return tuple(_view(node, gpu, holders.get(gpu.uuid, [])) for node in sorted(gpus) for gpu in gpus[node])
 
 
@@ -86,7 +88,7 @@ def picture(view: GpuView) -> str:
 def _view(node: str, gpu: Gpu, holders: list[tuple[Pod, Share]]) -> GpuView:
     holdings = tuple(_holding(gpu, pod, share) for pod, share in holders)
     taken = {slot for one in holdings for slot in one.slices}
-    free = gpu.type.memory_bytes - sum(one.memory_bytes for one in holdings)
+    free = gpu.type.memory_bytes - sum(_held_bytes(gpu, holders))
     return GpuView(
         node=node,
         index=gpu.index,
@@ -102,8 +104,21 @@ def _view(node: str, gpu: Gpu, holders: list[tuple[Pod, Share]]) -> GpuView:
     )
 
 
+def _held_bytes(gpu: Gpu, holders: list[tuple[Pod, Share]]) -> Iterable[int]:
+    """What a claim holds that several pods share is held once."""
+    once = {
+        (claim_key(pod, share.claim), share.request) if share.claim else (pod_key(pod), i): share
+        for i, (pod, share) in enumerate(holders)
+    }
+    return (_bytes(gpu, share, _profile(gpu, share)) for share in once.values())
+
+
+def _profile(gpu: Gpu, share: Share) -> MigProfile | None:
+    return next((one for one in gpu.type.profiles if one.name == share.profile), None)
+
+
 def _holding(gpu: Gpu, pod: Pod, share: Share) -> Holding:
-    profile = next((one for one in gpu.type.profiles if one.name == share.profile), None)
+    profile = _profile(gpu, share)
     return Holding(
         namespace=pod.metadata.namespace,
         pod=pod.metadata.name,

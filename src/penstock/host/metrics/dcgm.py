@@ -17,6 +17,7 @@ from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_health import XID
 from penstock.decide.inventory import shares_of
 from penstock.host.gpu_readings import Readings
+from penstock.resources.claims import claim_key
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.pod import Pod
 
@@ -84,7 +85,8 @@ class DeviceMetrics:
         for pod in self._cache.list(Pod):
             if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed"):
                 for share in shares_of(pod):
-                    holders.setdefault(share.gpu, []).append(_Holder(pod, share))
+                    if not share.is_admin:
+                        holders.setdefault(share.gpu, []).append(_Holder(pod, share))
         devices = [
             (_labels(node, gpu, holders.get(gpu.uuid, [])), _values(gpu, real, holders.get(gpu.uuid, [])))
             for node, gpus in sorted(gpus_of(self._cache.list(ResourceSlice), self._types).items())
@@ -104,8 +106,19 @@ def _values(gpu: Gpu, real: Mapping[str, Readings], holders: list[_Holder]) -> R
     fault = {"XID_ERRORS": float(codes[-1] if codes else 0)}
     if gpu.uuid in real:
         return {**real[gpu.uuid], **fault}
-    used = min(gpu.type.memory_bytes, sum(_given_bytes(gpu, one.share) for one in holders))
+    used = min(gpu.type.memory_bytes, sum(_given_bytes(gpu, share) for share in _once(holders)))
     return {"FB_USED": used / MIB, "FB_FREE": (gpu.type.memory_bytes - used) / MIB, **fault}
+
+
+def _once(holders: list[_Holder]) -> Iterable[Share]:
+    """What a claim holds that several pods share counts once."""
+    found = {
+        (*claim_key(pod, share.claim), share.request)
+        if share.claim
+        else (pod.metadata.uid, str(i), ""): share
+        for i, (pod, share) in enumerate(holders)
+    }
+    return found.values()
 
 
 def _given_bytes(gpu: Gpu, share: Share) -> int:
