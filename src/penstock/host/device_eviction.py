@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from penstock.contracts.cluster import Cluster
 from penstock.contracts.controller import Cache, Key, Recorder, Watch
 from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, GpuType, Share
@@ -14,14 +12,12 @@ from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_health import problem
 from penstock.decide.inventory import shares_of
 from penstock.decide.tolerations import untolerated
+from penstock.host.disruption import disrupt
 from penstock.kit.clock import Clock
-from penstock.kit.errors import Conflict, NotFound
-from penstock.kit.timestamps import rfc3339
 from penstock.resources.claims import claim_key
-from penstock.resources.conditions import replaced
 from penstock.resources.core import Taint
 from penstock.resources.devices import ResourceClaim, ResourceSlice
-from penstock.resources.meta import Condition, Resource
+from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod, Toleration
 
 
@@ -75,20 +71,8 @@ class DeviceEvictionController:
 
     async def _evict(self, pod: Pod, gpu: Gpu) -> None:
         message = f"moved off a device that failed: {problem([gpu])}"
-        condition = Condition(
-            type="DisruptionTarget",
-            status="True",
-            reason="DeletionByDeviceTaintManager",
-            message=message,
-            last_transition_time=rfc3339(self._clock.now()),
-        )
-        conditions = replaced(pod.status.conditions, condition)
-        status = msgspec.structs.replace(pod.status, conditions=conditions)
-        try:
-            await self._cluster.replace(msgspec.structs.replace(pod, status=status), subresource="status")
-            await self._cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)
-        except (Conflict, NotFound):
-            return  # it changed or went meanwhile: its change brings us back
+        if not await disrupt(self._cluster, pod, "DeletionByDeviceTaintManager", message, self._clock.now()):
+            return  # its change brings us back
         self._recorder.event(pod, "Warning", "DeviceFailed", message)
 
 
