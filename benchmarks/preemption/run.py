@@ -4,7 +4,7 @@ Twelve hours of twelve nodes of eight GPUs on virtual time: training fills them,
 the same seeds, on jobs that behave alike: whoever is told to end saves within its grace if it is one that does. Only who is told differs. Ours is
 the product's own code. `workload.py` of `penstock.testing.preemption` states every distribution. Three mixes of jobs: all save (some hide it, some
 lie); some save nothing at all; and none saves when told, which shows what the order alone is worth. `informed` is no product: it takes our decision with
-what each job would really lose, and so bounds what knowing more could gain. `--quick` plays two seeds.
+what each job would really lose, and so bounds what knowing more could gain. At the end the training example runs for real, twice. `--quick` plays two seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import product
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.preemption.curves import loss_curves, show_curves
 from benchmarks.report import Target, conclude
 
 from penstock.testing.preemption.policies import POLICIES
@@ -157,11 +158,15 @@ def main() -> None:
     }
     for mix, rows in found.items():
         show(mix, rows)
+    curves = loss_curves()
+    difference = show_curves(*curves)
+    same = Target("training example: largest difference of its loss to an undisturbed run's", difference, 0.0)
     conclude(
         "preemption",
-        targets(found),
+        [*targets(found), same],
         is_whole=seeds >= SEEDS,
         seeds=seeds,
+        losses=dict(zip(("undisturbed", "gave_way"), curves, strict=True)),
         mixes={mix: {name: row._asdict() for name, row in rows.items()} for mix, rows in found.items()},
     )
 
