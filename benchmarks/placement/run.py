@@ -138,7 +138,8 @@ def show(played: Mapping[Game, Played]) -> None:
                 columns = "  ".join(
                     spread([run.allocated[mark] for run in runs]) for mark in range(len(MARKS))
                 )
-                p50, p99, cpu = (mean(r[at] for r in runs) for at in range(1, 4))
+                p50, p99 = mean(r.p50_ms for r in runs), mean(r.p99_ms for r in runs)
+                cpu = mean(r.cpu_p99_ms for r in runs)
                 print(
                     f"  {policy:<22} {columns}   {len(runs)} seeds, p50 {p50:.2f} ms, p99 {p99:.2f} ms ({cpu:.2f} ms of CPU), {mean(r.run_s for r in runs):.1f} s"
                 )
