@@ -24,7 +24,7 @@ from penstock.testing.preemption.policies import POLICIES
 from penstock.testing.preemption.workload import HABITS, HOUR_S, NONE_WHEN_TOLD, SOME_BARE, Mix, draw
 from penstock.testing.preemption.world import GPUS, Figures, World
 
-SEEDS = 10
+SEEDS = 20
 ENGINE_START_S = 30.0
 """From a replica's place to its first answer; what its users wait for is this and the wait for its place."""
 MIXES: Mapping[str, Mix] = {

@@ -44,11 +44,21 @@ def run(
         if last:
             print()
             newest = tuple(reversed(ledger.entries))[:last]
-            headers = ("ended", "gave way", "to", "on", "GPUs", "what became of it", "step", "lost", "cost")
-            print_table(headers, [_row(entry) for entry in newest])
+            one_by_one = (
+                "ended",
+                "gave way",
+                "to",
+                "on",
+                "GPUs",
+                "what became of it",
+                "step",
+                "lost",
+                "cost",
+            )
+            print_table(one_by_one, [_row(entry) for entry in newest])
 
 
-def _ledger(kubeconfig: str | None, context: str | None) -> Ledger:
+def _ledger(kubeconfig: Kubeconfig, context: Context) -> Ledger:
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
     try:
         return read_ledger(msgspec.convert(connect(kubeconfig, context).get(path), ConfigMap))
