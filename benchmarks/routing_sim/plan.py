@@ -1,7 +1,8 @@
 """What is played of each fleet: by whom, with how many seeds, for how long.
 
 Eight replicas play whole ramps and traces, and half of what settles sooner, from cold. Larger fleets play less, and of that the first part
-warms up: in it each user of a closed loop and each conversation has an answer or two, and a shared prefix comes once to five times.
+warms up: in it each user of a closed loop and each conversation has an answer or two, and a shared prefix comes once to five times. Shorter, it
+would tell of nothing but all users' first questions, which come at once.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ SIXTY_FOUR = {
     "multi-turn": 0.2,
 }
 FIVE_HUNDRED_TWELVE = {
-    "kthena-4096": 0.045,
-    "kthena-256": 0.02,
-    "llm-d-73": 0.08,
-    "llm-d-37": 0.08,
-    "mooncake-conversation": 0.03,
-    "mooncake-synthetic": 0.06,
-    "short": 0.015,
-    "multi-turn": 0.06,
+    "kthena-4096": 0.055,
+    "kthena-256": 0.055,
+    "llm-d-73": 0.1,
+    "llm-d-37": 0.12,
+    "mooncake-conversation": 0.04,
+    "mooncake-synthetic": 0.08,
+    "short": 0.02,
+    "multi-turn": 0.12,
 }
 
 
