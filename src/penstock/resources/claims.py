@@ -15,8 +15,9 @@ MAX_RESULTS, MAX_RESERVED_FOR = 32, 256
 
 def claim_name(pod: Pod, name: str) -> str:
     """The ResourceClaim behind a pod's own name for it; one that is made from a template is named after the pod, and so that no other pod's is."""
-    entry = next((one for one in pod.spec.resource_claims if one.get("name") == name), {})
-    given = entry.get("resourceClaimName")
+    given = next(
+        (one.get("resourceClaimName") for one in pod.spec.resource_claims if one.get("name") == name), None
+    )
     meta = pod.metadata
     return str(given) if given else f"{meta.name}-{name}-{short_hash(meta.uid or meta.name, 5)}"
 
