@@ -4,7 +4,7 @@ Twelve hours of twelve nodes of eight GPUs on virtual time: training fills them,
 the same seeds, on jobs that behave alike: whoever is told to end saves within its grace if it is one that does. Only who is told differs. Ours is
 the product's own code. `workload.py` of `penstock.testing.preemption` states every distribution. Three mixes of jobs: all save (some hide it, some
 lie); some save nothing at all; and none saves when told, which shows what the order alone is worth. `informed` is no product: it takes our decision with
-what each job would really lose, and so bounds what knowing more could gain. At the end the training example runs for real, twice. `--quick` plays two seeds.
+what each job would really lose, and so tells what knowing more of them could gain. At the end the training example runs for real, twice. `--quick` plays two seeds.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def show(mix: str, rows: Mapping[str, Summed]) -> None:
     lost = rows["penstock"].lost / max(1e-9, rows["kubernetes"].lost)
     print(
         f"    lost per preempted GPU-second: {ratio_of(rows):.1%} of Kubernetes'"
-        f" (at best {ratio_of(rows, 'informed'):.1%}); lost in all: {lost:.1%} of Kubernetes'"
+        f" (informed {ratio_of(rows, 'informed'):.1%}); lost in all: {lost:.1%} of Kubernetes'"
     )
 
 
