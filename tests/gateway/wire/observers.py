@@ -157,8 +157,8 @@ KNOWN = {
 """What we take and h11 does not, and why that does no harm."""
 _LAX = re.compile(rb" {2}[^\r\n]*HTTP/|[^ \r\n]HTTP/|\tHTTP/|RTSP/|ICE/")
 _ZEROS = re.compile(rb"(?i)\ncontent-length:[ \t]*0{3,}[0-9]{1,17}[ \t]*\r\n")
-_BEGUN_PREFACE = re.compile(rb"PRI \* HTTP/2\.0\r\n\r\n(?:S|SM|SM\r|SM\r\n|SM\r\n\r)?\Z")
-"""llhttp waits for the rest of HTTP/2's preface and refuses it then; until it comes, saying nothing is right."""
+_BEGUN_PREFACE = re.compile(rb"PRI [^ \r\n]+ HTTP/[0-9]\.[0-9]\r\n\r\n(?:S|SM|SM\r|SM\r\n|SM\r\n\r)?\Z")
+"""Of any version: llhttp waits for the rest of HTTP/2's preface and refuses it then; until it comes, saying nothing is right."""
 _ORIGIN = re.compile(rb"^(?i:https?)://[^/?#]*")
 _SPACES = re.compile(rb" {2,}")
 
