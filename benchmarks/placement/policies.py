@@ -27,34 +27,37 @@ RELEARN_EVERY = 500
 """Arrivals after which the estimated mix becomes the one that nodes are rated by."""
 
 
-def penstock(workload: str, seed: int) -> Policy:
+class Product:
     """The product's decision; the usual work is known from the whole list, as it is to FGD."""
-    board, worth = Board(), Worth(usual(workload), supply())
 
-    def choose(task: Task, stock: Inventory) -> Chosen | None:
+    def __init__(self, workload: str, seed: int) -> None:
+        self._board = Board()
+        self.worth = Worth(usual(workload), supply())
+
+    def __call__(self, task: Task, stock: Inventory) -> Chosen | None:
         pod, asked = pod_of(task)
-        found = place(pod, stock, asked, worth=worth, board=board)
+        found = place(pod, stock, asked, worth=self.worth, board=self._board)
         return (found.node, found.shares) if found.node else None
 
-    return choose
+    def prepare(self, stock: Inventory) -> None:
+        """What the host does after a pod is bound."""
+        self._board.prepare(list(stock.rooms.values()), self.worth)
 
 
-def penstock_learning(workload: str, seed: int) -> Policy:
+class Learning(Product):
     """The same, but the usual work is what has arrived so far, as it is in service."""
-    board, there = Board(), supply()
-    estimate, worth, arrived = MixEstimate(), Worth(MixEstimate().mix(), there), 0
 
-    def choose(task: Task, stock: Inventory) -> Chosen | None:
-        nonlocal estimate, worth, arrived
-        arrived += 1
-        estimate = estimate.with_arrival(shape_of(task), float(arrived))
-        if arrived % RELEARN_EVERY == 0 or arrived in (50, 150):
-            worth = Worth(estimate.mix(), there)
-        pod, asked = pod_of(task)
-        found = place(pod, stock, asked, worth=worth, board=board)
-        return (found.node, found.shares) if found.node else None
+    def __init__(self, workload: str, seed: int) -> None:
+        super().__init__(workload, seed)
+        self._supply, self._estimate, self._arrived = supply(), MixEstimate(), 0
+        self.worth = Worth(self._estimate.mix(), self._supply)
 
-    return choose
+    def __call__(self, task: Task, stock: Inventory) -> Chosen | None:
+        self._arrived += 1
+        self._estimate = self._estimate.with_arrival(shape_of(task), float(self._arrived))
+        if self._arrived % RELEARN_EVERY == 0 or self._arrived in (50, 150):
+            self.worth = Worth(self._estimate.mix(), self._supply)
+        return super().__call__(task, stock)
 
 
 class Candidate(NamedTuple):
@@ -147,8 +150,8 @@ def at_random(workload: str, seed: int) -> Policy:
 
 
 POLICIES: dict[str, Callable[[str, int], Policy]] = {
-    "penstock": penstock,
-    "penstock, learning": penstock_learning,
+    "penstock": Product,
+    "penstock, learning": Learning,
     "FGD here": fgd,
     "best fit here": best_fit,
     "random here": at_random,

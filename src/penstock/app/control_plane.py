@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 import time
 
@@ -71,6 +72,7 @@ async def _announce(
     """Gateways are ready once they have routes: they get none before the API answers."""
     await listening.wait()
     if not finished.is_set():
+        gc.freeze()  # what is there now stays, and a collection that looks at it again holds up a decision for tens of milliseconds
         link.ready()
         await plane.feed.serve(home.feed_socket, finished)
 

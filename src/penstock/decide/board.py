@@ -1,11 +1,13 @@
 """What has been found out about nodes that have not changed since?
 
 A decision among thousands of nodes looks only at the few that changed after the last pod of its kind, and at those where pods of the same
-owner are. The rest is remembered here; the answer is the same as without.
+owner are. The rest is remembered here; the answer is the same as without. What a change means to all the other kinds is worked out between
+decisions (`prepare`), so that none of them finds very much to do when it returns.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from math import inf
 from typing import TypeVar
 
@@ -18,11 +20,14 @@ from penstock.decide.nearest_node import Misses, Refusals
 from penstock.decide.node_columns import Columns
 from penstock.decide.node_rules import lacks
 from penstock.decide.node_standing import OPEN, OPEN_OFF, Ask, Barrier, Fit, Tier
+from penstock.decide.pod_requests import Units
 
 MOST_REMEMBERED = 512
 """Kinds of pods, and owners, that a `Board` keeps standings for; of more it forgets the one that it has not looked at for longest."""
-FEW, ANEW_PART = 16, 8
+FEW, ANEW_PART = 16, 32
 """If more nodes changed than so many and this part of all, a kind is looked at anew rather than at those."""
+PREPARED = 96
+"""Sizes of pods, and as many kinds that are not plain, that are brought up to date at once: about a millisecond."""
 Levels = dict[Tier, list[float]]
 Found = Fit | str
 """A standing: how well the pod fits, or why not."""
@@ -105,16 +110,27 @@ class Board:
             known = self._anew(ask, known)
         else:
             self._catch_up(known, changed)
-            self._columns.keep_up(ask.worth)
-        if not ask.is_plain:
-            self._catch_up_another(ask.worth)
         _remember(self._known, key, known)
         return known, self._among_kin(ask, key, known)
+
+    def prepare(self, rooms: list[NodeRoom], worth: Worth) -> None:
+        """Between decisions: take over what the nodes are now, for those kinds and sizes first that were not looked at for longest."""
+        self._notice(rooms)
+        self._columns.keep_up(worth, PREPARED)
+        for key in list(islice(self._known, PREPARED)):
+            another = self._known.pop(key)
+            if another.ask.worth is worth and not another.ask.is_plain:
+                self._catch_up(another, self._columns.since(another.seen))
+            self._known[key] = another
 
     @property
     def states(self) -> list[GpuState | None]:
         """The GPUs of each node, None where they are of several types or there are none."""
         return self._columns.states
+
+    def shorts(self, needs: Units) -> list[int]:
+        """Of how many resources each node has too little left."""
+        return self._columns.shorts(needs)
 
     def _is_quicker_anew(self, ask: Ask, changed: list[int]) -> bool:
         """By columns, where few nodes are odd and many have changed."""
@@ -129,16 +145,6 @@ class Board:
             room = rooms[place]
             known.enter(place, room, known.look(known.ask, place, room, states[place]))
         known.seen = self._columns.changes
-
-    def _catch_up_another(self, worth: Worth) -> None:
-        """The kind that has not been looked at for longest, so that none has to look at very many nodes when it returns."""
-        if not self._known:
-            return
-        key = next(iter(self._known))
-        another = self._known.pop(key)
-        if another.ask.worth is worth:
-            self._catch_up(another, self._columns.since(another.seen))
-            self._known[key] = another
 
     @property
     def has_repelling(self) -> bool:

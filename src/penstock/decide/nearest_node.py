@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import compress, count
-from math import inf
 from operator import is_not
 
 from penstock.contracts.devices import DeviceRequest
@@ -37,8 +36,12 @@ class Misses:
         rooms: list[NodeRoom],
         states: list[GpuState | None],
         refusals: Refusals,
+        shorts: Callable[[Units], list[int]],
     ) -> str:
-        """The smallest change that helps. Devices first: where they are missing, all else would do."""
+        """The smallest change that helps. Devices first: where they are missing, all else would do.
+
+        `shorts` says for each node of how many resources too little is left.
+        """
         if not rooms:
             return "there is no node"
         if requests:
@@ -46,9 +49,9 @@ class Misses:
             self._see(whys, rooms, states, refusals)
             if (most := max(self._shares)) >= 0:
                 return self._devices(whys, self._shares.index(most), refusals)
-        shorts = [len(short_of(needs, room)) or inf for room in rooms]
-        if (fewest := min(shorts)) < inf:
-            room = rooms[shorts.index(fewest)]
+        missing_at = shorts(needs)
+        if fewest := min(filter(None, missing_at), default=0):
+            room = rooms[missing_at.index(fewest)]
             missing = " and ".join(
                 f"{format_quantity(quantity_of(name, units))} {name}"
                 for name, units in sorted(short_of(needs, room).items())
@@ -69,16 +72,16 @@ class Misses:
             changed = range(len(rooms))
         else:
             changed = compress(count(), map(is_not, rooms, self._rooms))
-        names = {why for why, _ in whys}
+        asked: dict[str, list[DeviceRequest]] = {}
+        for why, one in whys:
+            asked.setdefault(why, []).append(one)
         for place in changed:
             said, share = refusals[place], -1.0
-            if said is not None and said[1] in names:
+            if said is not None and (missing := asked.get(said[1])):
                 state = states[place]
-                share = max(
-                    state.nearness(one) if state and is_usual(one) else nearness(one, rooms[place])
-                    for why, one in whys
-                    if why == said[1]
-                )
+                for one in missing:
+                    near = state.nearness(one) if state and is_usual(one) else nearness(one, rooms[place])
+                    share = max(share, near)
             self._shares[place] = share
         self._rooms = rooms
 

@@ -6,8 +6,9 @@ is compared with a thousand nodes in a few passes over numbers. What pods of one
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
-from itertools import compress, count
+from itertools import compress, count, islice
 from math import inf
 from operator import is_not
 
@@ -17,6 +18,7 @@ from penstock.decide.fragmentation import Worth
 from penstock.decide.gpu_state import GpuState, Taking
 from penstock.decide.inventory import NodeRoom
 from penstock.decide.node_rules import is_counted
+from penstock.decide.pod_requests import Units
 
 MOST_REMEMBERED = 512
 """Sizes of pods whose costs are kept; of more the one is forgotten that was not asked for longest."""
@@ -43,7 +45,7 @@ class Columns:
         self.states: list[GpuState | None] = []
         self.odd: set[int] = set()
         self.kinds = [room.kind for room in rooms]
-        self._free: dict[str, list[int]] = {}
+        self._free: dict[str, array[int]] = {}
         self._costs: dict[Taking, Costs] = {}
         self._said: dict[str, list[Said]] = {}
         alike: dict[object, GpuState] = {}
@@ -81,16 +83,27 @@ class Columns:
             places.append(place)
         return places
 
-    def free(self, name: str) -> list[int]:
+    def free(self, name: str) -> array[int]:
         """Whole units of a resource that are left; plenty where it is not counted but looked at device by device."""
         column = self._free.get(name)
         if column is None:
-            column = self._free[name] = [_left(name, room) for room in self.rooms]
+            column = self._free[name] = array("q", [_left(name, room) for room in self.rooms])
         return column
 
     def short(self, name: str, units: int) -> list[int]:
         """The places where less is left."""
-        return list(compress(count(), map(units.__gt__, self.free(name))))
+        column = self.free(name)
+        if min(column, default=PLENTY) >= units:
+            return []
+        return [place for place, left in enumerate(column) if left < units]
+
+    def shorts(self, needs: Units) -> list[int]:
+        """Of how many of the resources less is left, on each node."""
+        found = [0] * len(self.rooms)
+        for name, units in needs.items():
+            for place in self.short(name, units):
+                found[place] += 1
+        return found
 
     def said(self, why: str) -> list[Said]:
         """Every node's name with these words: the same objects each time."""
@@ -113,15 +126,13 @@ class Columns:
         self._costs[taking] = known
         return known.of
 
-    def keep_up(self, worth: Worth) -> None:
-        """Bring up to date what was not asked for longest, so that it does not have very many nodes before it when it is."""
-        if not self._costs:
-            return
-        taking = next(iter(self._costs))
-        known = self._costs.pop(taking)
-        if known.worth is worth:
-            self._bring_up_to_date(known, taking)
-            self._costs[taking] = known
+    def keep_up(self, worth: Worth, most: int) -> None:
+        """Bring up to date so many sizes, first those that were not asked for longest."""
+        for taking in list(islice(self._costs, most)):
+            known = self._costs.pop(taking)
+            if known.worth is worth:
+                self._bring_up_to_date(known, taking)
+                self._costs[taking] = known
 
     def _found(self, worth: Worth, taking: Taking) -> list[float]:
         return [state.loss(worth, taking) if state else inf for state in self.states]

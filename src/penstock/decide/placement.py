@@ -74,7 +74,9 @@ def place(
     tiers = sorted(tier for tier, loss in least.items() if loss < inf)
     if not tiers:
         told = tuple(filter(None, refusals))
-        hint = standings.misses.hint(ask.needs, requests, rooms, board.states, standings.refusals)
+        hint = standings.misses.hint(
+            ask.needs, requests, rooms, board.states, standings.refusals, board.shorts
+        )
         return Placement("", _explain(told, len(rooms)), told, hint=hint)
     first, loss = levels[tiers[0]], least[tiers[0]]
     equal = _places_of(loss, first)

@@ -153,6 +153,7 @@ class PlacementController:
         if placement.node:
             if await self._bind(pod, placement, room):
                 room.stock = room.stock.with_(pod, placement.node, placement.shares)
+                self._board.prepare(list(room.stock.rooms.values()), room.worth)
             return
         await self._refuse(pod, f"{placement.message} {placement.hint}".strip())
         self._reserve(pod, room)
