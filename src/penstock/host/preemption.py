@@ -28,6 +28,7 @@ from penstock.decide.preemption_ledger import Entry, entry_of
 from penstock.decide.prices import MICROS, Price, cost_of, node_part, node_price
 from penstock.decide.replica_set import is_ended
 from penstock.host.device_book import DeviceBook
+from penstock.host.disruption import disrupt
 from penstock.host.fit_book import FitBook
 from penstock.host.kubelet.checkpoints import CheckpointReader, folder_of
 from penstock.host.kubelet.layout import Layout
@@ -36,11 +37,9 @@ from penstock.host.preemption_ledger import PreemptionLedger, history_of
 from penstock.kit.backoff import delay_s
 from penstock.kit.clock import Clock
 from penstock.kit.errors import Conflict, NotFound
-from penstock.kit.timestamps import rfc3339
 from penstock.resources.checkpoint import NOTICE, Notice, notice_of
-from penstock.resources.conditions import replaced
 from penstock.resources.core import Node
-from penstock.resources.meta import Condition, Resource
+from penstock.resources.meta import Resource
 from penstock.resources.pod import Pod
 from penstock.resources.workload import Job
 
@@ -223,23 +222,13 @@ class PreemptionController:
         return self._clock.now() < self._asked.get(pod.metadata.uid, (0.0, 0))[0]
 
     async def _end(self, pod: Pod) -> None:
-        """Say in its status why, then delete it with its own grace."""
+        """With its own grace; if it changes meanwhile, its change brings us back."""
         meta = pod.metadata
         with contextlib.suppress(NotFound):
             current = await self._cluster.get(Pod, meta.name, meta.namespace)
             if current.metadata.uid != meta.uid or current.metadata.deletion_timestamp:
                 return
-            condition = Condition(
-                type="DisruptionTarget",
-                status="True",
-                reason="PreemptionByScheduler",
-                message=EXPLANATION,
-                last_transition_time=rfc3339(self._clock.now()),
-            )
-            conditions = replaced(current.status.conditions, condition)
-            status = msgspec.structs.replace(current.status, conditions=conditions)
-            await self._cluster.replace(msgspec.structs.replace(current, status=status), subresource="status")
-            await self._cluster.delete(Pod, meta.name, meta.namespace)
+            await disrupt(self._cluster, current, "PreemptionByScheduler", EXPLANATION, self._clock.now())
 
     async def _settle(self, pod: Pod) -> None:
         """The processes are gone: what was saved is read for the last time, the loss is entered, and the pod may go."""
