@@ -13,6 +13,7 @@ import yaml
 from msgspec import Struct
 
 from penstock.app.declared_nodes import declared_gpus
+from penstock.app.declared_rows import declared_row
 from penstock.app.dry_cluster import DryCluster
 from penstock.app.node_settings import DeclaredNode
 from penstock.contracts.controller import Cache
@@ -25,7 +26,7 @@ from penstock.decide.node_pools import MOST_ADDED, Growth, NodePool, Unit, grow
 from penstock.decide.pod_priority import prioritised
 from penstock.decide.prices import CAPACITY_TYPE, INSTANCE_TYPE, PROVIDER, SPOT, Price, node_price
 from penstock.host.placement import is_pending
-from penstock.kit.errors import InvalidInput, PlatformError, refuse_unknown
+from penstock.kit.errors import InvalidInput, PlatformError
 from penstock.kit.quantity import parse_quantity
 from penstock.resources.core import Node, NodeSpec, NodeStatus, PriorityClass, Taint
 from penstock.resources.meta import Condition, ObjectMeta
@@ -58,9 +59,6 @@ class Pools(Struct, frozen=True):
 
     declared: tuple[DeclaredPool, ...]
     known: tuple[NodePool, ...]
-
-
-FIELDS = DeclaredPool.__struct_encode_fields__
 
 
 def read_pools(path: Path, prices: Sequence[Price]) -> Pools:
@@ -137,16 +135,7 @@ def _turn(pod: Pod, classes: Sequence[PriorityClass]) -> tuple[int, str, str]:
 
 
 def _declared(row: Any, where: str) -> DeclaredPool:
-    if not isinstance(row, dict):
-        raise InvalidInput(f"{where}: found {row!r}, expected a mapping")
-    refuse_unknown(row, FIELDS, where)
-    try:
-        one = msgspec.convert(row, DeclaredPool)
-    except msgspec.ValidationError as error:
-        expected, _, path = str(error).partition(" - at `$")
-        raise InvalidInput(
-            f"{where}{path.rstrip('`')}: {expected[:1].lower()}{expected[1:]}", code="bad_pool"
-        ) from None
+    one = declared_row(row, DeclaredPool, where, code="bad_pool")
     if not 0 < one.most <= MOST_ADDED:
         raise InvalidInput(f"{where}.most: found {one.most}, expected 1 to {MOST_ADDED}")
     if not _NAME.fullmatch(one.name):

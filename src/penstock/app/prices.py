@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 from msgspec import Struct
 
+from penstock.app.declared_rows import declared_row
 from penstock.app.gpu_types import find_gpu_type
 from penstock.decide.prices import MICROS, Price
 from penstock.kit.errors import InvalidInput, refuse_unknown
@@ -30,9 +30,6 @@ class _Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     spot_usd_per_hour: float | str | None = None
     date: datetime.date
     source: str
-
-
-FIELDS = _Row.__struct_encode_fields__
 
 
 def load_prices(own: Path) -> tuple[Price, ...]:
@@ -78,16 +75,7 @@ def parse_prices(text: str, origin: str) -> tuple[Price, ...]:
 
 
 def _price(row: Any, where: str) -> Price:
-    if not isinstance(row, dict):
-        raise InvalidInput(f"{where}: found {row!r}, expected a mapping")
-    refuse_unknown(row, FIELDS, where)
-    try:
-        one = msgspec.convert(row, _Row)
-    except msgspec.ValidationError as error:
-        expected, _, path = str(error).partition(" - at `$")
-        raise InvalidInput(
-            f"{where}{path.rstrip('`')}: {expected[:1].lower()}{expected[1:]}", code="bad_price"
-        ) from None
+    one = declared_row(row, _Row, where, code="bad_price")
     if not (one.gpu or one.instance):
         raise InvalidInput(f"{where}: found neither gpu nor instance, expected one of them", code="bad_price")
     if one.count < 1:
