@@ -24,6 +24,7 @@ class FileServer(ThreadingHTTPServer):
         self.sizes = True
         self.versions = True
         self.heads = 200
+        self.keeps_connections = False
         self.pause: Callable[[int], None] = lambda sent: None
         self.answered: list[str] = []
         self.ranges_asked: list[str] = []
@@ -85,13 +86,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if self.server.sizes or status >= 300:
             self.send_header("content-length", str(len(body)))
-        self.send_header("connection", "close")
+        if not self.server.keeps_connections:
+            self.send_header("connection", "close")
         if status < 300 and self.server.versions:
             self.send_header("etag", etag(version_of or body))
         for name, value in more or []:
             self.send_header(name, value)
         self.end_headers()
-        self.close_connection = True
+        self.close_connection = not self.server.keeps_connections
 
     def _body(self, content: bytes, most: int) -> None:
         for place in range(0, min(most, len(content)), PIECE_BYTES):

@@ -24,7 +24,7 @@ PART_BYTES = 8 << 20
 """What object stores recommend for ranges, and what a stream that is killed may have to fetch twice."""
 RUN_PARTS = 8
 """Asked for at once: each request costs the way there and back, and a thousandth of a second here."""
-PIECE_BYTES = 1 << 20
+READ_BYTES = 1 << 18
 
 
 class PartFile:
@@ -126,27 +126,27 @@ class PartFile:
 
     def _follow(self) -> None:
         """Take the parts into the digest, in order."""
+        memory = memoryview(bytearray(READ_BYTES))
         for index in range(self._count):
             with self._changed:
                 self._changed.wait_for(lambda here=index: here in self._done or self._ended)  # type: ignore[misc]
                 if index not in self._done:
                     return
-            for piece in self._pieces(index):
+            for piece in self._pieces(index, memory):
                 self._hash.update(piece)
 
     def _checksum(self, index: int) -> str:
         found = xxhash.xxh3_128()
-        for piece in self._pieces(index):
+        for piece in self._pieces(index, memoryview(bytearray(READ_BYTES))):
             found.update(piece)
         return found.hexdigest()
 
-    def _pieces(self, index: int) -> Iterator[memoryview]:
-        """The part through one small buffer: new memory for every part would cost as much as its digest."""
+    def _pieces(self, index: int, memory: memoryview) -> Iterator[memoryview]:
+        """The part, through memory that is used again: new memory for every part would cost as much as its digest."""
         at, stop = self.bounds(index)
-        buffer = memoryview(bytearray(min(PIECE_BYTES, stop - at)))
         while at < stop:
-            count = os.preadv(self._file, [buffer[: stop - at]], at)
-            yield buffer[:count]
+            count = os.preadv(self._file, [memory[: stop - at]], at)
+            yield memory[:count]
             at += count
 
     def _length(self, index: int) -> int:
@@ -163,7 +163,7 @@ class Run:
         self.stop = parts.bounds(indices[-1])[1]
         self._checksum = xxhash.xxh3_128()
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """What comes next; a part that is complete with it is finished."""
         view = memoryview(piece)
         self._parts.write(self.at, view)

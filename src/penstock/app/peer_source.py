@@ -33,7 +33,7 @@ class PeerSource:
         """The source's."""
         return self._origin.snapshot()
 
-    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """From the peer; what it does not give, from the source."""
         at = start
         try:
@@ -44,7 +44,7 @@ class PeerSource:
             print(f"{file.path}: the other node gives no more ({error}); going on at the source", flush=True)
             yield from self._origin.read(file, at, stop)
 
-    def _from_peer(self, file: RemoteFile, start: int, stop: int | None) -> Iterator[bytes]:
+    def _from_peer(self, file: RemoteFile, start: int, stop: int | None) -> Iterator[bytes | memoryview]:
         entry = self._entries[file.path]
         url = f"{self._peer.url}/blobs/{entry.algorithm}/{entry.digest}"
         headers = _token(self._peer) | http_ranges.part_of(start, stop)

@@ -62,10 +62,10 @@ class ModelSource(Protocol):
         """The files behind the URI."""
         ...
 
-    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """Bytes `start` to before `stop` of a file of the last snapshot, in pieces; None is its end. Threads may call at once.
 
-        Raises Changed where it can be told, and Unranged where a `stop` is given and the source knows no parts.
+        A piece is good until the next is asked for: its memory may be used again. Raises Changed where it can be told, and Unranged where a `stop` is given and the source knows no parts.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""GET for large files: connections are kept and shared by threads, and bodies read in large pieces.
+"""GET for large files: connections are kept and shared by threads, and bodies read in large pieces into memory that is used again.
 
 urllib3 instead of httpx, which brings 300 MiB/s on a core that urllib3 brings 1 GiB/s on. Trust and proxies are the same.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,12 +20,15 @@ from penstock.kit.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     import ssl
+    from http.client import HTTPResponse
 
     import urllib3
 
 TIMEOUT_S = 30.0
-PIECE_BYTES = 1 << 17
-"""Larger ones save no time: what is written in one go needs as much memory in one go, and pieces of 2 MiB took longer."""
+FIRST_PIECE_BYTES, LEAST_PIECE_BYTES, MOST_PIECE_BYTES = 1 << 16, 1 << 12, 1 << 19
+"""Large ones save half of the processor's time for reading and writing, but what has come of one is lost when the connection ends in it."""
+LONG_S, SHORT_S = 0.2, 0.05
+"""A piece that took longer is followed by a smaller one, one that took less by a larger one."""
 MAX_REDIRECTS = 10
 CONNECTIONS = 16
 """Kept to one host."""
@@ -60,7 +65,7 @@ def get(
         try:
             yield answer
         finally:
-            if answer.length_remaining == 0:
+            if answer.closed or answer.length_remaining == 0:
                 answer.release_conn()
             else:
                 answer.close()
@@ -71,10 +76,30 @@ def get(
         raise Unavailable(f"the connection failed: {type(reason).__name__}") from None
 
 
-def pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The body as it comes; what has arrived before a fault is given first."""
-    while piece := answer.read(PIECE_BYTES):
-        yield piece
+def pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[memoryview]:
+    """The body as it comes. Each piece is good until the next is asked for: they all use the same memory.
+
+    Raises Unavailable where the connection fails or ends before the body.
+    """
+    # urllib3 has no way to read into memory that one has; http.client below it does
+    body: HTTPResponse = answer._fp  # type: ignore[attr-defined]
+    memory, size = memoryview(bytearray(MOST_PIECE_BYTES)), FIRST_PIECE_BYTES
+    while True:
+        began = time.monotonic()
+        try:
+            count = body.readinto(memory[:size])
+        except (OSError, HTTPException) as error:
+            raise Unavailable(f"the connection failed: {type(error).__name__}") from None
+        if not count:
+            if body.length:
+                raise Unavailable(f"the connection ended {body.length} bytes before the body's end")
+            return
+        took_s = time.monotonic() - began
+        yield memory[:count]
+        if took_s > LONG_S:
+            size = max(LEAST_PIECE_BYTES, size // 2)
+        elif took_s < SHORT_S:
+            size = min(MOST_PIECE_BYTES, size * 2)
 
 
 def part_of(start: int, stop: int | None) -> dict[str, str]:

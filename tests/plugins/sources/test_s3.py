@@ -73,7 +73,7 @@ def store() -> Iterator[Store]:
 
 
 def contents(source: S3Source, snapshot: Snapshot) -> dict[str, bytes]:
-    return {file.path: b"".join(source.read(file, 0)) for file in snapshot.files}
+    return {file.path: b"".join(map(bytes, source.read(file, 0))) for file in snapshot.files}
 
 
 @pytest.mark.parametrize("uri", ["s3://bkt/models/bert", "s3://bkt/models/bert/"])
@@ -108,7 +108,7 @@ def test_sizes_and_versions_are_known_before_anything_is_read(store: Store) -> N
 def test_it_is_read_from_any_byte_on(store: Store, start: int) -> None:
     source = store.open("s3://bkt/one/model.bin")
     (file,) = source.snapshot().files
-    assert b"".join(source.read(file, start)) == WEIGHTS[start:]
+    assert b"".join(map(bytes, source.read(file, start))) == WEIGHTS[start:]
 
 
 def test_an_object_that_changed_is_never_continued(store: Store) -> None:

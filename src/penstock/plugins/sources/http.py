@@ -52,7 +52,7 @@ class HttpSource:
             encoded = answer.headers.get("content-encoding", "identity") != "identity"
             return int(length) if length.isdecimal() and not encoded else None, _version(answer)
 
-    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[memoryview]:
         """A server without ranges sends everything, of which the beginning is dropped."""
         headers = dict(_AS_IT_IS) | http_ranges.part_of(start, stop)
         if "range" in headers and file.version.startswith('"'):
@@ -71,7 +71,7 @@ class HttpSource:
             yield from _without(0 if ranged else start, http_ranges.pieces(answer))
 
 
-def _without(skip: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _without(skip: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
     """The pieces without the first `skip` bytes."""
     for piece in pieces:
         if skip < len(piece):

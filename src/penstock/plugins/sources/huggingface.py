@@ -69,7 +69,7 @@ class HubSource:
             )
         )
 
-    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[memoryview]:
         """Through the Hub's redirects to wherever the file is kept."""
         from huggingface_hub import hf_hub_url  # noqa: PLC0415  takes a third of a second to import
 
