@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import os
 import sys
 import time
@@ -27,6 +26,8 @@ from benchmarks.placement import mig
 from benchmarks.placement.cluster import TRACES, WORKLOADS, arrivals, capacity, inventory, pod_of
 from benchmarks.placement.policies import POLICIES, Product
 from benchmarks.report import Target, conclude
+
+from penstock.kit import collector
 
 SEEDS = range(42, 52)
 CHECKED = (42,)
@@ -61,7 +62,7 @@ def play(game: Game) -> Played:
     """Decide and bind, one task after the other."""
     began = time.perf_counter()
     choose, stock = POLICIES[game.policy](game.workload, game.seed), inventory(game.seed)
-    gc.freeze()  # as the host does
+    collector.settle()  # as the host does
     asked = allocated = 0
     after_s = 0.0
     marks: list[float] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import socket
 import time
 
@@ -19,7 +18,7 @@ from penstock.app.settings import Settings
 from penstock.host.api.certificate import ensure_certificate
 from penstock.host.api.kubeconfig import ensure_token, write_kubeconfig
 from penstock.host.api.server import serve_api
-from penstock.kit import logs
+from penstock.kit import collector, logs
 from penstock.kit.api_keys import ensure_pepper
 from penstock.kit.clock import SystemClock
 from penstock.kit.errors import Unavailable
@@ -72,7 +71,7 @@ async def _announce(
     """Gateways are ready once they have routes: they get none before the API answers."""
     await listening.wait()
     if not finished.is_set():
-        gc.freeze()  # what is there now stays, and a collection that looks at it again holds up a decision for tens of milliseconds
+        collector.settle()
         link.ready()
         await plane.feed.serve(home.feed_socket, finished)
 
