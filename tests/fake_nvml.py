@@ -23,6 +23,9 @@ class Part:
     start: int
     number: int = 1
     name: str = "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    memory_bytes: int = 9856 << 20
+    used_bytes: int = 0
+    gone: bool = False
 
 
 @dataclass
@@ -77,7 +80,7 @@ class FakeNvml(SimpleNamespace):
     def nvmlDeviceGetName(self, device: Card | Part) -> str:
         return device.name
 
-    def nvmlDeviceGetMemoryInfo(self, card: Card) -> SimpleNamespace:
+    def nvmlDeviceGetMemoryInfo(self, card: Card | Part) -> SimpleNamespace:
         if card.gone:
             raise NVMLError("lost")
         return SimpleNamespace(

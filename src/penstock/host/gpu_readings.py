@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.host.nvml import nvml, text
 
 MIB = 1 << 20
+INSTANCE_ID = "GPU_I_ID"
+"""Among the readings of a MIG instance: the driver's number for it, which is the exporter's label of that name."""
 Readings = Mapping[str, float]
 
 
 def read_gpus() -> dict[str, Readings]:
-    """By UUID. What a device does not tell is left out; one that does not answer at all is not there. Blocks for milliseconds."""
+    """By UUID, MIG instances too. What a device does not tell is left out; one that does not answer at all is not there. Blocks for milliseconds."""
     library = nvml()
     if library is None:
         return {}
@@ -24,7 +26,23 @@ def read_gpus() -> dict[str, Readings]:
         except library.NVMLError:
             continue
         found[uuid] = _readings(library, handle)
+        found.update(_instances(library, handle))
     return found
+
+
+def _instances(library: Any, handle: Any) -> Iterator[tuple[str, Readings]]:
+    """Their memory: the driver tells nothing else of a part of a device."""
+    try:
+        most = library.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except library.NVMLError:
+        return  # this product has none
+    for index in range(most):
+        try:
+            device = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            number = float(library.nvmlDeviceGetGpuInstanceId(device))
+            yield text(library.nvmlDeviceGetUUID(device)), {INSTANCE_ID: number, **_memory(library, device)}
+        except library.NVMLError:
+            continue  # there is no instance at this index
 
 
 def _readings(library: Any, handle: Any) -> dict[str, float]:

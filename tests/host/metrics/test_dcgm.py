@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from fake_nvml import Card, FakeNvml
+from fake_nvml import Card, FakeNvml, Part
 from penstock.app.gpu_types import find_gpu_type, load_gpu_types
-from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, Share
+from penstock.contracts.devices import DEVICES_ANNOTATION, Gpu, MigInstance, Share
 from penstock.decide.device_slices import slices_of
 from penstock.host.gpu_readings import read_gpus
 from penstock.host.metrics.dcgm import DeviceMetrics
@@ -27,8 +27,8 @@ GPUS = (Gpu(index=0, uuid="GPU-0", type=T4), Gpu(index=1, uuid="GPU-1", type=T4,
 class Held:
     """A cache with the slices of GPUS and these pods."""
 
-    def __init__(self, *pods: Pod) -> None:
-        self.objects = {ResourceSlice: slices_of("n", GPUS), Pod: pods}
+    def __init__(self, *pods: Pod, gpus: tuple[Gpu, ...] = GPUS) -> None:
+        self.objects = {ResourceSlice: slices_of("n", gpus), Pod: pods}
 
     def list(self, kind, namespace=None, *, labels="", owner=""):
         return self.objects[kind]
@@ -53,8 +53,16 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     nvml.cache_clear()
 
 
-async def told(*pods: Pod, read=dict) -> str:
-    return (await DeviceMetrics(Held(*pods), load_gpu_types(), read).exposition()).decode()
+async def told(*pods: Pod, read=dict, gpus: tuple[Gpu, ...] = GPUS) -> str:
+    return (await DeviceMetrics(Held(*pods, gpus=gpus), load_gpu_types(), read).exposition()).decode()
+
+
+def by_instance(text: str, field: str) -> dict[str, tuple[str, float, str]]:
+    """Profile, value and pod by number."""
+    rows = [one for one in series_of(text, field) if one.labels.get("GPU_I_ID")]
+    return {
+        one.labels["GPU_I_ID"]: (one.labels["GPU_I_PROFILE"], one.value, one.labels["pod"]) for one in rows
+    }
 
 
 async def test_of_declared_devices_the_memory_that_pods_were_given_is_known_and_their_fault() -> None:
@@ -90,3 +98,44 @@ async def test_of_real_devices_all_that_nvml_tells_is_told(library: FakeNvml) ->
 async def test_a_device_that_does_not_answer_tells_only_what_is_known_of_it(library: FakeNvml) -> None:
     library.cards.append(Card(uuid="GPU-0", gone=True))
     assert "GPU_UTIL" not in await told(read=read_gpus)
+
+
+H100 = find_gpu_type("h100-80gb")
+CUT = Gpu(
+    index=0,
+    uuid="GPU-0",
+    type=H100,
+    is_mig=True,
+    instances=(
+        MigInstance(uuid="MIG-a", profile="1g.10gb", start=0),
+        MigInstance(uuid="MIG-b", profile="3g.40gb", start=4),
+    ),
+)
+
+
+async def test_instances_of_a_real_device_are_told_apart_by_the_drivers_number(library: FakeNvml) -> None:
+    parts = [Part(uuid="MIG-a", profile_id=19, start=0, number=9, used_bytes=512 << 20)]
+    library.cards.append(Card(uuid="GPU-0", mig=True, parts=parts))
+    holder = pod("a", Share(gpu="GPU-0", container="main", profile="1g.10gb", start=0, instance="MIG-a"))
+    text = await told(holder, read=read_gpus, gpus=(CUT,))
+    assert by_instance(text, "DCGM_FI_DEV_FB_USED")["9"] == ("1g.10gb", 512, "a")
+    assert by_instance(text, "DCGM_FI_DEV_FB_FREE")["9"] == ("1g.10gb", 9856 - 512, "a")
+    whole = next(one for one in series_of(text, "DCGM_FI_DEV_GPU_TEMP"))
+    assert (whole.labels["pod"], "GPU_I_ID" in whole.labels) == ("", False)
+
+
+async def test_of_a_declared_instance_a_pod_has_all_or_nobody_has() -> None:
+    memory = {one.name: one.memory_bytes >> 20 for one in H100.profiles}
+    holder = pod("a", Share(gpu="GPU-0", container="main", profile="1g.10gb", start=0, instance="MIG-a"))
+    text = await told(holder, gpus=(CUT,))
+    assert by_instance(text, "DCGM_FI_DEV_FB_USED") == {
+        "0": ("1g.10gb", memory["1g.10gb"], "a"),
+        "4": ("3g.40gb", 0, ""),
+    }
+    assert by_instance(text, "DCGM_FI_DEV_FB_FREE")["4"] == ("3g.40gb", memory["3g.40gb"], "")
+
+
+async def test_an_instance_that_is_yet_to_be_made_for_a_pod_is_told_as_well() -> None:
+    whole = Gpu(index=0, uuid="GPU-0", type=H100, is_mig=True)
+    text = await told(pod("a", Share(gpu="GPU-0", profile="2g.20gb", start=2)), gpus=(whole,))
+    assert by_instance(text, "DCGM_FI_DEV_FB_USED")["2"][0] == "2g.20gb"

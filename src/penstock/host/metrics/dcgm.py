@@ -1,6 +1,7 @@
 """GPUs under the metric names of NVIDIA's DCGM exporter, so that its dashboards and alerts serve here too.
 
-Of a device that NVML shows all that it tells; of a declared one what is known: the memory that pods were given, and its fault.
+Of a device that NVML shows all that it tells, of its MIG instances their memory; of a declared one what is known: the memory that pods were
+given, and its fault.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from penstock.contracts.devices import WHOLE_MILLI, Gpu, GpuType, Share
 from penstock.decide.device_slices import gpus_of
 from penstock.decide.gpu_health import XID
 from penstock.decide.inventory import shares_of
-from penstock.host.gpu_readings import Readings
+from penstock.host.gpu_readings import INSTANCE_ID, Readings
 from penstock.resources.claims import claim_key
 from penstock.resources.devices import ResourceSlice
 from penstock.resources.pod import Pod
@@ -88,9 +89,10 @@ class DeviceMetrics:
                     if not share.is_admin:
                         holders.setdefault(share.gpu, []).append(_Holder(pod, share))
         devices = [
-            (_labels(node, gpu, holders.get(gpu.uuid, [])), _values(gpu, real, holders.get(gpu.uuid, [])))
+            row
             for node, gpus in sorted(gpus_of(self._cache.list(ResourceSlice), self._types).items())
             for gpu in gpus
+            for row in _rows(node, gpu, real, holders.get(gpu.uuid, []))
         ]
         for field, (kind, meaning) in FIELDS.items():
             family = Metric(PREFIX + field, meaning, kind)
@@ -99,6 +101,27 @@ class DeviceMetrics:
                     family.add_sample(PREFIX + field, labels, values[field])
             if family.samples:
                 yield family
+
+
+def _rows(
+    node: str, gpu: Gpu, real: Mapping[str, Readings], holders: list[_Holder]
+) -> Iterator[tuple[dict[str, str], Readings]]:
+    """Labels and values of a device, and of each of its MIG instances."""
+    whole = _labels(node, gpu)
+    yield whole | _holder([one for one in holders if not one.share.profile]), _values(gpu, real, holders)
+    made = {one.start: (one.profile, one.uuid) for one in gpu.instances}
+    asked = {one.share.start: (one.share.profile, one.share.instance) for one in holders if one.share.profile}
+    for start, (profile, uuid) in sorted((asked | made).items()):
+        inside = [one for one in holders if one.share.profile and one.share.start == start]
+        told = dict(real.get(uuid, {})) or _of_instance(gpu, profile, is_held=bool(inside))
+        number = told.pop(INSTANCE_ID, start)
+        yield whole | _holder(inside) | {"GPU_I_PROFILE": profile, "GPU_I_ID": f"{number:g}"}, told
+
+
+def _of_instance(gpu: Gpu, profile: str, *, is_held: bool) -> dict[str, float]:
+    """Of a declared one: a pod has all of it or nobody has."""
+    memory = next((one.memory_bytes / MIB for one in gpu.type.profiles if one.name == profile), 0.0)
+    return {"FB_USED": memory * is_held, "FB_FREE": memory * (not is_held)}
 
 
 def _values(gpu: Gpu, real: Mapping[str, Readings], holders: list[_Holder]) -> Readings:
@@ -125,10 +148,8 @@ def _given_bytes(gpu: Gpu, share: Share) -> int:
     return share.memory_bytes or gpu.type.memory_bytes * share.milli // WHOLE_MILLI
 
 
-def _labels(node: str, gpu: Gpu, holders: list[_Holder]) -> dict[str, str]:
-    """The exporter's; the pod is named where one holds the device alone."""
-    pods = {one.pod.metadata.uid for one in holders}
-    only = holders[0] if len(pods) == 1 else None
+def _labels(node: str, gpu: Gpu) -> dict[str, str]:
+    """The exporter's, of the device."""
     return {
         "gpu": str(gpu.index),
         "UUID": gpu.uuid,
@@ -137,6 +158,14 @@ def _labels(node: str, gpu: Gpu, holders: list[_Holder]) -> dict[str, str]:
         "modelName": gpu.type.model or gpu.type.product,
         "Hostname": node,
         "DCGM_FI_DRIVER_VERSION": gpu.driver,
+    }
+
+
+def _holder(holders: list[_Holder]) -> dict[str, str]:
+    """The exporter's labels of the pod, where one holds the device or the instance alone."""
+    pods = {one.pod.metadata.uid for one in holders}
+    only = holders[0] if len(pods) == 1 else None
+    return {
         "namespace": only.pod.metadata.namespace if only else "",
         "pod": only.pod.metadata.name if only else "",
         "container": only.share.container if only else "",
