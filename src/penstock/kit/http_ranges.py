@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 FIRST_PIECE_BYTES, LEAST_PIECE_BYTES, MOST_PIECE_BYTES = 1 << 16, 1 << 12, 1 << 19
-"""Large ones save half of the processor's time for reading and writing, but what has come of one is lost when the connection ends in it."""
+"""Large ones save half of the processor's time for reading and writing, but what has come of one is lost when the connection ends in it; with
+still larger ones, threads that write to one file wait for each other."""
 LONG_S, SHORT_S = 0.2, 0.05
 """A piece that took longer is followed by a smaller one, one that took less by a larger one."""
 MAX_REDIRECTS = 10

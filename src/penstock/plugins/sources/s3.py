@@ -69,7 +69,7 @@ class S3Source:
             )
         )
 
-    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[memoryview]:
         """Asks for the very version that was listed."""
         options: dict[str, Any] = {}
         if stop is not None:
@@ -81,7 +81,7 @@ class S3Source:
         with _explained():
             answer = self._store().get(self._keys[file.path], options=options)
             for piece in answer.stream(min_chunk_size=PIECE_BYTES):
-                yield bytes(piece)
+                yield memoryview(piece)
 
     def _listed(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = []
