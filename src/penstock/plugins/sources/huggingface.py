@@ -106,10 +106,9 @@ def _is_pickled(name: str) -> bool:
 
 @contextlib.contextmanager
 def _explained(revision: str) -> Iterator[None]:
-    import httpx  # noqa: PLC0415  see above
     from huggingface_hub import errors  # noqa: PLC0415  see above
 
-    # The Hub's client may bring its own HTTP library, whose root error is the base of its errors.
+    # The Hub's client brings its own HTTP library, whose root error is the base of its errors.
     library: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
@@ -121,11 +120,11 @@ def _explained(revision: str) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise NotFound(f"there is no revision {revision!r}") from None
-    except (httpx.HTTPStatusError, errors.HfHubHTTPError) as error:
+    except errors.HfHubHTTPError as error:
         raise _by_status(error.response.status_code) from None
     except ValueError:
         raise Unavailable("the Hub's answer is no listing") from None
-    except (httpx.HTTPError, library, OSError) as error:
+    except (library, OSError) as error:
         raise Unavailable(f"the Hub cannot be reached: {type(error).__name__}") from None
 
 
