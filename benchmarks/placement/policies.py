@@ -19,12 +19,10 @@ from penstock.decide.inventory import Inventory, NodeRoom, divisible
 from penstock.decide.node_rules import insufficient
 from penstock.decide.placement import place
 from penstock.decide.pod_requests import needs_of
-from penstock.decide.workload_mix import MixEstimate
+from penstock.decide.workload_mix import MixEstimate, is_other
 
 Chosen = tuple[str, tuple[Share, ...]]
 Policy = Callable[[Task, Inventory], Chosen | None]
-RELEARN_EVERY = 500
-"""Arrivals after which the estimated mix becomes the one that nodes are rated by."""
 
 
 class Product:
@@ -49,14 +47,16 @@ class Learning(Product):
 
     def __init__(self, workload: str, seed: int) -> None:
         super().__init__(workload, seed)
-        self._supply, self._estimate, self._arrived = supply(), MixEstimate(), 0
+        self._supply, self._estimate, self._arrived, self._new = supply(), MixEstimate(), 0, 0
         self.worth = Worth(self._estimate.mix(), self._supply)
 
     def __call__(self, task: Task, stock: Inventory) -> Chosen | None:
-        self._arrived += 1
+        self._arrived, self._new = self._arrived + 1, self._new + 1
         self._estimate = self._estimate.with_arrival(shape_of(task), float(self._arrived))
-        if self._arrived % RELEARN_EVERY == 0 or self._arrived in (50, 150):
-            self.worth = Worth(self._estimate.mix(), self._supply)
+        if self._estimate.is_due(self._new):
+            self._new, mix = 0, self._estimate.mix()
+            if is_other(self.worth.mix, mix):
+                self.worth = Worth(mix, self._supply)
         return super().__call__(task, stock)
 
 

@@ -17,6 +17,10 @@ HALF_LIFE_S = 7 * 86_400.0
 MOST_SHAPES = 512
 """Of more shapes the least usual are forgotten."""
 NEGLIGIBLE = 1e-3
+NEW_SHARE = 0.02
+"""Of all counted pods, the share that has to be new before it is looked at whether what is usual has changed."""
+ALIKE = 0.05
+"""Mixes that differ by less of the work are the same: what is remembered of nodes holds on, and estimates are no better than that."""
 
 
 class MixEstimate(Struct, frozen=True):
@@ -40,6 +44,22 @@ class MixEstimate(Struct, frozen=True):
     def mix(self) -> Mix:
         """The typical shapes by now."""
         return typical(self.counts.items())
+
+    def is_due(self, new: int) -> bool:
+        """Whether to look at `mix` again, after so many arrivals that have not been looked at."""
+        return new > NEW_SHARE * sum(self.counts.values())
+
+
+def is_other(known: Mix, mix: Mix) -> bool:
+    """Whether what is usual has become something else."""
+    return distance(known, mix) > ALIKE
+
+
+def distance(one: Mix, other: Mix) -> float:
+    """The share of the work, 0 to 1, that would have to be of another shape to make one of the other (total variation distance)."""
+    first, second = dict(one.shapes), dict(other.shapes)
+    apart = sum(abs(first.get(shape, 0.0) - second.get(shape, 0.0)) for shape in first.keys() | second.keys())
+    return (apart + abs(one.cpu_only - other.cpu_only)) / 2.0
 
 
 def shape_of(cpu_milli: int, requests: Iterable[DeviceRequest], gpus: Iterable[Gpu]) -> Shape:

@@ -9,13 +9,11 @@ from penstock.contracts.devices import DeviceRequest, Gpu
 from penstock.decide.fragmentation import Mix, Worth
 from penstock.decide.node_standing import Leaning
 from penstock.decide.pod_requests import needs_of
-from penstock.decide.workload_mix import MixEstimate, shape_of
+from penstock.decide.workload_mix import MixEstimate, is_other, shape_of
 from penstock.resources.pod import Pod
 
 Asked = Mapping[str, tuple[DeviceRequest, ...]]
 """What each pod asks for, by its uid."""
-RELEARN_AT = 0.02
-"""The share of all counted pods that has to be new before what is usual is worked out again: what is remembered of nodes holds until then."""
 
 
 class UsualWork:
@@ -40,11 +38,12 @@ class UsualWork:
         self._counted = frozenset(seen)
 
     def worth(self, gpus: Iterable[Gpu]) -> Worth:
-        """What these GPUs are worth to the usual work: the same object until enough has arrived to change the estimate, or the GPUs are others."""
+        """What these GPUs are worth to the usual work: the same object until that has become another, or the GPUs are others."""
         supply = Counter(gpu.type.name for gpu in gpus)
-        if supply != self._supply or self._unused > RELEARN_AT * sum(self._estimate.counts.values()):
-            self._supply, self._unused = supply, 0
-            self._worth = Worth(self._estimate.mix(), supply)
+        if supply != self._supply or self._estimate.is_due(self._unused):
+            self._unused, mix = 0, self._estimate.mix()
+            if supply != self._supply or is_other(self._worth.mix, mix):
+                self._supply, self._worth = supply, Worth(mix, supply)
         return self._worth
 
     @staticmethod
