@@ -1,7 +1,7 @@
 """Bodies of large files: in pieces as large as the way to them is fast, over connections that are kept."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import IncompleteRead
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +16,14 @@ CONTENT = os.urandom(3_000_000)
 
 
 class Body:
-    """Endless; each byte takes as long as `seconds_per_byte` says of the bytes asked for, on a clock of its own."""
+    """Endless; each byte takes so many seconds, on a clock of its own."""
 
-    def __init__(self, seconds_per_byte: Callable[[int], float]) -> None:
+    def __init__(self, seconds_per_byte: float) -> None:
         self.now = 0.0
         self._pace = seconds_per_byte
 
     def readinto(self, memory: memoryview) -> int:
-        self.now += len(memory) * self._pace(len(memory))
+        self.now += len(memory) * self._pace
         return len(memory)
 
 
@@ -41,19 +41,19 @@ def sizes_of(body: Body, count: int, monkeypatch: pytest.MonkeyPatch) -> list[in
 
 
 def test_pieces_grow_where_they_come_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = sizes_of(Body(lambda _: 1e-9), 8, monkeypatch)
+    sizes = sizes_of(Body(1e-9), 8, monkeypatch)
     assert sizes == sorted(sizes)
     assert sizes[-1] == http_ranges.MOST_PIECE_BYTES
 
 
 def test_pieces_shrink_until_little_is_lost_with_a_slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = sizes_of(Body(lambda _: 1e-5), 8, monkeypatch)  # 100 kB/s
+    sizes = sizes_of(Body(1e-5), 8, monkeypatch)  # 100 kB/s
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] * 1e-5 <= http_ranges.LONG_S
 
 
 def test_pieces_are_never_smaller_than_a_request_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert min(sizes_of(Body(lambda _: 1.0), 20, monkeypatch)) == http_ranges.LEAST_PIECE_BYTES
+    assert min(sizes_of(Body(1.0), 20, monkeypatch)) == http_ranges.LEAST_PIECE_BYTES
 
 
 def test_all_pieces_use_the_same_memory(server: FileServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from penstock.host.nvml import nvml, text
+from penstock.host.nvml import mig_devices, nvml, text
 
 MIB = 1 << 20
 INSTANCE_ID = "GPU_I_ID"
@@ -33,16 +33,15 @@ def read_gpus() -> dict[str, Readings]:
 def _instances(library: Any, handle: Any) -> Iterator[tuple[str, Readings]]:
     """Their memory: the driver tells nothing else of a part of a device."""
     try:
-        most = library.nvmlDeviceGetMaxMigDeviceCount(handle)
+        devices = list(mig_devices(library, handle))
     except library.NVMLError:
         return  # this product has none
-    for index in range(most):
+    for device, number in devices:
         try:
-            device = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-            number = float(library.nvmlDeviceGetGpuInstanceId(device))
-            yield text(library.nvmlDeviceGetUUID(device)), {INSTANCE_ID: number, **_memory(library, device)}
+            uuid, memory = text(library.nvmlDeviceGetUUID(device)), _memory(library, device)
         except library.NVMLError:
-            continue  # there is no instance at this index
+            continue  # it went meanwhile
+        yield uuid, {INSTANCE_ID: float(number), **memory}
 
 
 def _readings(library: Any, handle: Any) -> dict[str, float]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from penstock.contracts.devices import Gpu, GpuType, MigInstance, MigProfile
 from penstock.decide.gpu_class import product_label, types_named
-from penstock.host.nvml import nvml, text
+from penstock.host.nvml import mig_devices, nvml, text
 
 MIB = 1 << 20
 
@@ -100,13 +100,11 @@ def _starts(library: Any, handle: Any, profile_id: int) -> tuple[int, ...]:
 
 
 def _instances(library: Any, handle: Any, kind: GpuType) -> Iterable[MigInstance]:
-    for index in range(library.nvmlDeviceGetMaxMigDeviceCount(handle)):
+    for device, number in mig_devices(library, handle):
         try:
-            device = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-            number = library.nvmlDeviceGetGpuInstanceId(device)
             info = library.nvmlGpuInstanceGetInfo(library.nvmlDeviceGetGpuInstanceById(handle, number))
         except library.NVMLError:
-            continue  # there is no instance at this index
+            continue  # it went meanwhile
         named = next((one.name for one in kind.profiles if one.profile_id == info.profileId), "")
         yield MigInstance(
             uuid=text(library.nvmlDeviceGetUUID(device)),

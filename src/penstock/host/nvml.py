@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,17 @@ def _opened() -> tuple[Any | None, str]:
     except pynvml.NVMLError as error:
         return None, str(error)
     return pynvml, ""
+
+
+def mig_devices(library: Any, handle: Any) -> Iterator[tuple[Any, int]]:
+    """A GPU's MIG devices that exist now, each with the driver's number of its instance. Raises NVMLError where the product has none."""
+    for index in range(library.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            device = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            number = library.nvmlDeviceGetGpuInstanceId(device)
+        except library.NVMLError:
+            continue  # there is no instance at this index
+        yield device, number
 
 
 def text(value: str | bytes) -> str:
