@@ -97,7 +97,8 @@ def applied(platform: Platform, *wishes: dict[str, Any]) -> Iterator[None]:
     for wish in wishes:
         apply(platform, wish)
     for name in names:
-        until(f"{name} is routed", lambda name=name: size(platform, name))
+        until(f"{name} has a deployment", lambda name=name: size(platform, name))
+        until(f"{name} is routed", lambda name=name: name in models(platform))
     yield
     platform.kubectl("delete", "isvc", *names, "--wait=true", "--timeout=30s")
 
@@ -111,6 +112,11 @@ def asked(platform: Platform, path: str) -> dict[str, Any]:
         found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
         return found
     return {}
+
+
+def models(platform: Platform) -> set[str]:
+    """What the gateway answers for, at zero replicas too."""
+    return {model["id"] for model in httpx.get(f"{platform.url}/v1/models", **PLAIN).json()["data"]}
 
 
 def size(platform: Platform, name: str) -> tuple[int, int] | None:

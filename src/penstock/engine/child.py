@@ -15,7 +15,7 @@ import socket
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.engine.convert.cache import loadable
 from penstock.engine.frames import (
@@ -32,6 +32,9 @@ from penstock.engine.frames import (
 )
 from penstock.engine.prefixes import LeaderGate
 from penstock.kit.errors import PlatformError
+
+if TYPE_CHECKING:
+    from penstock.engine.grammar import GrammarTrial
 
 
 def silence_telemetry() -> None:
@@ -56,7 +59,7 @@ class Runner:
         self._failed: list[Update] = []
         self._with_logprobs: set[int] = set()
         self._dropped = False
-        self._new_grammars: set[int] = set()
+        self._trial: GrammarTrial | None = None
 
     @property
     def busy(self) -> bool:
@@ -82,7 +85,7 @@ class Runner:
         """One step of the pipeline."""
         self._dropped = False
         if self._pipeline.has_non_finished_requests():
-            self._advance()
+            self._pipeline.step()
         updates, self._failed = self._failed, []
         for number, handle in tuple(self._handles.items()):
             update = self._read(number, handle)
@@ -99,23 +102,6 @@ class Runner:
         usage = self._pipeline.get_metrics().cache_usage / 100.0 if self._handles else 0.0
         return Step(updates, len(self._handles), usage)
 
-    def _advance(self) -> None:
-        """A schema is compiled in its request's first step; one that cannot be fails its own request, not the engine."""
-        try:
-            self._pipeline.step()
-        except RuntimeError as error:
-            if not self._new_grammars:
-                raise
-            said = str(error).strip().splitlines()[-1].rpartition(": ")[2]
-            for number in self._new_grammars:
-                handle = self._handles.pop(number, None)
-                if handle is not None:
-                    handle.cancel()
-                    self._failed.append(Update(number, finish="bad_schema", error=said))
-                self._gate.forget(number)
-            self._dropped = True
-        self._new_grammars.clear()
-
     def _release(self) -> None:
         for message in self._gate.released():
             self._start(message)
@@ -123,17 +109,27 @@ class Runner:
     def _start(self, message: Add) -> None:
         import numpy as np  # noqa: PLC0415  loaded with OpenVINO, after telemetry was silenced
 
+        schema = message.sampling.json_schema
+        if schema is not None and (fault := self._fault(schema)):
+            self._gate.forget(message.id)
+            self._failed.append(Update(message.id, finish="bad_schema", error=fault))
+            return
         ids = self._ov.Tensor(np.array([message.tokens], dtype=np.int64))
         try:
             config = self._config(message.sampling)
             self._handles[message.id] = self._pipeline.add_request(message.id, ids, config)
             if message.sampling.logprobs:
                 self._with_logprobs.add(message.id)
-            if message.sampling.json_schema is not None:
-                self._new_grammars.add(message.id)
         except (RuntimeError, ValueError, TypeError) as error:
             self._gate.forget(message.id)
             self._failed.append(Update(message.id, finish="error", error=str(error).splitlines()[0]))
+
+    def _fault(self, schema: str) -> str:
+        if self._trial is None:
+            from penstock.engine.grammar import GrammarTrial  # noqa: PLC0415  as above
+
+            self._trial = GrammarTrial(self._pipeline.get_tokenizer())
+        return self._trial.fault(schema)
 
     def _config(self, s: Sampling) -> Any:
         config = self._genai.GenerationConfig(

@@ -7,7 +7,7 @@ output row with a float16 scale, which halves memory and nearly doubles speed ag
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import openvino as ov
@@ -15,19 +15,28 @@ from openvino import opset13 as op
 from openvino.op.util import Variable, VariableInfo
 
 from penstock.engine.convert.config import ModelConfig
-from penstock.engine.convert.safetensors import Weights
 
 Node = Any
 MASKED = -65504.0
 
 
-def build_model(config: ModelConfig, weights: Weights) -> ov.Model:
+class Tensors(Protocol):
+    """A model's weights by name."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """In float32. Raises InvalidInput if there is no such tensor of that shape."""
+        ...
+
+
+def build_model(config: ModelConfig, weights: Tensors) -> ov.Model:
     """The whole graph; tensors are read one by one, so memory stays near the size of the result."""
     return _Builder(config, weights).build()
 
 
 class _Builder:
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, weights: Tensors) -> None:
         self.c = config
         self.w = weights
         self.sinks: list[Node] = []
