@@ -40,9 +40,7 @@ class GrammarTrial:
         config = genai.GenerationConfig(max_new_tokens=1)
         config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
         self._number += 1
-        handle = self._pipeline.add_request(
-            self._number, ov.Tensor(np.zeros((1, 1), dtype=np.int64)), config
-        )
+        handle = self._pipeline.add_request(self._number, ov.Tensor(np.zeros((1, 1), dtype=np.int64)), config)
         try:
             self._pipeline.step()
         except RuntimeError as error:
@@ -58,7 +56,7 @@ class _Ones:
     def __contains__(self, name: str) -> bool:
         return True
 
-    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ARG002
+    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
         return np.ones(shape, dtype=np.float32)
 
 
