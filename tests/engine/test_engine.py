@@ -133,6 +133,30 @@ def test_equal_seeds_give_equal_answers_also_in_a_crowd_and_no_seed_gives_others
     assert len({text for _ in range(3) for text in texts(ask(engine, **wish))}) > 1
 
 
+BOUNDS = {
+    "temperature": (0, 2),
+    "top_p": (1e-6, 1),
+    "top_k": (-1, 1, 2**63),
+    "min_p": (0, 1),
+    "seed": (0, 2**63 - 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (1e-3, 10),
+    "n": (1, 16),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field in BOUNDS for value in BOUNDS[field]])
+def test_the_bounds_themselves_are_allowed(engine: EngineProcess, field: str, value: float) -> None:
+    answer = ask(engine, **{"temperature": 1, "max_tokens": 2, field: value})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_token_as_probable_as_the_most_probable_is_the_most_probable(engine: EngineProcess) -> None:
+    answer = ask(engine, temperature=2, min_p=1)
+    assert answer.json()["choices"][0]["message"]["content"] == PARIS
+
+
 def test_logprobs_are_of_the_chosen_tokens(engine: EngineProcess) -> None:
     content = ask(engine, logprobs=True).json()["choices"][0]["logprobs"]["content"]
     assert "".join(row["token"] for row in content).startswith(PARIS)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from penstock.engine.grammar import GrammarTrial
 
 
+MOST_MIN_P = 1 - 2**-24
+"""The library takes less than 1 only; a float32 nearer to it there is not."""
+
+
 def silence_telemetry() -> None:
     """OpenVINO reports its import to a third party unless this module is absent; nothing may leave the process."""
     stub = types.ModuleType("openvino.tools.ovc")
@@ -143,7 +147,7 @@ class Runner:
             "temperature": s.temperature if s.temperature > 0 else None,
             "top_p": s.top_p if s.temperature > 0 else None,
             "top_k": s.top_k if s.temperature > 0 else None,
-            "min_p": s.min_p if s.temperature > 0 else None,
+            "min_p": min(s.min_p, MOST_MIN_P) if s.min_p is not None and s.temperature > 0 else None,
             "rng_seed": s.seed if s.seed is not None else secrets.randbits(63),
             "presence_penalty": s.presence_penalty,
             "frequency_penalty": s.frequency_penalty,
