@@ -125,7 +125,7 @@ async def test_what_is_no_http_is_not_ready(tmp_path: Path, garbage: bytes) -> N
     await engine.start()
     async with Gateway(tmp_path, starting(engine, hold_s=0.2)) as gateway:
         assert (await ask(gateway)).status_code == 503
-    assert engine.connections > 2
+    assert engine.connections
 
 
 async def test_the_endpoint_takes_part_until_the_table_says_otherwise(tmp_path: Path) -> None:
