@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces" / "llm"
+PIPE_BYTES = 65_536
+"""What a pipe holds (pipe(7)): whoever writes more waits for its reader."""
 
 
 def penstock(*words: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -96,6 +103,28 @@ def test_a_missing_trace_is_told(tmp_path: Path) -> None:
     done = penstock(tmp_path / "none.csv", "-p", "kpa")
     assert done.returncode == 3
     assert "found no file" in done.stderr
+
+
+@pytest.mark.parametrize("buffering", ({}, {"PYTHONUNBUFFERED": "1"}))
+def test_whoever_reads_slowly_gets_everything_also_when_the_writer_was_stopped(
+    trace: Path, buffering: dict[str, str]
+) -> None:
+    policies = ("-p", "kpa", "-p", "hpa", "-p", "keda", "-p", "fixed:2", "-p", "fixed:3")
+    code = "from penstock.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "simulate", str(trace), *policies, "--json"]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plain | buffering) as writer:
+        assert writer.stdout is not None
+        held = bytearray(4)
+        while int.from_bytes(held, sys.byteorder) < PIPE_BYTES:
+            assert writer.poll() is None, "it ended before the pipe was full"
+            time.sleep(0.01)
+            fcntl.ioctl(writer.stdout, termios.FIONREAD, held)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            writer.send_signal(number)
+            time.sleep(0.05)
+        results = json.loads(writer.stdout.read())
+    assert (len(results), writer.returncode) == (5, 0)
 
 
 def test_a_published_trace_is_played() -> None:

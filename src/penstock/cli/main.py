@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import os
 import sys
 from functools import cache
@@ -67,6 +68,7 @@ class Commands(TyperGroup):
 def main() -> None:
     """The entry point. An error is a message and a hint on standard error, never a traceback."""
     os.environ.setdefault("COLUMNS", "100") if not sys.stdout.isatty() else None
+    _write_whole()
     group = Commands(
         name="penstock",
         help="Penstock serves AI models: on one machine with one command, on a cluster with the same manifests.\n\n"
@@ -77,6 +79,14 @@ def main() -> None:
         commands=dict.fromkeys(command_names(), TyperCommand("")),  # names alone, for "did you mean"
     )
     sys.exit(_run(group))
+
+
+def _write_whole() -> None:
+    """Without a buffer (PYTHONUNBUFFERED) a write into a pipe that a signal interrupts is short, and Python forgets the rest."""
+    raw = sys.stdout.buffer
+    if isinstance(raw, io.RawIOBase):
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
 
 
 def _run(group: Commands) -> int:
