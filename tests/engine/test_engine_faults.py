@@ -87,25 +87,6 @@ def test_asked_to_stop_it_completes_what_runs_and_takes_nothing_new(start: Start
     assert "Traceback" not in engine.text
 
 
-def constrained(schema: Any) -> dict[str, Any]:
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    return {"model": "tiny", "messages": HELLO, "response_format": form, "max_tokens": 40}
-
-
-def test_a_schema_that_cannot_be_followed_fails_its_own_request_while_others_go_on(start: Start) -> None:
-    engine = start().wait_ready()
-    wrong = ({"type": "nonsense"}, {"$ref": "#/x"}, {"anyOf": []}, {"type": "string", "pattern": "("})
-    with long_stream(engine, 1900) as lines, httpx.Client(base_url=engine.url, timeout=20, **PLAIN) as others:
-        for schema in wrong * 5:
-            refused = others.post("/v1/chat/completions", json=constrained(schema))
-            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_schema"), refused.text
-            right = others.post("/v1/chat/completions", json=constrained({"enum": ["Lima", "Quito"]}))
-            assert json.loads(right.json()["choices"][0]["message"]["content"]) in ("Lima", "Quito")
-        rest = list(lines)
-    assert rest[-1] == "data: [DONE]"
-    assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 1900
-
-
 def test_when_the_pipelines_process_dies_streams_say_so_and_the_engine_ends(start: Start) -> None:
     engine = start().wait_ready()
     with long_stream(engine, 1900) as lines:

@@ -220,7 +220,7 @@ async def test_a_callers_deadline_counts_the_wait_and_the_services_timeout_does_
     table = RouteTable(version=2, services=(service(engine, timeout_s=4),))
     async with ControlPlane(tmp_path) as control, Gateway(tmp_path, starting(timeout_s=4)) as gateway:
         await until(lambda: control.connections)
-        hurried = asyncio.create_task(ask(gateway, **{"x-request-timeout-ms": "2000"}))
+        hurried = asyncio.create_task(ask(gateway, **{"x-request-timeout-ms": "3500"}))
         patient = asyncio.create_task(ask(gateway))
         await asyncio.sleep(1.5)
         control.send(table)

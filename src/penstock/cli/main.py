@@ -83,10 +83,9 @@ def main() -> None:
 
 def _write_whole() -> None:
     """Without a buffer (PYTHONUNBUFFERED) a write into a pipe that a signal interrupts is short, and Python forgets the rest."""
-    raw = sys.stdout.buffer
-    if isinstance(raw, io.RawIOBase):
-        encoding, errors = sys.stdout.encoding, sys.stdout.errors
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
+    out = sys.__stdout__
+    if out is not None and sys.stdout is out and isinstance(raw := out.buffer, io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=True)
 
 
 def _run(group: Commands) -> int:

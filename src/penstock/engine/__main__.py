@@ -21,6 +21,7 @@ from penstock.engine.convert.config import context_tokens, read_config
 from penstock.engine.convert.encoder_config import is_encoder
 from penstock.engine.convert.gguf import read_gguf
 from penstock.engine.convert.gguf_tokenizer import gguf_context_tokens
+from penstock.engine.grammar.schemas import Schemas
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror
@@ -91,7 +92,8 @@ async def _generate(arguments: argparse.Namespace) -> None:
     metrics = Metrics(arguments.model_name, arguments.kv_blocks, BLOCK_TOKENS)
     engine = Engine(_child_command(arguments, text), metrics, BlockMirror(arguments.kv_blocks), publisher)
     bounds = Bounds(arguments.model_name, context, arguments.kv_blocks, text.size)
-    api = Api(engine, text, bounds, int(time.time()))
+    schemas = Schemas(metrics)
+    api = Api(engine, text, bounds, int(time.time()), schemas)
     if publisher is not None:
         publisher.listen(asyncio.get_running_loop())
     running = asyncio.create_task(engine.run())
@@ -104,6 +106,7 @@ async def _generate(arguments: argparse.Namespace) -> None:
         with contextlib.suppress(asyncio.CancelledError, PlatformError):
             await running
         engine.close()
+        schemas.close()
         if publisher is not None:
             publisher.close()
 

@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.engine.answers import Answer, Piece, pieces, tool_calls, usage_of
 from penstock.engine.frames import Sampling
+from penstock.engine.grammar.schemas import Schemas
 from penstock.engine.http import Exchange
 from penstock.engine.runner import Generation, Generator
 from penstock.engine.surface import Surface, model_object
@@ -22,13 +23,21 @@ from penstock.kit.errors import InvalidInput, Unavailable
 class Api(Surface):
     """Answers exchanges."""
 
-    def __init__(self, engine: Generator, text: Vocabulary, bounds: Bounds, created: int) -> None:
-        """`created` is Unix time, for the model's object."""
+    def __init__(
+        self,
+        engine: Generator,
+        text: Vocabulary,
+        bounds: Bounds,
+        created: int,
+        schemas: Schemas | None = None,
+    ) -> None:
+        """`created` is Unix time, for the model's object; `schemas` is for an engine that can follow some."""
         model = {**model_object(bounds.model, created), "max_model_len": bounds.context_tokens}
         super().__init__(model, engine.metrics)
         self._engine = engine
         self._text = text
         self._bounds = bounds
+        self._schemas = schemas
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one. Raises PlatformError for what is refused."""
@@ -60,13 +69,16 @@ class Api(Surface):
     def _limits(self) -> Bounds:
         """Whether answers can be forced into a schema is known once the model is loaded."""
         loaded = self._engine.loaded
-        return replace(self._bounds, structured=loaded is not None and loaded.structured)
+        return replace(self._bounds, structured=loaded is not None and loaded.tokenizer != "")
 
     async def _complete(self, exchange: Exchange, *, chat: bool) -> None:
         if self.draining:
             exchange.keeps_alive = False
             raise Unavailable("the engine is draining", code="draining", retry_after_s=1.0)
         wish = read_wish(read_object(exchange.body), self._text, self._limits(), chat=chat)
+        schema, loaded = wish.sampling.json_schema, self._engine.loaded
+        if schema is not None and loaded is not None and self._schemas is not None:
+            await self._schemas.check(schema, loaded.tokenizer)
         generations: list[Generation] = []
         try:
             for prompt in wish.prompts:

@@ -15,7 +15,7 @@ import socket
 import sys
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.engine.convert.cache import loadable
 from penstock.engine.frames import (
@@ -32,10 +32,6 @@ from penstock.engine.frames import (
 )
 from penstock.engine.prefixes import LeaderGate
 from penstock.kit.errors import PlatformError
-
-if TYPE_CHECKING:
-    from penstock.engine.grammar import GrammarTrial
-
 
 MOST_MIN_P = 1 - 2**-24
 """The library takes less than 1 only; a float32 nearer to it there is not."""
@@ -63,7 +59,6 @@ class Runner:
         self._failed: list[Update] = []
         self._with_logprobs: set[int] = set()
         self._dropped = False
-        self._trial: GrammarTrial | None = None
 
     @property
     def busy(self) -> bool:
@@ -113,11 +108,6 @@ class Runner:
     def _start(self, message: Add) -> None:
         import numpy as np  # noqa: PLC0415  loaded with OpenVINO, after telemetry was silenced
 
-        schema = message.sampling.json_schema
-        if schema is not None and (fault := self._fault(schema)):
-            self._gate.forget(message.id)
-            self._failed.append(Update(message.id, finish="bad_schema", error=fault))
-            return
         ids = self._ov.Tensor(np.array([message.tokens], dtype=np.int64))
         try:
             config = self._config(message.sampling)
@@ -127,13 +117,6 @@ class Runner:
         except (RuntimeError, ValueError, TypeError) as error:
             self._gate.forget(message.id)
             self._failed.append(Update(message.id, finish="error", error=str(error).splitlines()[0]))
-
-    def _fault(self, schema: str) -> str:
-        if self._trial is None:
-            from penstock.engine.grammar import GrammarTrial  # noqa: PLC0415  as above
-
-            self._trial = GrammarTrial(self._pipeline.get_tokenizer())
-        return self._trial.fault(schema)
 
     def _config(self, s: Sampling) -> Any:
         config = self._genai.GenerationConfig(
@@ -198,9 +181,8 @@ def load(arguments: argparse.Namespace) -> tuple[Runner, Loaded]:
     }
     pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", properties)
     structured = path.is_file() or (path / "openvino_tokenizer.xml").exists()  # GGUF brings its tokenizer
-    return Runner(pipeline, genai, ov, arguments.eos, arguments.kv_blocks), Loaded(
-        arguments.kv_blocks, structured
-    )
+    runner = Runner(pipeline, genai, ov, arguments.eos, arguments.kv_blocks)
+    return runner, Loaded(arguments.kv_blocks, str(path) if structured else "")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the two processes of an engine tell each other: length-prefixed MessagePack over a socket pair."""
+"""What the processes of an engine tell each other: length-prefixed MessagePack over a socket pair."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Cancel(Struct, frozen=True, tag=True):
 
 
 class Loaded(Struct, frozen=True, tag=True):
-    """The pipeline is ready; `blocks` of its KV pool."""
+    """The pipeline is ready; `blocks` of its KV pool. `tokenizer` is where its grammars' tokenizer lies; empty if it can follow none."""
 
     blocks: int
-    structured: bool
+    tokenizer: str = ""
 
 
 class Failed(Struct, frozen=True, tag=True):
@@ -75,6 +75,19 @@ class Step(Struct, frozen=True, tag=True):
     kv_usage: float
 
 
+class Schema(Struct, frozen=True):
+    """Compile this one; `text` is JSON."""
+
+    text: str
+
+
+class Verdict(Struct, frozen=True):
+    """Why a schema cannot be followed, empty if it can, and by how much the process has grown since it began."""
+
+    fault: str = ""
+    grown_bytes: int = 0
+
+
 Downward = Add | Cancel
 Upward = Loaded | Failed | Step
 
@@ -89,7 +102,7 @@ class Unframer:
     """Cuts a byte stream into frames."""
 
     def __init__(self, kind: Any) -> None:
-        """`kind` is Downward or Upward."""
+        """`kind` is what the frames hold."""
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._buffer = bytearray()
 

@@ -1,4 +1,4 @@
-"""Metrics under vLLM's names, so that its dashboards and every router read them unchanged."""
+"""Metrics under vLLM's names where it has them, so that its dashboards and every router read them unchanged."""
 
 from __future__ import annotations
 
@@ -55,6 +55,12 @@ class Metrics:
             ["model_name", "finished_reason"],
             registry=self.registry,
         )
+        self._schemas = Counter(
+            "penstock:schemas",
+            "JSON schemas that were new, by what became of them",
+            ["model_name", "outcome"],
+            registry=self.registry,
+        )
         info = Gauge(
             "vllm:cache_config_info",
             "The KV pool",
@@ -72,6 +78,10 @@ class Metrics:
     def finished(self, reason: str) -> None:
         """One request ended."""
         self._success.labels(self._model, reason).inc()
+
+    def schema(self, outcome: str) -> None:
+        """One that was new: compiled, bad_schema, grammars_full or queue_full."""
+        self._schemas.labels(self._model, outcome).inc()
 
     def text(self) -> bytes:
         """Prometheus' text format."""

@@ -28,7 +28,7 @@ from penstock.engine.frames import (
 from penstock.engine.kv_events import Publisher
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BlockMirror, Removed, Stored
-from penstock.kit.errors import Exhausted, Internal, InvalidInput, PlatformError, Unavailable
+from penstock.kit.errors import Exhausted, Internal, PlatformError, Unavailable
 
 MAX_REQUESTS = 1024
 """Requests in the batch and before it; beyond, the caller is asked to come again."""
@@ -139,10 +139,6 @@ class Engine:
         """What the generation brings, until its end. Raises Internal if the pipeline fails."""
         while True:
             update = await generation.updates.get()
-            if update.finish == "bad_schema":
-                raise InvalidInput(
-                    f"'response_format': the schema cannot be followed: {update.error}", code="bad_schema"
-                )
             if update.finish == "error":
                 raise Internal(f"the pipeline refused the request: {update.error}", code="generation_failed")
             yield update

@@ -81,7 +81,7 @@ class Simulation:
     ) -> None:
         self.model = model
         self.metrics = metrics
-        self.loaded: Loaded | None = Loaded(model.pool.blocks, structured=False)
+        self.loaded: Loaded | None = Loaded(model.pool.blocks)
         self._publisher = publisher
         self._scale = scale
         self._answer_tokens = answer_tokens

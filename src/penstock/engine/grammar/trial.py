@@ -1,8 +1,7 @@
-"""Whether a JSON schema can be made into a grammar, found out apart from the requests that are under way.
+"""Whether a JSON schema can be made into a grammar: it is compiled as the pipeline does it, over a model of one small layer.
 
-The pipeline compiles a schema within a step, and a step that fails leaves every request of that step in a state that no later
-step accepts. So a schema is compiled first in a pipeline of its own, over a model of one small layer, where nobody else is.
-Both take their grammars from the tokenizer's one compiler, which keeps them: the second compilation is not one.
+The library shows its compiler only within a step of a pipeline. A step that fails is followed by one that drops the request,
+which suffices here, where there is no other.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SIZE = 32
 
 
 class GrammarTrial:
-    """Made when the first schema comes: some 70 ms and 10 MB."""
+    """The pipeline; `tokenizer` is openvino_genai's."""
 
     def __init__(self, tokenizer: Any) -> None:
         scheduler = genai.SchedulerConfig()
@@ -45,7 +44,7 @@ class GrammarTrial:
             self._pipeline.step()
         except RuntimeError as error:
             handle.cancel()
-            self._pipeline.step()  # which drops it: alone, as it is here, it leaves nothing behind
+            self._pipeline.step()
             return str(error).strip().splitlines()[-1].rpartition(": ")[2] or "the compiler does not say why"
         return ""
 
