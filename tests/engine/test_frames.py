@@ -45,7 +45,7 @@ upward = st.lists(
     st.builds(
         Step, updates=st.lists(updates, max_size=4), running=st.integers(0, 99), kv_usage=st.floats(0, 1)
     )
-    | st.builds(Loaded, blocks=st.integers(1, 9999), structured=st.booleans())
+    | st.builds(Loaded, blocks=st.integers(1, 9999), tokenizer=st.text(max_size=20))
     | st.builds(Failed, message=st.text(max_size=30)),
     max_size=5,
 )
