@@ -230,6 +230,20 @@ def raw(engine: EngineProcess, *parts: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+@pytest.mark.parametrize("field", ["temperature", "tools", "stop", "response_format"])
+def test_a_body_that_is_nested_too_deeply_is_refused(engine: EngineProcess, field: str) -> None:
+    deep = "[" * 1000 + "]" * 1000
+    value = {
+        "tools": '[{"type": "function", "function": {"name": "x", "parameters": %s}}]',
+        "response_format": '{"type": "json_schema", "json_schema": {"schema": {"x": %s}}}',
+    }.get(field, "%s") % deep
+    fields = {"model": '"tiny"', "messages": '[{"role": "user", "content": "x"}]', field: value}
+    body = "{" + ", ".join(f'"{name}": {one}' for name, one in fields.items()) + "}"
+    answer = engine.client.post("/v1/chat/completions", content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["code"] in ("too_deep", "invalid_messages")
+
+
 def test_a_body_that_is_too_large_is_refused_by_its_announced_length(engine: EngineProcess) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (65 << 20)
     answer = raw(engine, head, b" " * (1 << 20))

@@ -225,6 +225,8 @@ class Connection(asyncio.Protocol):
             await self._handler(exchange)
         except PlatformError as error:
             refuse(exchange, error)
+        except RecursionError:
+            refuse(exchange, InvalidInput("the body is nested too deeply", code="too_deep"))
         except Exception:
             logger.exception("a request failed: %s %s", exchange.method, exchange.path)
             refuse(exchange, PlatformError("the engine failed on this request"))
