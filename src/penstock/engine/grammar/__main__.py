@@ -38,8 +38,8 @@ def main() -> None:
     link = socket.socket(fileno=arguments.fd)
     trial = GrammarTrial(genai.Tokenizer(arguments.tokenizer))
     trial.fault("{}")  # what is made once is not counted as any schema's
-    reserved_bytes, began_bytes = _memory_bytes()
-    resource.setrlimit(resource.RLIMIT_AS, (reserved_bytes + MOST_BYTES, resource.RLIM_INFINITY))
+    began_bytes, data_bytes = _memory_bytes()
+    resource.setrlimit(resource.RLIMIT_DATA, (data_bytes + MOST_BYTES, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link.sendall(encode(Verdict()))
     unframer = Unframer(Schema)
@@ -48,16 +48,16 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_PROF, arguments.limit_s)  # SIGPROF at its end
             fault = trial.fault(asked.text)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            grown_bytes = _memory_bytes()[1] - began_bytes
+            grown_bytes = _memory_bytes()[0] - began_bytes
             link.sendall(encode(Verdict(fault, max(0, grown_bytes))))
     os._exit(0)
 
 
 def _memory_bytes() -> tuple[int, int]:
-    """Of this process: reserved, resident (proc(5), statm)."""
-    reserved, resident, *_ = Path("/proc/self/statm").read_text().split()
+    """Of this process: resident, and what RLIMIT_DATA counts (proc(5), statm)."""
+    _, resident, _, _, _, data, _ = map(int, Path("/proc/self/statm").read_text().split())
     page = resource.getpagesize()
-    return int(reserved) * page, int(resident) * page
+    return resident * page, data * page
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from penstock.kit.errors import Exhausted, InvalidInput, PlatformError, Unavaila
 
 LIMIT_S = 2.0
 """Of processor time, for one compilation: as much as the pipeline spends on it when it compiles the schema again."""
-WITHIN_S = 30.0
+WITHIN_S = 10.0
 """Of one compilation, on a machine that has no time for it."""
 START_S = 60.0
 IDLE_S = 60.0
