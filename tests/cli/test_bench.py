@@ -82,7 +82,7 @@ def test_a_load_by_the_clock_is_shown_as_tables_and_kept_as_json_and_plot(
     assert whole["output_tokens"] == 16 * whole["answered"]
     assert whole["prompt_tokens"] / whole["answered"] == pytest.approx(576, rel=0.1)
     assert 0.4 < whole["cached_share"] < 0.9, "28 of each 32 prompts find their prefix"
-    assert whole["late_s"]["p50"] < 0.05
+    assert whole["late_s"]["p50"] < 1.0
     assert "polyline" in plot.read_text()
 
 

@@ -105,7 +105,7 @@ async def test_what_asks_for_a_key_that_settles_is_one_and_none_is_lost() -> Non
         queue.add(A)
     assert len(queue) == 0, "it settles first"
     assert await queue.take() == A
-    assert 0.009 <= loop.time() - ended < 1.0
+    assert 0.009 <= loop.time() - ended < 20
     queue.done(A)
     await asyncio.sleep(0.03)
     assert len(queue) == 0, "once for all that asked"

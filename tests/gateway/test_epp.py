@@ -413,4 +413,4 @@ async def test_a_conversation_that_runs_may_end_while_the_picker_stops(
         stop.set()
         await asyncio.sleep(0.05)
         await exchange.answered(b"{}")
-        await asyncio.wait_for(serving, 2)
+        await asyncio.wait_for(serving, 20)

@@ -106,7 +106,7 @@ async def test_two_workers_share_the_port(tmp_path: Path) -> None:
 async def is_live(target: str, authority: bytes) -> bool:
     """Asked over a new connection by who trusts this authority only."""
     channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(authority))
-    call = stubs.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=2.0)
+    call = stubs.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=20.0)
     try:
         return bool((await call).live)
     except grpc.aio.AioRpcError:

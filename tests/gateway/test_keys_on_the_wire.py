@@ -57,7 +57,7 @@ async def test_the_same_head_is_refused_once_its_key_is_revoked(tmp_path: Path, 
         control.send(RouteTable(version=3, services=(service(engine),)))
         began = time.monotonic()
         while await ask(gateway, BEARER + TOKEN) != 401:
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 10
         assert await ask(gateway, BEARER + TOKEN) == 401
     assert len(engine.requests) < 20
 

@@ -203,7 +203,7 @@ async def test_half_a_request_reaches_no_engine_and_leaves_nothing_behind(
     tmp_path: Path, data: bytes, how: Callable[[asyncio.StreamWriter], Awaitable[None]]
 ) -> None:
     engine = await started(Engine("e"))
-    async with Gateway(tmp_path, service(engine), drain_s=5.0) as gateway:
+    async with Gateway(tmp_path, service(engine), drain_s=60.0) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(data)
         await asyncio.sleep(0.02)
@@ -213,7 +213,7 @@ async def test_half_a_request_reaches_no_engine_and_leaves_nothing_behind(
         assert parts(await gateway.raw(post(BODY, b"/v1/chat/completions", b"Connection: close")))[0] == 200
         begun = time.perf_counter()
         await gateway.stop()
-        assert time.perf_counter() - begun < 2.0, "a connection was left that the gateway waited for"
+        assert time.perf_counter() - begun < 20, "a connection was left that the gateway waited for"
         writer.transport.abort()
     assert [body for _, body in engine.requests] == [BODY]
 

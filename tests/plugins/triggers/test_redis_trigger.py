@@ -92,7 +92,7 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
         started = time.monotonic()
         with pytest.raises((DeadlineExceeded, Unavailable)):
             await read(silent.getsockname()[1], "jobs")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("address", ["", "nowhere", "host:", ":6379", "host:99999", "host:x"])
