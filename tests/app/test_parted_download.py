@@ -158,6 +158,31 @@ def test_two_that_ask_at_once_bring_it_once(tmp_path: Path) -> None:
     assert {(tmp_path / name / "w.bin").read_bytes() for name in "abc"} == {CONTENT}
 
 
+def test_what_another_brings_at_the_very_moment_of_a_look_is_not_taken_for_spoiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought(Ranged(), tmp_path)
+    store, digest = ModelStore(tmp_path), file_of().sha256
+    aside = store.blob("sha256", digest).rename(tmp_path / "aside")
+
+    class Late(type(tmp_path)):  # type: ignore[misc]
+        """Is there right after somebody saw that it was not."""
+
+        def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+            try:
+                return super().stat(follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+            finally:
+                if aside.exists():
+                    aside.rename(self)
+
+    blob = store.blob
+    monkeypatch.setattr(ModelStore, "blob", lambda _, *names: Late(blob(*names)))
+    monkeypatch.setattr(module._Download, "missing_bytes", lambda _: 0)
+    source = Ranged()
+    assert brought(source, tmp_path, tree="again") == CONTENT
+    assert source.asked == []
+
+
 def test_after_a_crash_of_the_machine_contents_that_were_not_on_the_disk_are_read_again(
     tmp_path: Path,
 ) -> None:

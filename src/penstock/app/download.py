@@ -126,24 +126,29 @@ class _Download:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         lock = self._store.part_lock(self._part)
         with locked(lock, self._say_waiting):
-            entry = self._known() or self._bring()
+            entry = self._known() or self._bring_anew()
             lock.unlink(missing_ok=True)
             return entry
 
     def _known(self) -> Entry | None:
-        """The file from the store, if a model that is here has it."""
+        """The file from the store, if a model that is here has it. It may come, and go, at any time."""
         if not self._expected:
             return None
         blob = self._store.blob(self._algorithm, self._expected)
-        entry = Entry(_size(blob), self._algorithm, self._expected)
-        if not blob.exists():
-            return None
-        if not is_whole(blob, entry, self._store.path):
-            blob.unlink(missing_ok=True)
+        try:
+            entry = Entry(blob.stat().st_size, self._algorithm, self._expected)
+            if not is_whole(blob, entry, self._store.path):
+                return None
+            _link(blob, self._target)
+        except FileNotFoundError:
             return None
         self._meter.there(entry.size_bytes)
-        _link(blob, self._target)
         return entry
+
+    def _bring_anew(self) -> Entry:
+        if self._expected:  # what is there in its place is spoiled, and takes room
+            self._store.blob(self._algorithm, self._expected).unlink(missing_ok=True)
+        return self._bring()
 
     def _bring(self) -> Entry:
         """Raises what the source raises, Changed and Corrupt after a second try from the beginning."""
