@@ -154,14 +154,12 @@ class _Trial:
 
     async def answer(self) -> Verdict:
         """The next. Raises EOFError or OSError if the process ends."""
-        while True:
-            data = await self._reader.read(65536)
-            if not data:
-                raise EOFError
+        while data := await self._reader.read(65536):
+            verdict: Verdict
             for verdict in self._unframer.feed(data):
                 self.grown_bytes = verdict.grown_bytes
-                found: Verdict = verdict
-                return found
+                return verdict
+        raise EOFError
 
     def close(self) -> int:
         """How it ended, as subprocess.Popen tells it."""
