@@ -20,17 +20,6 @@ PARIS = "The capital of France is Paris."
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    folder = tmp_path_factory.mktemp("engine")
-    started = EngineProcess(TINY, folder / "log", folder / "cache")
-    yield started.wait_ready()
-    assert started.end() == 0, started.text
-    assert "Traceback" not in started.text
-    assert "[ERROR]" not in started.text
-    started.close()
-
-
-@pytest.fixture(scope="module")
 def client(engine: EngineProcess) -> Iterator[openai.OpenAI]:
     with httpx.Client(**PLAIN) as http:
         yield openai.OpenAI(base_url=f"{engine.url}/v1", api_key="none", http_client=http, max_retries=0)

@@ -126,7 +126,7 @@ class _Download:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         lock = self._store.part_lock(self._part)
         with locked(lock, self._say_waiting):
-            entry = self._known() or self._bring_anew()
+            entry = self._known() or self._bring()
             lock.unlink(missing_ok=True)
             return entry
 
@@ -145,14 +145,11 @@ class _Download:
         self._meter.there(entry.size_bytes)
         return entry
 
-    def _bring_anew(self) -> Entry:
-        if self._expected:  # what is there in its place is spoiled, and takes room
-            self._store.blob(self._algorithm, self._expected).unlink(missing_ok=True)
-        return self._bring()
-
     def _bring(self) -> Entry:
         """Raises what the source raises, Changed and Corrupt after a second try from the beginning."""
-        if not (self._file.version or self._expected):
+        if self._expected:  # what is there in its place is spoiled, and takes room
+            self._store.blob(self._algorithm, self._expected).unlink(missing_ok=True)
+        elif not self._file.version:
             self._drop()  # nothing tells whether an earlier try's bytes are of the same content
         begun_anew = False
         while True:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 import select
-import signal
 import socket
 import sys
 import types
@@ -30,6 +29,7 @@ from penstock.engine.frames import (
     Update,
     encode,
 )
+from penstock.engine.linked import link_to_parent
 from penstock.engine.prefixes import LeaderGate
 from penstock.kit.errors import PlatformError
 
@@ -194,12 +194,7 @@ def main() -> None:
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--cache_dir", required=True)
     arguments = parser.parse_args()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # the parent ends this process, once its answers are complete
-        signal.signal(number, signal.SIG_IGN)
-    link = socket.socket(fileno=arguments.fd)
+    link = link_to_parent(arguments.fd)
     try:
         runner, loaded = load(arguments)
     except PlatformError as error:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from penstock.engine.frames import (
     encode,
 )
 from penstock.engine.kv_events import Publisher
+from penstock.engine.linked import started
 from penstock.engine.metrics import Metrics
 from penstock.engine.prefixes import BlockMirror, Removed, Stored
 from penstock.kit.errors import Exhausted, Internal, PlatformError, Unavailable
@@ -88,10 +87,7 @@ class Engine:
 
     async def run(self) -> None:
         """Until the child ends. Raises PlatformError if it could not load the model, or died."""
-        ours, theirs = socket.socketpair()
-        fd = theirs.fileno()
-        self._process = self._spawn(fd)
-        theirs.close()
+        self._process, ours = started("penstock.engine.child", *self._command)
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         unframer = Unframer(Upward)
         try:
@@ -102,10 +98,6 @@ class Engine:
             self._end()
         code = await asyncio.to_thread(self._process.wait)
         raise Internal(f"the pipeline's process ended with code {code}", code="engine_crashed")
-
-    def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "penstock.engine.child", f"--fd={fd}", *self._command]
-        return subprocess.Popen(command, pass_fds=[fd])
 
     def close(self) -> None:
         """End the child."""

@@ -22,16 +22,6 @@ TOO_MUCH = {
 """Takes the compiler minutes, or its process."""
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    folder = tmp_path_factory.mktemp("engine")
-    started = EngineProcess(TINY, folder / "log", folder / "cache")
-    yield started.wait_ready()
-    assert started.end() == 0, started.text
-    assert "Traceback" not in started.text
-    started.close()
-
-
 @pytest.fixture
 def client(engine: EngineProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=engine.url, timeout=40, **PLAIN) as client:

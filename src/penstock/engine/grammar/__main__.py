@@ -6,11 +6,12 @@ import argparse
 import os
 import resource
 import signal
-import socket
-from pathlib import Path
+
+import psutil
 
 from penstock.engine.child import silence_telemetry
 from penstock.engine.frames import Schema, Unframer, Verdict, encode
+from penstock.engine.linked import link_to_parent
 
 MOST_BYTES = 1 << 30
 """Of memory that compilations may take in all; whoever wants more ends the process."""
@@ -28,18 +29,17 @@ def main() -> None:
     )
     parser.add_argument("tokenizer")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent ends this process
-        signal.signal(number, signal.SIG_IGN)
+    link = link_to_parent(arguments.fd)
     silence_telemetry()
     import openvino_genai as genai  # noqa: PLC0415  after telemetry was silenced
 
     from penstock.engine.grammar.trial import GrammarTrial  # noqa: PLC0415  as above
 
-    link = socket.socket(fileno=arguments.fd)
     trial = GrammarTrial(genai.Tokenizer(arguments.tokenizer))
     trial.fault("{}")  # what is made once is not counted as any schema's
-    began_bytes, data_bytes = _memory_bytes()
-    resource.setrlimit(resource.RLIMIT_DATA, (data_bytes + MOST_BYTES, resource.RLIM_INFINITY))
+    process = psutil.Process()
+    began = process.memory_info()
+    resource.setrlimit(resource.RLIMIT_DATA, (began.data + MOST_BYTES, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link.sendall(encode(Verdict()))
     unframer = Unframer(Schema)
@@ -48,16 +48,9 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_PROF, arguments.limit_s)  # SIGPROF at its end
             fault = trial.fault(asked.text)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            grown_bytes = _memory_bytes()[0] - began_bytes
+            grown_bytes = process.memory_info().rss - began.rss
             link.sendall(encode(Verdict(fault, max(0, grown_bytes))))
     os._exit(0)
-
-
-def _memory_bytes() -> tuple[int, int]:
-    """Of this process: resident, and what RLIMIT_DATA counts (proc(5), statm)."""
-    _, resident, _, _, _, data, _ = map(int, Path("/proc/self/statm").read_text().split())
-    page = resource.getpagesize()
-    return resident * page, data * page
 
 
 if __name__ == "__main__":

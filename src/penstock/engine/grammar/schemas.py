@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
-import sys
 
 from blake3 import blake3
 
 from penstock.engine.frames import Schema, Unframer, Verdict, encode
+from penstock.engine.linked import started
 from penstock.engine.metrics import Metrics
 from penstock.kit.errors import Exhausted, InvalidInput, PlatformError, Unavailable
 
@@ -169,9 +168,7 @@ class _Trial:
 
 
 async def _started(tokenizer: str) -> _Trial:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = _spawned(theirs.fileno(), tokenizer)
+    process, ours = started("penstock.engine.grammar", f"--limit_s={LIMIT_S}", tokenizer)
     reader, writer = await asyncio.open_connection(sock=ours)
     trial = _Trial(process, reader, writer)
     try:
@@ -184,12 +181,6 @@ async def _started(tokenizer: str) -> _Trial:
         trial.close()
         raise
     return trial
-
-
-def _spawned(fd: int, tokenizer: str) -> subprocess.Popen[bytes]:
-    options = (f"--fd={fd}", f"--limit_s={LIMIT_S}", tokenizer)
-    command = [sys.executable, "-m", "penstock.engine.grammar", *options]
-    return subprocess.Popen(command, pass_fds=[fd])
 
 
 def _unusable(why: str) -> PlatformError:
