@@ -201,3 +201,87 @@ def test_a_group_that_is_in_no_file_is_warned_of(penstock: Penstock, tmp_path: P
     assert done.code == 0
     assert "no volumes are written for node group workers" in done.error
     assert not [one for one in done.documents if one["kind"].startswith("PersistentVolume")]
+
+
+LLM = """
+apiVersion: serving.kserve.io/v1alpha2
+kind: LLMInferenceService
+metadata: {name: chat, namespace: ml}
+spec:
+  baseRefs: [{name: one-gpu}]
+  model: {uri: "hf://example/model", name: example/chat}
+  replicas: 2
+  prefill: {template: {containers: [{name: main, resources: {limits: {nvidia.com/gpu: "2"}}}]}}
+"""
+PRESET = """
+apiVersion: serving.kserve.io/v1alpha2
+kind: LLMInferenceServiceConfig
+metadata: {name: one-gpu, namespace: ml}
+spec: {template: {containers: [{name: main, resources: {limits: {nvidia.com/gpu: "1"}}}]}}
+"""
+CACHED = """
+apiVersion: serving.kserve.io/v1alpha1
+kind: LocalModelCache
+metadata: {name: model}
+spec: {sourceModelUri: "hf://example/model", modelSize: 1Gi, nodeGroups: [workers]}
+---
+apiVersion: serving.kserve.io/v1alpha1
+kind: LocalModelNodeGroup
+metadata: {name: workers}
+spec:
+  storageLimit: 10Gi
+  persistentVolumeSpec:
+    accessModes: [ReadWriteOnce]
+    capacity: {storage: 10Gi}
+    storageClassName: local-storage
+    local: {path: /models}
+    nodeAffinity:
+      required: {nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [a]}]}]}
+  persistentVolumeClaimSpec:
+    accessModes: [ReadWriteOnce]
+    storageClassName: local-storage
+    resources: {requests: {storage: 10Gi}}
+"""
+
+
+def test_an_llm_inference_service_is_written_as_the_pods_of_its_roles(penstock: Penstock, tmp_path: Path):
+    file = tmp_path / "given.yaml"
+    file.write_text("---".join((LLM, PRESET, CACHED)))
+    documents = penstock.render("--for", "dra", file=file).documents
+    assert not [one for one in documents if one["kind"].startswith("LLMInferenceService")]
+    pods = {
+        one["metadata"]["name"].partition("-predictor")[0]: one["spec"]["template"]["spec"]
+        for one in documents
+        if one["kind"] == "Deployment"
+    }
+    assert sorted(pods) == ["chat", "chat-prefill"]
+    templates = {one["metadata"]["name"]: one for one in documents if one["kind"] == "ResourceClaimTemplate"}
+    for name, count in (("chat", 1), ("chat-prefill", 2)):
+        (claim,) = pods[name]["resourceClaims"]
+        devices = templates[claim["resourceClaimTemplateName"]]["spec"]["spec"]["devices"]
+        assert devices["requests"][0]["exactly"]["count"] == count
+        assert [volume["persistentVolumeClaim"]["claimName"] for volume in pods[name]["volumes"]] == [
+            "model-workers"
+        ]
+    assert [one["kind"] for one in penstock.render(file=file).documents] == ["Deployment"] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LLM, "ml/chat: spec.baseRefs: found no LLMInferenceServiceConfig one-gpu in ml"),
+        (
+            PRESET + "---" + LLM.replace("replicas: 2", "parallelism: {pipeline: 2}"),
+            "ml/chat: spec.parallelism: only tensor parallelism within a pod is served",
+        ),
+    ],
+)
+def test_an_llm_inference_service_that_cannot_be_played_is_refused(
+    text: str, message: str, penstock: Penstock, tmp_path: Path
+):
+    file = tmp_path / "given.yaml"
+    file.write_text(text)
+    done = penstock.render("--for", "dra", file=file)
+    assert done.code != 0
+    assert message in done.error
+    assert not done.out

@@ -1,7 +1,7 @@
 """Show what the control plane would create for a manifest, without a cluster.
 
 With --for the pods ask for GPUs as such a cluster hears it, what they need beside them is written too, and so are all other objects of the files but
-runtimes; declared nodes of the settings become configurations of the GPU operator.
+runtimes and presets; declared nodes of the settings become configurations of the GPU operator.
 
 Example: penstock render -f service.yaml --for device-plugin | kubectl apply -f -
 """
@@ -30,12 +30,14 @@ from penstock.decide.caching import Cache as ModelCache
 from penstock.decide.caching import Known
 from penstock.decide.cluster_manifest import cluster_manifest
 from penstock.decide.kubernetes_gpus import Style
+from penstock.decide.llm_service import plan_llm_service
 from penstock.decide.plan import Surroundings, plan_service
 from penstock.decide.storage_config import Located, located, secret_name
 from penstock.kit.errors import Cause, InvalidInput, PlatformError
 from penstock.resources.admission import admit
 from penstock.resources.caching import LocalModelNodeGroup
 from penstock.resources.core import Secret
+from penstock.resources.llm import LLMInferenceService, LLMInferenceServiceConfig
 from penstock.resources.meta import Resource
 from penstock.resources.pod import EnvVar
 from penstock.resources.runtime import ClusterServingRuntime, ClusterStorageContainer, ServingRuntime
@@ -43,6 +45,15 @@ from penstock.resources.scheme import kind_of
 from penstock.resources.serving import InferenceService
 
 DEFAULT_NAMESPACE = "default"
+USED = (
+    InferenceService,
+    LLMInferenceService,
+    LLMInferenceServiceConfig,
+    ServingRuntime,
+    ClusterServingRuntime,
+    ClusterStorageContainer,
+)
+"""What the pods are made of: with them a cluster would make the pods once more."""
 CACHES: tuple[type[ModelCache], ...] = get_args(ModelCache)
 R = TypeVar("R", bound=Resource)
 
@@ -66,10 +77,13 @@ def run(
     """The runtimes known are those that come with Penstock and those in the files. Credentials of service accounts are left out."""
     check_output(output, ("yaml", "json"))
     objects = [_admitted(manifest, strict) for manifest in read(filename)]
-    placed = [_located(obj, objects) for obj in objects if isinstance(obj, InferenceService)]
+    asked = [one for llm in _of(objects, LLMInferenceService) for one in _asked(llm, objects)]
+    placed = [_located(one, objects) for one in (*_of(objects, InferenceService), *asked)]
     services = [one.service for one in placed]
     if not services and not cluster:
-        raise InvalidInput("found no InferenceService in the files, expected at least one")
+        raise InvalidInput(
+            "found no InferenceService or LLMInferenceService in the files, expected at least one"
+        )
     bounds = [_bound(service, objects) if cluster else () for service in services]
     made = [
         part
@@ -96,8 +110,7 @@ def _document(written: Resource) -> dict[str, Any]:
 def _for_cluster(cluster: str, objects: Sequence[Resource], made: Sequence[Resource]) -> tuple[Resource, ...]:
     if cluster not in get_args(Style):
         raise InvalidInput(f"--for: found {cluster!r}, expected one of {', '.join(get_args(Style))}")
-    used = (InferenceService, ServingRuntime, ClusterServingRuntime, ClusterStorageContainer)
-    kept = [obj for obj in objects if not isinstance(obj, used)]
+    kept = [obj for obj in objects if not isinstance(obj, USED)]
     nodes = {node.name: declared_gpus(node) for node in load(os.environ).nodes}
     manifest = cluster_manifest((*kept, *made), cast("Style", cluster), load_gpu_types(), nodes)
     if manifest.failures:
@@ -111,6 +124,35 @@ def _for_cluster(cluster: str, objects: Sequence[Resource], made: Sequence[Resou
             f"a node chooses its configuration by labels; for one like {node}: kubectl label node NODE {pairs}"
         )
     return manifest.objects
+
+
+def _asked(llm: LLMInferenceService, objects: Sequence[Resource]) -> tuple[InferenceService, ...]:
+    """The services that it is played by, as an API server would take them."""
+    namespace = llm.metadata.namespace
+    presets = {
+        one.metadata.name: one
+        for one in _of(objects, LLMInferenceServiceConfig)
+        if one.metadata.namespace == namespace
+    }
+    plan = plan_llm_service(llm, presets, *_runtimes(objects, namespace))
+    if plan.missing:
+        raise InvalidInput(
+            f"{namespace}/{llm.metadata.name}: spec.baseRefs: found no LLMInferenceServiceConfig {', '.join(plan.missing)} in {namespace}",
+            hint="give its manifest with a further -f",
+        )
+    if plan.refusal:
+        raise InvalidInput(f"{namespace}/{llm.metadata.name}: {plan.refusal}")
+    return tuple(_of([admit(msgspec.to_builtins(one)).object for one in plan.services], InferenceService))
+
+
+def _runtimes(
+    objects: Sequence[Resource], namespace: str
+) -> tuple[tuple[ServingRuntime, ...], tuple[ClusterServingRuntime, ...]]:
+    """The namespace's and everybody's, which a file can replace."""
+    own = tuple(one for one in _of(objects, ServingRuntime) if one.metadata.namespace == namespace)
+    given = _of(objects, ClusterServingRuntime)
+    names = {runtime.metadata.name for runtime in given}
+    return own, (*given, *(one for one in shipped_runtimes() if one.metadata.name not in names))
 
 
 def _located(service: InferenceService, objects: Sequence[Resource]) -> Located:
@@ -152,13 +194,11 @@ def _rendered(
     service: InferenceService, objects: list[Resource], gateway_addr: str, secret_env: tuple[EnvVar, ...]
 ) -> list[Resource]:
     namespace = service.metadata.namespace
-    own = tuple(o for o in objects if isinstance(o, ServingRuntime) and o.metadata.namespace == namespace)
-    given = tuple(o for o in objects if isinstance(o, ClusterServingRuntime))
-    names = {runtime.metadata.name for runtime in given}
+    own, cluster_runtimes = _runtimes(objects, namespace)
     known = Surroundings(
         gateway_addr=gateway_addr,
         runtimes=own,
-        cluster_runtimes=(*given, *(r for r in shipped_runtimes() if r.metadata.name not in names)),
+        cluster_runtimes=cluster_runtimes,
         storage_containers=tuple(o for o in objects if isinstance(o, ClusterStorageContainer)),
         secret_env=secret_env,
     )
