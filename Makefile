@@ -36,10 +36,10 @@ docs: $(DEV) ## Generate docs/reference and the tables in ARCHITECTURE.md
 where: $(RUN) ## Where is what decided? (Q=scale for some)
 	@$(BIN)/python tools/where.py $(Q)
 
-bench: $(patsubst benchmarks/%/run.py,bench-%,$(wildcard benchmarks/*/run.py)) ## Run every benchmark (or bench-NAME)
+bench: $(subst _,-,$(patsubst benchmarks/%/run.py,bench-%,$(wildcard benchmarks/*/run.py))) ## Run every benchmark (or bench-NAME)
 
 bench-%: $(DEV)
-	@$(BIN)/python -m benchmarks.$*.run
+	@$(BIN)/python -m benchmarks.$(subst -,_,$*).run
 
 fuzz: $(DEV) ## Fuzz the wire against h11 and itself (T=60 seconds for each target)
 	@$(BIN)/python tests/fuzz/wire_fuzz.py --seconds $(if $(filter command line,$(origin T)),$(T),60)

@@ -100,9 +100,21 @@ def test_no_text_names_a_package_registry_or_a_machine_of_ours() -> None:
     assert not found
 
 
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+
+
+def test_what_documents_make_can_be_made() -> None:
+    made = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made |= {f"bench-{p.parent.name.replace('_', '-')}" for p in ROOT.glob("benchmarks/*/run.py")}
+    for path in documents():
+        named = set(re.findall(r"(?:^|`|&& )make ([a-z][a-z_-]*)", path.read_text(), re.MULTILINE))
+        assert named <= made, path.relative_to(ROOT)
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     broken = []
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]:
+    for path in documents():
         for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
             if "://" not in target and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {target}")
