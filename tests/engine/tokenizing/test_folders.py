@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from array import array
 from pathlib import Path
 from typing import Any
@@ -152,3 +155,17 @@ def test_the_process_answers_in_order_until_the_other_side_ends(cut: int) -> Non
         told.append(TOLD.decode(rest[4 : 4 + length]))
         rest = rest[4 + length :]
     assert [(bool(t.broken), t.tokens > 0) for t in told] == [(False, False), (True, False), (False, True)]
+
+
+def test_the_process_ends_without_a_word_when_the_other_side_ends_before_it_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock.engine.tokenizing"],
+            stdin=theirs,
+            stderr=subprocess.PIPE,
+        )
+    with ours:
+        ours.sendall(framed(Ask(str(TINY))))
+    _, said = process.communicate(timeout=50)
+    assert (process.returncode, said) == (0, b"")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, cast
 
 from penstock.contracts.tokenizing import ASK, LENGTH_BYTES, Ask, Told, framed
@@ -33,11 +33,12 @@ def serve(stream: IO[bytes], answer: Answer) -> None:
 
 def main() -> None:
     """The exit code is 0: whoever asks has ended."""
-    with socket.socket(fileno=0) as connection, connection.makefile("rwb") as stream:
-        try:
-            serve(cast("IO[bytes]", stream), _answer())
-        except (BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-            sys.exit(0)
+    with (
+        suppress(BrokenPipeError, ConnectionResetError, KeyboardInterrupt),  # closing sends what is left, too
+        socket.socket(fileno=0) as connection,
+        connection.makefile("rwb") as stream,
+    ):
+        serve(cast("IO[bytes]", stream), _answer())
 
 
 def _answer() -> Answer:
