@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class Platform:
         """Seconds until every worker takes the token, or none does."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while any(worker.takes(token) is not taken for worker in self.workers):
                 await asyncio.sleep(0.005)
         return loop.time() - began
@@ -111,7 +112,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
         ) as client:
             made = Platform(client, workers)
             await made.ask("POST", KEYS, DOCUMENT)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not all(worker.version for worker in workers):
                     await asyncio.sleep(0.005)
             yield made
@@ -142,15 +143,30 @@ async def test_issuing_rotating_revoking_and_deleting_reach_every_worker_within_
     assert await platform.agree(third, taken=False) < WITHIN_S
 
 
+async def test_a_disk_that_hangs_keeps_no_key_alive(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, works = await platform.token(), threading.Event()
+    await platform.agree(token, taken=True)
+    monkeypatch.setattr(GatewayFeed, "_keep", lambda *_: works.wait(60))
+    try:
+        for disabled in (True, False, True):
+            await platform.client.patch(f"{KEYS}/app", json={"spec": {"disabled": disabled}}, headers=MERGE)
+            assert await platform.agree(token, taken=not disabled) < WITHIN_S
+    finally:
+        works.set()
+
+
 async def test_no_worker_keeps_a_secret_on_its_disk(platform: Platform, tmp_path: Path) -> None:
     token = await platform.token()
     await platform.agree(token, taken=True)
     kept = [worker.kept for worker in platform.workers]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not all(path.exists() and b'"keys"' in path.read_bytes() for path in kept):
             await asyncio.sleep(0.005)
     secret = token.split("-", 2)[2].encode()
     for path in tmp_path.iterdir():
-        if path.is_file():
-            assert secret not in path.read_bytes()
-            assert path.stat().st_mode & 0o77 == 0
+        with contextlib.suppress(FileNotFoundError):  # a draft, which has become one of the others
+            if path.is_file():
+                assert secret not in path.read_bytes()
+                assert path.stat().st_mode & 0o77 == 0

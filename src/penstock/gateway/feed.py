@@ -48,6 +48,8 @@ class Feed:
         self._urgent = asyncio.Event()
         self._reported_at = clock.monotonic()
         self._tables = 0
+        self._latest = b""
+        self._to_keep = asyncio.Event()
 
     def wake(self) -> None:
         """Report now, not at the next second."""
@@ -66,6 +68,14 @@ class Feed:
 
     async def run(self) -> None:
         """Until cancelled."""
+        keeping = asyncio.create_task(self._keep_latest(), name="the route table on disk")
+        try:
+            await self._connect()
+        finally:
+            await end((keeping,))
+
+    async def _connect(self) -> None:
+        """Again and again."""
         failures, away = 0, False
         while True:
             try:
@@ -110,7 +120,8 @@ class Feed:
                 return str(error)
             self._tables += 1
             if self._apply(table):
-                await asyncio.to_thread(self._keep, line)
+                self._latest = line
+                self._to_keep.set()
 
     async def _send(self, writer: asyncio.StreamWriter) -> str:
         """Report each second until the connection ends; why it ended. A window also spans the time without a connection."""
@@ -127,6 +138,13 @@ class Feed:
                 await writer.drain()
             except OSError as error:
                 return str(error)
+
+    async def _keep_latest(self) -> None:
+        """One table after the other, without those that another has replaced meanwhile: a disk that hangs holds up no table in memory."""
+        while True:
+            await self._to_keep.wait()
+            self._to_keep.clear()
+            await asyncio.to_thread(self._keep, self._latest)
 
     def _keep(self, line: bytes) -> None:
         """The table holds hashes of keys, so only its owner may read it; each worker of the folder writes its own draft."""
