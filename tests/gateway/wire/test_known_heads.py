@@ -15,6 +15,7 @@ from shapes import pieces_of
 from penstock.gateway.wire.message import MAX_KNOWN, MAX_KNOWN_BYTES, Answer, Head, Known
 from penstock.gateway.wire.server import Server
 
+pytestmark = pytest.mark.timeout(180)  # thousands of connections, all of which cost processor time
 BOUNDED = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 BODIES = [
@@ -155,6 +156,17 @@ def test_answers_are_the_same_however_often_their_heads_came(
                 assert one == other, (several, pieces)
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+async def test_empty_lines_between_requests_may_be_cut_anywhere_whether_heads_are_known_or_not(
+    cut: int,
+) -> None:
+    head, empty = b"GET /g HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n"
+    pieces = [head + empty[:cut], empty[cut:] + head]
+    await compare([pieces, pieces])
+    sight = await observers.ours(*pieces)
+    assert (len(sight.requests), sight.refused) == (2, False)
 
 
 @pytest.mark.parametrize("length", LENGTHS[:2])

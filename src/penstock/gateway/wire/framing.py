@@ -7,8 +7,10 @@ import re
 from penstock.gateway.wire.message import NO_TRAILER, Headers, Limits
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-REQUEST_LINE = re.compile(rb"(?:\r\n)*[A-Z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
-"""RFC 9112 3, to the letter: llhttp also takes several spaces, no version at all, and other protocols' names."""
+REQUEST_LINE = re.compile(rb"[\r\n]*[A-Z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+"""RFC 9112 3, to the letter: llhttp also takes several spaces, no version at all, and other protocols' names. Of an empty line before it (2.2)
+llhttp may have had the CR in an earlier packet, so any CR and LF are passed over here, as they are there.
+"""
 UPGRADES = (b"websocket",)
 """Protocols that are passed on to engines."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
