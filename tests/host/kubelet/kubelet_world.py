@@ -14,6 +14,7 @@ from penstock.contracts.controller import key_of
 from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.kubelet import Kubelet
 from penstock.host.kubelet.layout import Layout
+from penstock.host.kubelet.logfile import Format
 from penstock.kit.clock import SystemClock
 from penstock.kit.errors import NotFound
 from penstock.resources.meta import ObjectMeta, Resource
@@ -68,6 +69,7 @@ class World:
         self.home = home
         self.cluster: Cluster = memory_cluster()
         self.events = Events()
+        self.clock = SystemClock()
         self.kubelet: Kubelet | None = None
         self._feeding: asyncio.Task[None] | None = None
 
@@ -81,7 +83,7 @@ class World:
             self.cluster,
             mirror,
             self.events,
-            SystemClock(),
+            self.clock,
             home=self.home,
             nodes=frozenset({NODE}),
             at_once=self.at_once,
@@ -127,7 +129,7 @@ class World:
         except NotFound:
             return None
 
-    async def until(self, name: str, holds: Callable[[Pod], object], limit_s: float = 10.0) -> Pod:
+    async def until(self, name: str, holds: Callable[[Pod], object], limit_s: float = 30.0) -> Pod:
         deadline = time.monotonic() + limit_s
         while True:
             pod = await self.pod(name)
@@ -136,20 +138,20 @@ class World:
             assert time.monotonic() < deadline, f"did not happen in time: {pod and pod.status}"
             await asyncio.sleep(0.02)
 
-    async def gone(self, name: str, limit_s: float = 10.0) -> None:
+    async def gone(self, name: str, limit_s: float = 30.0) -> None:
         deadline = time.monotonic() + limit_s
         while await self.pod(name) is not None:
             assert time.monotonic() < deadline, "the pod is still there"
             await asyncio.sleep(0.02)
 
     def log(self, pod: Pod, container: str = "main") -> str:
-        """The text of the container's newest attempt."""
+        """The text of the container's newest attempt, without the end of its last line."""
         kept = attempts(Layout(self.home).pod(NODE, pod.metadata.uid).container(container))
         if not kept or not kept[-1].log.exists():
             return ""
-        return "\n".join(line.split(" ", 3)[3] for line in kept[-1].log.read_text().splitlines())
+        return Format().text(kept[-1].log.read_bytes()).decode().removesuffix("\n")
 
-    async def until_logged(self, pod: Pod, text: str, container: str = "main", limit_s: float = 10.0) -> str:
+    async def until_logged(self, pod: Pod, text: str, container: str = "main", limit_s: float = 30.0) -> str:
         deadline = time.monotonic() + limit_s
         while text not in self.log(pod, container):
             assert time.monotonic() < deadline, f"never logged {text!r}: {self.log(pod, container)!r}"

@@ -47,13 +47,17 @@ def horizontal(parts: Parts, sampler: UsageSampler) -> HpaController:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(200)
 async def test_processes_that_are_busy_get_company(tmp_path: Path) -> None:
-    async with machine(tmp_path, horizontal) as there, asyncio.timeout(40):
+    async with machine(tmp_path, horizontal) as there, asyncio.timeout(150):
         await there.run_measured(A_FIFTH, cpu="100m")
         await there.cluster.create(convert(HPA, HorizontalPodAutoscaler))
         while (await there.cluster.get(Deployment, "web", "default")).spec.replicas != 2:
             await asyncio.sleep(0.2)
-        scaler = await there.cluster.get(HorizontalPodAutoscaler, "web", "default")
+        while (
+            scaler := await there.cluster.get(HorizontalPodAutoscaler, "web", "default")
+        ).status.desired_replicas != 2:
+            await asyncio.sleep(0.2)
         (metric,) = scaler.status.current_metrics
         assert metric.resource is not None
         # A fifth of a core over a tenth; the machine may be busy with other things.

@@ -11,6 +11,7 @@ from kubelet_world import FOREVER, World, condition, is_ready, main_status, sh, 
 
 from penstock.host.kubelet.attempts import attempts
 from penstock.host.kubelet.layout import Layout
+from penstock.kit.clock import SystemClock
 from penstock.resources.core import ConfigMap, Secret
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import (
@@ -43,7 +44,15 @@ async def test_a_completed_pod_succeeds_and_a_failed_one_fails_with_its_code(wor
     assert condition(good, "Ready") == "False"
 
 
+class LateClock(SystemClock):
+    """Whatever happens, it is seen three seconds later."""
+
+    def now(self) -> float:
+        return super().now() + 3.0
+
+
 async def test_a_crashing_container_backs_off_and_says_so(world: World) -> None:
+    world.clock = LateClock()
     await world.up()
     await world.create("a", sh("exit 4"))
     pod = await world.until("a", lambda pod: waiting_reason(pod) == "CrashLoopBackOff")

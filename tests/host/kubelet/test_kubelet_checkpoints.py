@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def test_what_was_saved_is_found_and_what_was_tampered_with_is_not(tmp_path: Pat
     assert (found.step, found.bytes) == (3, 7)
     assert abs(found.saved_at - time.time()) < 60
     (tmp_path / "step-3").write_bytes(b"wEights")
+    os.utime(tmp_path / "step-3", (1.0, 1.0))  # a disk's dates may be too coarse to tell the two apart
     assert "another sha256" in str(reader.read(tmp_path))
     (tmp_path / "step-3").write_bytes(b"wei")
     assert "3 bytes" in str(reader.read(tmp_path))
@@ -121,8 +123,9 @@ async def test_a_pod_is_told_until_when_it_may_save_before_it_is_stopped(
     patch = {"metadata": {"annotations": {NOTICE: notice}, "finalizers": ["tests/keep"]}}
     await world.cluster.patch(Pod, "train", "default", patch)
     now = time.time()
-    await world.cluster.delete(Pod, "train", "default", grace_period_s=5)
+    await world.cluster.delete(Pod, "train", "default", grace_period_s=40)
     await world.until("train", lambda pod: pod.status.phase == "Failed")
+    ended_at = time.time()
     ended = await world.pod("train")
     assert ended is not None
     terminated = ended.status.container_statuses[0].state.terminated
@@ -130,7 +133,7 @@ async def test_a_pod_is_told_until_when_it_may_save_before_it_is_stopped(
     assert terminated.exit_code == 75
     said = json.loads(terminated.message.split()[-1])
     assert (said["reason"], said["by"]) == ("Preempted", "default/chat")
-    assert now + 4 < said["deadline"] < now + 8
+    assert now + 39 < said["deadline"] <= ended_at + 40
     await world.cluster.patch(Pod, "train", "default", {"metadata": {"finalizers": []}})
     await world.gone("train")
 
@@ -171,13 +174,13 @@ async def test_a_pod_that_has_saved_does_not_use_up_its_grace(world: World, tmp_
     pod = await world.create("train", container, restart_policy="Never", **spec)
     await world.until_logged(pod, "up")
     began, seen = time.time(), Seen()
-    notice = json.dumps({"deadline": began + 30, "reason": "Preempted", "by": "default/chat", "at": began})
+    notice = json.dumps({"deadline": began + 600, "reason": "Preempted", "by": "default/chat", "at": began})
     await world.cluster.patch(Pod, "train", "default", {"metadata": {"annotations": {NOTICE: notice}}})
-    await world.cluster.delete(Pod, "train", "default", grace_period_s=30)
+    await world.cluster.delete(Pod, "train", "default", grace_period_s=600)
     looking = CheckpointController(world.cluster, seen, world.events, layout=Layout(world.home))
     while (found := await world.pod("train")) is not None:
         seen.pod = found
-        assert time.time() < began + 15, "it was left its whole grace"
+        assert time.time() < began + 40, "it was left its whole grace"
         await looking.reconcile(Key("default", "train"))
         await asyncio.sleep(0.05)
     assert "Saved" in world.events.reasons()

@@ -38,7 +38,7 @@ class Host:
 
     async def until(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         assert self.process.stdout
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while line := await self.process.stdout.readline():
                 document: dict[str, Any] = msgspec.json.decode(line)
                 if holds(document["status"]):
@@ -94,6 +94,7 @@ def copies(mark: str) -> int:
     return sum(parent not in parents for parent in parents.values())  # a child is about to be `sleep`
 
 
+@pytest.mark.timeout(180)  # nine hosts in a row
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processes through /proc")
 async def test_whenever_the_control_plane_is_killed_there_is_never_a_second_copy(
     tmp_path: Path, spawn: Any

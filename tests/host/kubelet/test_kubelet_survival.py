@@ -114,14 +114,36 @@ async def test_a_supervisor_can_end_everything_without_a_control_plane(world: Wo
     await world.until("a", lambda pod: is_ready(pod) and main_status(pod).restart_count == 1)
 
 
+async def test_a_supervisor_ends_a_shim_that_stands_still(world: World) -> None:
+    await world.up()
+    await world.create("a", sh(FOREVER))
+    pod = await world.until("a", is_ready)
+    await world.down()
+    attempt = attempts(Layout(world.home).pod("n1", pod.metadata.uid).container("main"))[-1]
+    identity = attempt.identity()
+    assert identity
+    os.kill(identity[0].pid, signal.SIGSTOP)
+    assert await asyncio.to_thread(kill_all, world.home) == 1
+    assert not attempt.is_running()
+    await world.up()
+    await world.cluster.delete(Pod, "a", "default", grace_period_s=1)
+    await world.gone("a")
+
+
 async def test_logs_follow_across_a_restart_and_end_with_the_pod(world: World) -> None:
     await world.up()
-    script = "n=$(cat n 2>/dev/null || echo 0); echo run $n; echo $((n+1)) > n; sleep 0.3; test $n -gt 0"
+    script = (
+        "n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) > n; echo run $n;"
+        " while ! test -e go; do sleep 0.02; done; test $n -gt 0"
+    )
     await world.create("a", sh(script), restart_policy="OnFailure")
     pod = await world.until("a", is_ready)
     logs = PodLogs(world.home, SystemClock())
-    async with asyncio.timeout(10):
-        text = b"".join([piece async for piece in logs.open_log(pod, follow=True)])
+    async with asyncio.timeout(30):
+        following = logs.open_log(pod, follow=True)
+        text = await anext(following)
+        (Layout(world.home).pod("n1", pod.metadata.uid).container("main") / "cwd" / "go").touch()
+        text += b"".join([piece async for piece in following])
     assert text == b"run 0\nrun 1\n"
     previous = b"".join([piece async for piece in logs.open_log(pod, "main", previous=True)])
     assert previous == b"run 0\n"
@@ -152,7 +174,7 @@ async def test_a_pod_that_vanished_is_ended_and_its_name_may_be_used_again(world
     await world.create("a", sh(FOREVER))
     new = await world.until("a", lambda pod: is_ready(pod) and pod.metadata.uid != old.metadata.uid)
     folder = Layout(world.home).pod("n1", old.metadata.uid)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while folder.path.exists():
             await asyncio.sleep(0.02)
     assert attempts(Layout(world.home).pod("n1", new.metadata.uid).container("main"))[-1].is_running()

@@ -30,7 +30,7 @@ async def test_a_run_that_has_not_begun_is_waited_for(tmp_path: Path) -> None:
     (attempt / "pid").write_text("1 1 1 1 0.0\n")
     (attempt / "exit").write_text("0 0 0.0 0.0\n")
     folder.finish(None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert b"run 0" in await following
 
 
@@ -40,7 +40,7 @@ async def test_a_run_that_never_began_ends_with_its_pod(tmp_path: Path) -> None:
     following = asyncio.ensure_future(_all(PodLogs(tmp_path, SystemClock())))
     await asyncio.sleep(0.1)
     folder.finish(None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await following == b""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +51,7 @@ def child_of(attempt: Attempt) -> ProcessId:
     return found[1]
 
 
-async def eventually(what: object, limit_s: float = 5.0) -> None:
+async def eventually(what: object, limit_s: float = 30.0) -> None:
     deadline = time.monotonic() + limit_s
     while not what():  # type: ignore[operator]
         assert time.monotonic() < deadline, "did not happen in time"
@@ -61,11 +63,78 @@ async def test_exit_code_and_both_streams_are_kept(container: Path, tmp_path: Pa
     end = await attempt.wait()
     assert (end.code, end.signal, end.known) == (7, 0, True)
     assert end.started_at <= end.finished_at <= time.time()
-    assert sorted(lines(attempt)) == [
-        ("stderr", "F", "bad"),
-        ("stdout", "F", "hello"),
-        ("stdout", "F", "rest"),
+    assert sorted((stream, text) for stream, _, text in lines(attempt)) == [
+        ("stderr", "bad"),
+        ("stdout", "hello"),
+        ("stdout", "rest"),  # as a piece, should the shell stand still before it ends
     ]
+
+
+def left_in_a_pipe(folder: Path, text: bytes) -> tuple[shim.Shim, select.poll, int]:
+    """A shim whose container wrote this to its standard output, and the end that somebody may hold open."""
+    made, poll = shim.Shim(str(folder), shim.Spec(b"")), select.poll()
+    end, start_of = os.pipe()
+    os.write(start_of, text)
+    made.streams = {end: shim.Stream(end, b"stdout")}
+    poll.register(end, select.POLLIN)
+    return made, poll, start_of
+
+
+def text_of(folder: Path) -> list[str]:
+    return [line.split(" ", 1)[1] for line in (folder / "log").read_text().splitlines()]
+
+
+def test_the_end_of_the_output_makes_the_rest_a_line(tmp_path: Path) -> None:
+    made, poll, held = left_in_a_pipe(tmp_path, b"whole\nrest")
+    os.close(held)
+    made._drain(poll)
+    assert text_of(tmp_path) == ["stdout F whole", "stdout F rest"]
+    os.close(made.log.fd)
+
+
+def test_a_shim_that_stood_still_reads_what_is_left_even_if_somebody_holds_the_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, poll, held = left_in_a_pipe(tmp_path, b"whole\nrest")
+    moments = iter([0.0, *(1000.0 for _ in range(9))])
+    monkeypatch.setattr(shim.time, "monotonic", lambda: next(moments))
+    made._drain(poll)
+    assert text_of(tmp_path) == ["stdout F whole", "stdout F rest"]
+    for fd in (held, made.log.fd, *made.streams):
+        os.close(fd)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="a shim's end is its container's through a signal of Linux"
+)
+async def test_a_shim_whose_folder_is_taken_before_its_record_is_written_starts_nothing(
+    tmp_path: Path,
+) -> None:
+    folder, mark, held = tmp_path / "attempt", tmp_path / "mark", tmp_path / "held"
+    folder.mkdir()
+    os.mkfifo(held)
+    os.link(held, folder / "pid.new")  # whoever opens it to write stands still until somebody reads
+    starting = subprocess.Popen(
+        [sys.executable, "-I", "-S", shim.__file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert starting.stdin and starting.stdout
+    starting.stdin.write(sh(f"touch {mark}", tmp_path).encoded())
+    starting.stdin.close()
+    try:
+        await eventually((folder / "log").exists)
+        await asyncio.sleep(0.3)  # ample for what must not happen
+        assert not mark.exists()
+        shutil.rmtree(folder)
+    finally:
+        reading = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+        told = await asyncio.to_thread(starting.stdout.read)
+        assert starting.wait(30) == 0
+        starting.stdout.close()
+        os.close(reading)
+    assert told == b"error 0 shim\n"
+    assert not mark.exists()
 
 
 async def test_nothing_but_the_given_environment_reaches_the_container(
@@ -142,8 +211,11 @@ async def test_a_stopped_shim_is_killed_and_takes_the_container_along(
 
 
 async def test_a_line_without_end_is_cut_and_binary_output_is_kept(container: Path, tmp_path: Path) -> None:
-    script = f"head -c {3 * shim.MAX_LINE_BYTES + 5} /dev/zero | tr '\\0' x; printf '\\n\\377\\376\\0z\\n'"
-    attempt = await start(container, 0, sh(script, tmp_path))
+    content = b"x" * (3 * shim.MAX_LINE_BYTES + 5) + b"\n\xff\xfe\0z\n"
+    (tmp_path / "content").write_bytes(
+        content
+    )  # less than a pipe holds: it is written in one go, without a pause
+    attempt = await start(container, 0, sh("cat content", tmp_path))
     await attempt.wait()
     raw = attempt.log.read_bytes().splitlines()
     pieces = [line.split(b" ", 3) for line in raw]
@@ -165,9 +237,7 @@ async def test_a_line_that_waits_for_its_end_is_shown(container: Path, tmp_path:
 
 async def test_logs_rotate_by_size_and_only_five_are_kept(container: Path, tmp_path: Path) -> None:
     total = 6 * shim.MAX_LOG_BYTES
-    attempt = await start(
-        container, 0, sh(f"yes 0123456789abcdef0123456789abcdef | head -c {total}", tmp_path)
-    )
+    attempt = await start(container, 0, sh(f"yes {'0123456789abcdef' * 16} | head -c {total}", tmp_path))
     await attempt.wait()
     names = sorted(path.name for path in attempt.folder.glob("log*"))
     assert names == ["log", "log.1", "log.2", "log.3", "log.4"]

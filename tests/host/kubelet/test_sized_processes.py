@@ -16,7 +16,7 @@ from penstock.resources.pod import Pod
 from penstock.resources.vpa import VerticalPodAutoscaler
 
 HELD_BYTES = 400 << 20
-HOLDS = f"import time\nheld = bytearray({HELD_BYTES})\nfor i in range(0, len(held), 4096): held[i] = 1\ntime.sleep(60)"
+HOLDS = f"import time\nheld = bytearray({HELD_BYTES})\nfor i in range(0, len(held), 4096): held[i] = 1\ntime.sleep(600)"
 VPA = {
     "metadata": {"name": "sizer", "namespace": "default"},
     "spec": {
@@ -31,8 +31,9 @@ def vertical(parts: Parts, sampler: UsageSampler) -> VpaController:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(200)
 async def test_a_pod_that_asks_for_too_little_comes_back_with_what_it_uses(tmp_path: Path) -> None:
-    async with machine(tmp_path, vertical) as there, asyncio.timeout(40):
+    async with machine(tmp_path, vertical) as there, asyncio.timeout(150):
         await there.run_measured(HOLDS, holding_bytes=HELD_BYTES, cpu="20m", memory="16Mi")
         [first] = await there.pods()
         await there.cluster.create(convert(VPA, VerticalPodAutoscaler))

@@ -7,6 +7,7 @@ The number of the latest attempt is the container's restart count.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -104,22 +105,24 @@ class Attempt:
 
     def terminate(self) -> None:
         """Ask the container to stop, with its stop signal."""
-        self._signal_shim(signal.SIGTERM)
+        self.signal_shim(signal.SIGTERM)
 
     async def kill(self) -> None:
         """Kill the container's whole group; a shim that does not do so is killed too, and its keeper does it."""
-        self._signal_shim(signal.SIGUSR1)
+        self.signal_shim(signal.SIGUSR1)
         found = self.identity()
         if found is None:
             return
         try:
-            await asyncio.wait_for(wait_until_dead(found[0]), GROUP_KILL_S)
+            async with asyncio.timeout(GROUP_KILL_S):
+                await wait_until_dead(found[0])
         except TimeoutError:
-            self._signal_shim(signal.SIGKILL)
+            self.signal_shim(signal.SIGKILL)
             await wait_until_dead(found[0])
         await _outlive(found[1])
 
-    def _signal_shim(self, number: int) -> None:
+    def signal_shim(self, number: int) -> None:
+        """Send a signal to its shim, if that lives; what signals mean to it is said in `shim.py`."""
         found = self.identity()
         if found and is_alive(found[0], str(self.folder)):
             try:
@@ -204,10 +207,13 @@ def _launch(folder: Path, spec: ProcessSpec) -> list[str]:
 async def _outlive(child: ProcessId) -> None:
     """Wait a little for the keeper to kill an orphaned group, then do it ourselves."""
     try:
-        await asyncio.wait_for(wait_until_dead(child), GROUP_KILL_S)
+        # wait_for may swallow a cancellation where the wait is over at once
+        async with asyncio.timeout(GROUP_KILL_S):
+            await wait_until_dead(child)
     except TimeoutError:
         if is_alive(child):
-            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.killpg(child.pid, signal.SIGKILL)
         await wait_until_dead(child)
 
 

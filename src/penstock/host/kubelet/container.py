@@ -222,14 +222,14 @@ class ContainerRunner:
         await attempt.wait()
 
     async def _back_off(self, end: Exit) -> None:
-        self._crashes, delay_s = after_exit(self._crashes, end.finished_at - end.started_at)
-        delay_s -= max(0.0, self._context.tools.clock.now() - end.finished_at)
+        self._crashes, whole_s = after_exit(self._crashes, end.finished_at - end.started_at)
+        delay_s = whole_s - max(0.0, self._context.tools.clock.now() - end.finished_at)
         if delay_s <= 0:
             return
         name, pod = self.container.name, self._context.pod.metadata
         text = f"Back-off restarting failed container {name} in pod {pod.name}"
         self._context.event("Warning", "BackOff", text)
-        self.show_waiting("CrashLoopBackOff", f"back-off {delay_s:.0f}s {text.removeprefix('Back-off ')}")
+        self.show_waiting("CrashLoopBackOff", f"back-off {whole_s:.0f}s {text.removeprefix('Back-off ')}")
         await self._context.tools.clock.sleep(delay_s)
 
     def _ended(self, attempt: Attempt, end: Exit) -> ContainerStatus:

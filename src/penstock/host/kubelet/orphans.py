@@ -6,16 +6,18 @@ touched, and only if id and start time still agree.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
 
 from penstock.host.kubelet.attempts import Attempt, attempts
 from penstock.host.kubelet.layout import Layout
-from penstock.host.kubelet.processes import is_alive
 
 STEP_S = 0.02
+KILL_S = 2.0
+"""How long a shim is given to kill its container."""
+END_S = 10.0
+"""How long the system is given to end shims that were killed."""
 
 
 def kill_all(home: Path, grace_s: float = 0.0) -> int:
@@ -25,15 +27,10 @@ def kill_all(home: Path, grace_s: float = 0.0) -> int:
         attempt.mark_stopped()
         attempt.terminate()
     _wait(running, grace_s)
-    for attempt in running:
-        found = attempt.identity()
-        if found and is_alive(found[0], str(attempt.folder)):
-            os.kill(found[0].pid, signal.SIGUSR1)
-    _wait(running, 2.0)
-    for attempt in running:
-        found = attempt.identity()
-        if found and is_alive(found[0], str(attempt.folder)):
-            os.kill(found[0].pid, signal.SIGKILL)
+    for number, limit_s in ((signal.SIGUSR1, KILL_S), (signal.SIGKILL, END_S)):
+        for attempt in running:
+            attempt.signal_shim(number)
+        _wait(running, limit_s)
     return len(running)
 
 

@@ -10,6 +10,7 @@ Files in the attempt folder, each written atomically:
     exit   `exit_code signal started_at finished_at`                exit_code: 128 + signal if killed; times: Unix seconds
     log, log.1 … log.4   lines as the Container Runtime Interface writes them: `RFC3339Nano stdout|stderr F|P text`
 Signals: SIGTERM is passed to the container's first process as its stop signal; SIGUSR1 kills its whole process group.
+The container begins once `pid` is written: a shim whose folder was taken away meanwhile starts nothing.
 
 Who kills whom: when the first process ends, everything it left behind is killed (the shim is a subreaper on Linux, so that
 daemons which left the group are found too). When the shim itself is killed, a forked keeper sees its pipe close and kills the group;
@@ -29,6 +30,8 @@ KEPT_LOGS = 5
 READ_BYTES = 65536
 DRAIN_S = 1.0
 IDLE_MS = 500
+KILL_ROUNDS = 1000
+KILL_ROUND_S = 0.01
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -173,13 +176,13 @@ def _write_atomically(path: str, text: str) -> None:
     os.rename(path + ".new", path)  # noqa: PTH104 - pathlib costs memory
 
 
-def _become(spec: Spec, shim: int, out: int, err: int, failure: int) -> None:
-    """In the forked child: turn into the container. Returns never; what went wrong is written to `failure`."""
+def _become(spec: Spec, shim: int, out: int, err: int, failure: int, go: int) -> None:
+    """In the forked child: turn into the container once `go` has a byte. Returns never; what went wrong is written to `failure`."""
     what = "exec"
     try:
         os.setsid()
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != shim:
+        if os.getppid() != shim or not os.read(go, 1):
             os._exit(1)
         if spec.cgroup:
             what = "cgroup"
@@ -236,25 +239,31 @@ class Shim:
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         failed_read, failed_write = os.pipe()
+        go_read, go_write = os.pipe()
         shim = os.getpid()
         self.child = os.fork()
         if self.child == 0:
-            _become(self.spec, shim, out_write, err_write, failed_write)
-        for fd in (out_write, err_write, failed_write):
+            os.close(go_write)
+            _become(self.spec, shim, out_write, err_write, failed_write, go_read)
+        for fd in (out_write, err_write, failed_write, go_read):
             os.close(fd)
+        self.started_at = time.time()
+        self._listen()
+        record = f"{self.folder}/pid"
+        _write_atomically(
+            record,
+            f"{shim} {_start_of(shim)} {self.child} {_start_of(self.child)} {self.started_at:.6f}\n",
+        )
+        os.write(go_write, b".")
+        os.close(go_write)
         failure = os.read(failed_read, 256).decode()
         os.close(failed_read)
         if failure:
             os.waitpid(self.child, 0)
+            os.unlink(record)  # noqa: PTH108 - pathlib costs memory
             return failure
-        self.started_at = time.time()
         self._start_keeper((out_read, err_read))
         self.streams = {out_read: Stream(out_read, b"stdout"), err_read: Stream(err_read, b"stderr")}
-        self._listen()
-        _write_atomically(
-            f"{self.folder}/pid",
-            f"{shim} {_start_of(shim)} {self.child} {_start_of(self.child)} {self.started_at:.6f}\n",
-        )
         return ""
 
     def _start_keeper(self, unneeded: tuple[int, ...]) -> None:
@@ -286,11 +295,7 @@ class Shim:
         while self.status is None:
             self._turn(poll, IDLE_MS if any(stream.rest for stream in self.streams.values()) else None)
         self._kill_rest()
-        deadline = time.monotonic() + DRAIN_S
-        while self.streams and time.monotonic() < deadline:
-            self._turn(poll, 50)
-        for stream in self.streams.values():
-            stream.take(b"", self.log)
+        self._drain(poll)
         code = os.waitstatus_to_exitcode(self.status)
         exit_code, number = (code, 0) if code >= 0 else (128 - code, -code)
         _write_atomically(
@@ -298,6 +303,17 @@ class Shim:
             f"{exit_code} {number} {self.started_at:.6f} {time.time():.6f}\n",
         )
         os.write(self.keeper_pipe, b".")
+
+    def _drain(self, poll: select.poll) -> None:
+        """Log what the pipes still hold. One that somebody keeps open is left after DRAIN_S."""
+        deadline = time.monotonic() + DRAIN_S
+        is_last = False
+        while self.streams and not is_last:
+            # Asked before the read: who stood still for that long reads what is left all the same.
+            is_last = time.monotonic() >= deadline
+            self._turn(poll, 0 if is_last else 50)
+        for stream in self.streams.values():
+            stream.take(b"", self.log)
 
     def _turn(self, poll: select.poll, timeout_ms: float | None) -> None:
         ready = poll.poll(timeout_ms)
@@ -336,14 +352,14 @@ class Shim:
     def _kill_rest(self) -> None:
         """Kill what the first process left: its group, and (as subreaper) whoever became our child."""
         _kill_group(self.child)
-        for _ in range(100):
+        for _ in range(KILL_ROUNDS):
             self._reap()
             left = self._children()
             if not left:
                 return
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
+            time.sleep(KILL_ROUND_S)
 
     def _children(self) -> list[int]:
         try:
