@@ -168,7 +168,8 @@ class MpsDaemon:
         except OSError as error:
             return 126, f"{program}: {error.strerror}"
         try:
-            said, _ = await asyncio.wait_for(process.communicate(f"{command or ''}\n".encode()), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                said, _ = await process.communicate(f"{command or ''}\n".encode())
         except TimeoutError:
             process.kill()
             await process.wait()

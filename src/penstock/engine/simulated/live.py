@@ -107,7 +107,8 @@ class Simulation:
             left_s = (self.model.next_at - self.now) / self._scale
             self._wake.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, left_s) if left_s < NEVER else None)
+                async with asyncio.timeout(max(0.0, left_s) if left_s < NEVER else None):
+                    await self._wake.wait()
 
     def begin(
         self, prompt: Sequence[int], sampling: Sampling, adapter: str = "", transfer: Transfer = ALONE
