@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,16 +11,13 @@ from typing import Any
 
 import httpx
 
-from plain_http import PLAIN
+from free_ports import free_port
+from plain_http import PATIENT
 
 TINY = Path(__file__).parents[2] / "src/penstock/models/penstock-tiny"
-START_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_S = 40.0
+END_S = 30.0
+"""What a process gets to end, or another to show something: enough to tell a wait from a hang on a machine that stands still."""
 
 
 class EngineProcess:
@@ -43,7 +39,7 @@ class EngineProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-        self.client = httpx.Client(base_url=self.url, timeout=20, **PLAIN)
+        self.client = httpx.Client(base_url=self.url, **PATIENT)
 
     def wait_ready(self) -> "EngineProcess":
         deadline = time.monotonic() + START_S
@@ -66,13 +62,14 @@ class EngineProcess:
         (number,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(number)
 
-    def metric(self, name: str) -> float:
-        """The sum of a series over its labels."""
-        found = re.findall(rf"^vllm:{name}(?:{{.*}})? (\S+)$", self.client.get("/metrics").text, re.M)
-        assert found, f"no series vllm:{name}"
-        return sum(map(float, found))
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a series over its labels, or over those that have these."""
+        found = re.findall(rf"^vllm:{name}({{.*}})? (\S+)$", self.client.get("/metrics").text, re.M)
+        assert found or labels, f"no series vllm:{name}"
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for told, value in found if all(one in told for one in wanted))
 
-    def end(self, within_s: float = 10.0) -> int:
+    def end(self, within_s: float = END_S) -> int:
         """Ask it to stop, and its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within_s)
@@ -84,7 +81,7 @@ class EngineProcess:
             self.process.wait()
 
 
-def wait_until(true: Any, within_s: float = 5.0) -> None:
+def wait_until(true: Any, within_s: float = END_S) -> None:
     """Polls what another process shows."""
     deadline = time.monotonic() + within_s
     while not true():

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ import numpy as np
 import openai
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from free_ports import free_port
 
 SIZE, WIDE, LAYERS, HEADS, WORDS, PLACES = 32, 64, 2, 4, 40, 24
 
@@ -156,8 +157,7 @@ def test_the_graph_computes_what_the_paper_says(
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     folder = tmp_path_factory.mktemp("embedder")
     write_encoder(folder / "m")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     engine = subprocess.Popen(
         [sys.executable, "-m", "penstock.engine", f"--model_dir={folder / 'm'}", "--model_name=e", f"--http_port={port}", "--host=127.0.0.1"],
         env={**os.environ, "PENSTOCK_CACHE_DIR": str(folder / "cache")}, stderr=subprocess.DEVNULL,
@@ -167,7 +167,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
         asyncio.run(until_up(port))
         yield client
         engine.send_signal(signal.SIGTERM)
-        assert engine.wait(10) == 0
+        assert engine.wait(30) == 0
     finally:
         client.close()
         engine.kill()
@@ -175,7 +175,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
 
 
 async def until_up(port: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -16,13 +16,23 @@ import httpx
 import msgspec
 import pytest
 import zmq
-from engine_process import TINY, EngineProcess, free_port, wait_until
+from engine_process import END_S, TINY, EngineProcess, wait_until
 
+from free_ports import free_port
 from penstock.engine.prefixes import block_hashes
 from penstock.engine.text import Text
-from plain_http import PLAIN
+from plain_http import PATIENT
 
 HELLO = [{"role": "user", "content": "Tell me a story."}]
+HOPELESS = {
+    "model": "tiny",
+    "prompt": [f"Story number {number}." for number in range(8)],
+    "n": 16,
+    "stream": True,
+    "max_tokens": 1900,
+    "ignore_eos": True,
+}
+"""The engine has for the better part of a minute to do."""
 Start = Callable[..., EngineProcess]
 
 
@@ -54,7 +64,19 @@ def long_stream(engine: EngineProcess, tokens: int) -> Iterator[Iterator[str]]:
         "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
-    with engine.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+    with stream(engine, "/v1/chat/completions", body) as lines:
+        yield lines
+
+
+@contextlib.contextmanager
+def hopeless_stream(engine: EngineProcess) -> Iterator[Iterator[str]]:
+    with stream(engine, "/v1/completions", HOPELESS) as lines:
+        yield lines
+
+
+@contextlib.contextmanager
+def stream(engine: EngineProcess, path: str, body: dict[str, Any]) -> Iterator[Iterator[str]]:
+    with engine.client.stream("POST", path, json=body) as answer:
         lines = (line for line in answer.iter_lines() if line)
         assert next(lines).startswith("data: ")
         yield lines
@@ -70,33 +92,52 @@ def alive(number: int) -> bool:
 def test_asked_to_stop_it_completes_what_runs_and_takes_nothing_new(start: Start, number: int) -> None:
     engine = start().wait_ready()
     child = engine.child()
-    second = httpx.Client(base_url=engine.url, timeout=5, **PLAIN)
+    second = httpx.Client(base_url=engine.url, **PATIENT)
     assert second.get("/health").status_code == 200
     with long_stream(engine, 1900) as lines:
         for target in (engine.process.pid, child):  # as a terminal does, to all of a group
             os.kill(target, number)
         with pytest.raises(httpx.TransportError):
-            for _ in range(200):
+            deadline = time.monotonic() + END_S
+            while time.monotonic() < deadline:
                 second.get("/health").raise_for_status()
                 time.sleep(0.005)
         rest = list(lines)
     assert rest[-1] == "data: [DONE]"
     assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 1900
-    assert engine.process.wait(5) == 0
+    assert engine.process.wait(END_S) == 0
     wait_until(lambda: not alive(child))
     assert "Traceback" not in engine.text
 
 
 def test_when_the_pipelines_process_dies_streams_say_so_and_the_engine_ends(start: Start) -> None:
     engine = start().wait_ready()
-    with long_stream(engine, 1900) as lines:
+    with hopeless_stream(engine) as lines:
         os.kill(engine.child(), signal.SIGKILL)
         *_, last = lines
     error = json.loads(last.removeprefix("data: "))["error"]
     assert error["type"] == "server_error"
-    assert engine.process.wait(5) == 3
+    assert engine.process.wait(END_S) == 3
     assert "error: the pipeline's process ended with code -9" in engine.text
     assert "Traceback" not in engine.text
+
+
+def test_who_reads_late_is_told_too_that_the_pipelines_process_died(start: Start) -> None:
+    engine = start().wait_ready()
+    body = json.dumps(HOPELESS | {"logprobs": 1}).encode()  # in many bytes, more than the system keeps for it
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with socket.socket() as late:
+        late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what it does not read is not sent
+        late.settimeout(END_S)
+        late.connect(("127.0.0.1", engine.port))
+        late.sendall(head + body)
+        wait_until(lambda: engine.metric("generation_tokens_total") > 10_000)
+        os.kill(engine.child(), signal.SIGKILL)
+        time.sleep(0.5)
+        found = b"".join(iter(lambda: late.recv(65536), b""))
+    assert b'"server_error"' in found.rpartition(b"data: ")[2]
+    assert found.endswith(b"0\r\n\r\n")
+    assert engine.process.wait(END_S) == 3
 
 
 def test_when_the_engine_is_killed_its_pipeline_does_not_stay(start: Start) -> None:
@@ -112,7 +153,7 @@ def test_asked_to_stop_while_it_loads_it_stops(start: Start) -> None:
     engine = start()
     wait_until(lambda: "loading" in engine.text or engine.process.poll() is not None)
     engine.process.send_signal(signal.SIGTERM)
-    assert engine.process.wait(5) in (0, -signal.SIGTERM), engine.text
+    assert engine.process.wait(END_S) in (0, -signal.SIGTERM), engine.text
     assert "Traceback" not in engine.text
 
 
@@ -175,7 +216,7 @@ def test_a_model_that_cannot_be_served_is_told_in_one_line(
     folder = copy(tmp_path)
     damage(folder)
     engine = start(folder)
-    assert engine.process.wait(15) == 2, engine.text
+    assert engine.process.wait(END_S) == 2, engine.text
     (line,) = [line for line in engine.text.splitlines() if line.startswith("error: ")]
     assert says in line
     assert "Traceback" not in engine.text
@@ -183,7 +224,7 @@ def test_a_model_that_cannot_be_served_is_told_in_one_line(
 
 def test_a_folder_that_is_not_there_is_named(start: Start, tmp_path: Path) -> None:
     engine = start(tmp_path / "nowhere")
-    assert engine.process.wait(5) == 2
+    assert engine.process.wait(END_S) == 2
     assert f"error: --model_dir: {tmp_path / 'nowhere'} is no folder" in engine.text
 
 
@@ -193,7 +234,7 @@ def test_a_port_that_is_taken_is_named(start: Start) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         engine = start(http_port=port)
-        assert engine.process.wait(10) == 2
+        assert engine.process.wait(END_S) == 2
     assert f"error: cannot listen on 127.0.0.1:{port}" in engine.text
     assert "Traceback" not in engine.text
 
@@ -207,7 +248,7 @@ def test_an_openvino_folder_is_served_as_it_is_and_needs_its_tokenizer(
     folder = tmp_path / "ir"
     shutil.copytree(made, folder)
     bare = start(folder)
-    assert bare.process.wait(5) == 2
+    assert bare.process.wait(END_S) == 2
     assert "tokenizer.json: there is no such file" in bare.text
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(TINY / name, folder)
@@ -254,7 +295,7 @@ def test_kv_events_of_a_running_engine_tell_what_it_has_cached(start: Start) -> 
         question.connect(replay)
         question.send_multipart([b"", bytes(8)])
         while True:
-            assert question.poll(3000), "no answer to the replay"
+            assert question.poll(30_000), "no answer to the replay"
             _, number, payload = question.recv_multipart()
             if not payload:
                 assert number == b"\xff" * 8
@@ -275,5 +316,5 @@ def test_kv_events_of_a_running_engine_tell_what_it_has_cached(start: Start) -> 
 
 def test_events_that_cannot_be_published_are_told_in_one_line(start: Start) -> None:
     engine = start(kv_events_endpoint="tcp://256.0.0.1:1")
-    assert engine.process.wait(5) == 2
+    assert engine.process.wait(END_S) == 2
     assert "error: cannot publish KV events at tcp://256.0.0.1:1" in engine.text

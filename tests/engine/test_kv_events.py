@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +9,14 @@ import msgspec
 import pytest
 import zmq
 
+from free_ports import free_port
 from penstock.engine.kv_events import BUFFERED, END, Publisher
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror, Removed, Stored, block_hashes
 from penstock.kit.errors import Unavailable
 
 
 def free_endpoint() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 class Listener:
@@ -83,12 +81,13 @@ def test_a_subscribers_state_is_the_mirrors(sockets: list[Any]) -> None:
     while not subscriber.poll(20):  # a subscription needs a moment; what was sent before it is gone
         publisher.publish([Stored((1,), None, (0,) * BLOCK_TOKENS), Removed((1,))])
     work(mirror, publisher, 60)
-    first: int | None = None
-    while subscriber.poll(200):
+    last, expected = publisher._sent[-1][0], -1
+    while expected <= last:
+        assert subscriber.poll(30_000), f"{expected} did not come"
         topic, number, payload = subscriber.recv_multipart()
-        expected = first if first is not None else int.from_bytes(number, "big")
+        expected = int.from_bytes(number, "big") if expected < 0 else expected
         assert (topic, int.from_bytes(number, "big")) == (b"", expected)
-        first = expected + 1
+        expected += 1
         listener.take(payload)
     assert set(listener.blocks) == mirror.blocks
     assert mirror.blocks, "nothing cached would prove nothing"
@@ -97,7 +96,7 @@ def test_a_subscribers_state_is_the_mirrors(sockets: list[Any]) -> None:
 def ask(question: Any, start: int) -> list[tuple[int, bytes]]:
     question.send_multipart([b"", start.to_bytes(8, "big")])
     found = []
-    while question.poll(2000):
+    while question.poll(30_000):
         empty, number, payload = question.recv_multipart()
         assert empty == b""
         if number == END:

@@ -11,6 +11,7 @@ from penstock.engine.http import Connection, Exchange
 from penstock.kit.errors import Unavailable
 
 DRAIN_S = 20.0
+"""What requests that run get to end, or to say, and their readers to hear, that there is nobody left to go on with them."""
 logger = logging.getLogger(__name__)
 
 
@@ -25,7 +26,7 @@ class Api(Protocol):
 
 
 async def serve_until_stopped(api: Api, host: str, port: int, work: asyncio.Task[None] | None = None) -> None:
-    """Until SIGTERM, or until `work` ends, whose error is raised; then running requests may end. Raises Unavailable."""
+    """Until SIGTERM; then running requests may end. Or until `work` ends, whose error is raised when all were told. Raises Unavailable."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,7 +36,7 @@ async def serve_until_stopped(api: Api, host: str, port: int, work: asyncio.Task
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, *([work] if work else [])], return_when=asyncio.FIRST_COMPLETED)
     if work is not None and work.done():
-        await asyncio.sleep(0)
+        await _drain(server, api, live)
         work.result()
     logger.info("stopping: %d connections are busy", sum(not connection.idle for connection in live))
     await _drain(server, api, live)

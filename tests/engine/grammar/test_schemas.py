@@ -201,7 +201,7 @@ async def test_one_that_is_not_compiled_because_nothing_moves_is_asked_for_again
     compilers: list[Compiler], metrics: Metrics
 ) -> None:
     known = Schemas(metrics)
-    with pytest.raises(Unavailable, match="has not answered for 10 s"):
+    with pytest.raises(Unavailable, match=f"has not answered for {schemas.WITHIN_S:g} s"):
         await known.check("endless", "")
     assert compilers[0].closed
     with pytest.raises(Unavailable):

@@ -1,6 +1,5 @@
 """Starts simulated engines for tests."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,15 +9,10 @@ from pathlib import Path
 
 import httpx
 
-from plain_http import PLAIN
+from free_ports import free_port
+from plain_http import PATIENT
 
 START_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -31,11 +25,11 @@ def sim_process(log: Path, *options: str) -> Iterator[httpx.Client]:
             [*command, "--host=127.0.0.1", "--time-scale=20", *options], stdout=file, stderr=file
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, **PLAIN) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", **PATIENT) as client:
             wait_ready(client, process, log)
             yield client
         process.terminate()
-        assert process.wait(15) == 0, log.read_text()
+        assert process.wait(30) == 0, log.read_text()
     finally:
         if process.poll() is None:
             process.kill()

@@ -19,8 +19,8 @@ from penstock.kit.errors import Exhausted, InvalidInput, PlatformError, Unavaila
 
 LIMIT_S = 2.0
 """Of processor time, for one compilation: as much as the pipeline spends on it when it compiles the schema again."""
-WITHIN_S = 10.0
-"""Of one compilation, on a machine that has no time for it."""
+WITHIN_S = 30.0
+"""Of one compilation, on a machine that has no time for it: what is at fault is the machine, and a stop of seconds is no reason to give up."""
 START_S = 60.0
 IDLE_S = 60.0
 """After so long without a new schema the process ends, which gives its memory back."""
