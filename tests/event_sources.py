@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from plain_http import PLAIN
+from free_ports import free_port, free_ports
+from plain_http import PATIENT
 
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 START_S = 90.0
@@ -86,7 +87,7 @@ class Rabbit:
 
     def call(self, method: str, path: str, **body: object) -> httpx.Response:
         url = f"http://127.0.0.1:{self.management}/api/{path}"
-        answer = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10, **PLAIN)
+        answer = httpx.request(method, url, json=body, auth=("guest", "guest"), **PATIENT)
         assert answer.status_code < 300, answer.text
         return answer
 
@@ -137,7 +138,12 @@ def rabbit(folder: Path) -> Iterator[Rabbit]:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
     }
     with ExitStack() as stack:
-        stack.enter_context(process(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], environ, folder))
+        names = stack.enter_context(
+            process(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], environ, folder)
+        )
+        until(
+            lambda: listens(mapper), names, folder
+        )  # else the server would start one of its own, which stays
         server = stack.enter_context(process([RABBIT], environ, folder))
         found = Rabbit(amqp, amqps, management, own.pem)
         until(
@@ -150,7 +156,7 @@ def rabbit(folder: Path) -> Iterator[Rabbit]:
 def prometheus(folder: Path) -> Iterator[str]:
     """A Prometheus that scrapes itself every second; its address."""
     program = needed(shutil.which("prometheus") or "", "prometheus")
-    [port] = free_ports(1)
+    port = free_port()
     (folder / "prometheus.yml").write_text(
         "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: self\n"
         f"  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n"
@@ -171,7 +177,7 @@ def prometheus(folder: Path) -> Iterator[str]:
 def redis(folder: Path, password: str = "", own: Certificate | None = None) -> Iterator[int]:
     """A Redis that keeps nothing; its port, which speaks TLS with a certificate."""
     program = needed(shutil.which("redis-server") or "", "redis-server")
-    [port] = free_ports(1)
+    port = free_port()
     command = [program, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     command += (
         ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"] if own else ["--port", str(port)]
@@ -194,10 +200,10 @@ def process(command: list[str], environ: dict[str, str], folder: Path) -> Iterat
         finally:
             running.terminate()
             try:
-                running.wait(20)
+                running.wait(30)
             except subprocess.TimeoutExpired:
                 running.kill()
-                running.wait(5)
+                running.wait()
 
 
 def needed(program: str, package: str) -> str:
@@ -205,14 +211,6 @@ def needed(program: str, package: str) -> str:
     if not program or not Path(program).exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{package} is not installed")
     return program
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def until(ready: object, server: subprocess.Popen[bytes], folder: Path) -> None:
@@ -226,7 +224,7 @@ def until(ready: object, server: subprocess.Popen[bytes], folder: Path) -> None:
 
 def answers(url: str, auth: tuple[str, str] | None = None) -> bool:
     try:
-        return httpx.get(url, auth=auth, timeout=2, **PLAIN).status_code == 200
+        return httpx.get(url, auth=auth, **PATIENT).status_code == 200
     except httpx.HTTPError:
         return False
 

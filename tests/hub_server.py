@@ -112,4 +112,4 @@ def hub_server() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(30)

@@ -49,7 +49,7 @@ async def test_it_says_when_it_is_ready_is_restarted_when_killed_and_leaves_when
     said: list[str] = []
     probe = child(tmp_path, READY, said)
     running = asyncio.create_task(probe.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await probe.wait_ready()
         assert said == ["hello you"]
         first = probe.pid
@@ -66,13 +66,13 @@ async def test_it_says_when_it_is_ready_is_restarted_when_killed_and_leaves_when
 
 async def test_a_child_that_cannot_run_says_why_and_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no room") as caught:
-        await asyncio.wait_for(child(tmp_path, FAILS, []).run(), 20)
+        await asyncio.wait_for(child(tmp_path, FAILS, []).run(), 50)
     assert caught.value.hint == "make some"
 
 
 async def test_a_child_that_dies_before_it_is_ready_is_told_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="exit code 1 before it was ready: broken beyond words"):
-        await asyncio.wait_for(child(tmp_path, DIES, []).run(), 20)
+        await asyncio.wait_for(child(tmp_path, DIES, []).run(), 50)
 
 
 def test_waits_grow_with_quick_deaths() -> None:

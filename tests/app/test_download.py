@@ -161,12 +161,12 @@ def test_a_failure_of_one_file_keeps_what_has_arrived_of_the_others(tmp_path: Pa
     class Two(Source):
         def read(self, file: RemoteFile, start: int, stop: int | None = None) -> Iterator[bytes]:
             if file.path == "bad":
-                begun.wait(5)
+                begun.wait(30)
                 failed.set()
                 raise NotFound("bad: gone")
             yield CONTENT[start : start + 4000]
             begun.set()
-            failed.wait(5)
+            failed.wait(30)
             threading.Event().wait(0.05)
             yield CONTENT[4000:5000]
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from free_ports import free_port
+from penstock.app import peer_source
 from penstock.app.model_cache import cached
 from penstock.app.peer_settings import ModelPeers
 from penstock.app.settings import load
@@ -69,10 +71,9 @@ def brought(cache: Path, source: Source | None = None) -> list[str]:
     return source.asked
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_source, "QUIET_S", 30.0)
 
 
 def secret_in(path: Path, text: str = "0123456789abcdef0123") -> Path:
@@ -121,9 +122,9 @@ class Hosts:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
     made = Hosts(tmp_path)
-    giver = made.give(made.told)
-    yield made
-    giver.communicate()
+    with made.give(made.told) as giver:
+        yield made
+        giver.communicate()
 
 
 def test_a_model_comes_from_the_other_host_over_tls(hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,11 +165,11 @@ def test_nothing_but_models_is_given(hosts: Hosts, path: str) -> None:
 
 def test_it_gives_no_faster_than_it_was_told(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path)
-    giver = hosts.give(msgspec.structs.replace(hosts.told, bytes_per_s=40_000.0))
-    began = time.monotonic()
-    assert brought(hosts.taker()) == []
-    assert time.monotonic() - began > len(CONTENT["weights.bin"]) / 40_000
-    giver.communicate()
+    with hosts.give(msgspec.structs.replace(hosts.told, bytes_per_s=40_000.0)) as giver:
+        began = time.monotonic()
+        assert brought(hosts.taker()) == []
+        assert time.monotonic() - began > len(CONTENT["weights.bin"]) / 40_000
+        giver.communicate()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

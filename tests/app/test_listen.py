@@ -6,15 +6,14 @@ import socket
 
 import pytest
 
+from free_ports import free_port
 from penstock.app.addresses import Address
 from penstock.app.listen import check_port, listeners
 from penstock.kit.errors import Unavailable
 
 
 def free_address() -> Address:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address("127.0.0.1", probe.getsockname()[1])
+    return Address("127.0.0.1", free_port())
 
 
 def test_several_share_an_address_and_connections_wait_though_nobody_accepts() -> None:

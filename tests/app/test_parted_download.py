@@ -153,7 +153,7 @@ def test_two_that_ask_at_once_bring_it_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(50)
     assert len(source.asked) == 26
     assert {(tmp_path / name / "w.bin").read_bytes() for name in "abc"} == {CONTENT}
 

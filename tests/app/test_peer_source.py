@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from penstock.app import download as module
-from penstock.app import part_file
+from penstock.app import part_file, peer_source
 from penstock.app.model_cache import cached
 from penstock.contracts.peers import PEERS, Peer, Peers
 from penstock.contracts.source import RemoteFile, Snapshot
@@ -53,6 +53,11 @@ def layout(tmp_path: Path) -> Iterator[Layout]:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_file, "PART_BYTES", 1000)
     monkeypatch.setattr(module, "PARTED_BYTES", 2000)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_source, "QUIET_S", 30.0)
 
 
 def brought(layout: Layout, node: str) -> list[str]:

@@ -43,7 +43,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
         url = "http://127.0.0.1:%d" % self._listener.getsockname()[1]  # noqa: UP031  the shortest
         config = {
             "apiVersion": "v1",

@@ -146,8 +146,8 @@ def test_a_choice_costs_the_same_whatever_requests_cost_and_however_many_wait() 
         turns: Turns[Entry] = Turns()
         for number in range(10_000):
             turns.join(("", number), str(number % accounts), 1.0, cost)
-        began = time.perf_counter()
+        began = time.thread_time()
         taken(turns, 10_000)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     assert max(seconds(10, 1e6), seconds(10_000, 1e6)) < 50 * seconds(10, 100.0)

@@ -27,6 +27,6 @@ def run(platform: Platform, section: str, language: str = "python") -> str:
     code = code.replace(GRPC, platform.environment.get("PENSTOCK_GRPC_ADDR", GRPC))
     command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
     environment = {**platform.environment, "NO_PROXY": "*"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -15,9 +15,10 @@ import httpx
 import openai
 import pytest
 import yaml
-from platform_process import free_ports, until
+from platform_process import until
 
-from plain_http import PLAIN
+from free_ports import free_ports
+from plain_http import PATIENT
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "envoy.md"
 MODEL = "m"
@@ -68,7 +69,7 @@ class Processes:
             process.terminate()
         for process in self._all:
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -97,7 +98,7 @@ def running_engines(folder: Path) -> Iterator[Engines]:
 
 def answers(url: str) -> bool:
     with suppress(httpx.HTTPError):
-        return httpx.get(url, **PLAIN).status_code == 200
+        return httpx.get(url, **PATIENT).status_code == 200
     return False
 
 
@@ -126,11 +127,11 @@ class World:
         return f"http://127.0.0.1:{self._port}"
 
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0, timeout=20)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0, timeout=60)
 
     def start(self) -> None:
         for address in self.addresses:
-            httpx.post(f"http://{address}/reset_prefix_cache", **PLAIN)
+            httpx.post(f"http://{address}/reset_prefix_cache", **PATIENT)
         self.start_picker()
         config = self._processes.folder / "envoy.yaml"
         config.write_text(yaml.safe_dump(self._config()))
@@ -157,17 +158,15 @@ class World:
         self, prompt: str, headers: dict[str, str] | None = None, url: str = "", **fields: Any
     ) -> httpx.Response:
         body = {"model": MODEL, "prompt": prompt, "max_tokens": 2, **fields}
-        return httpx.post(
-            f"{url or self.url}/v1/completions", json=body, headers=headers, **PLAIN, timeout=40
-        )
+        return httpx.post(f"{url or self.url}/v1/completions", json=body, headers=headers, **PATIENT)
 
     def statistic(self, name: str) -> int:
-        text = httpx.get(f"http://127.0.0.1:{self._admin_port}/stats?filter={name}", **PLAIN).text
+        text = httpx.get(f"http://127.0.0.1:{self._admin_port}/stats?filter={name}", **PATIENT).text
         found = re.search(rf"{re.escape(name)}: (\d+)", text)
         return int(found[1]) if found else 0
 
     def running(self, address: str) -> float:
-        text = httpx.get(f"http://{address}/metrics", **PLAIN).text
+        text = httpx.get(f"http://{address}/metrics", **PATIENT).text
         (value,) = re.findall(r"^vllm:num_requests_running\{[^}]*\} (\S+)$", text, re.MULTILINE)
         return float(value)
 

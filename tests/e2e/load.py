@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from plain_http import PLAIN
+from plain_http import PATIENT
 
 QUESTIONS = (
     "What is Penstock?",
@@ -40,7 +40,7 @@ class Load:
 
     async def __aenter__(self) -> Load:
         limits = httpx.Limits(max_connections=self.clients, max_keepalive_connections=self.clients)
-        self._client = httpx.AsyncClient(base_url=self.base_url, timeout=30, limits=limits, **PLAIN)
+        self._client = httpx.AsyncClient(base_url=self.base_url, limits=limits, **PATIENT)
         self._tasks = [asyncio.create_task(self._loop(i)) for i in range(self.clients)]
         return self
 

@@ -6,11 +6,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,12 @@ import httpx
 import psutil
 import pytest
 
+from free_ports import free_ports
 from penstock.app.quickstart import model_folder
-from plain_http import PLAIN
+from plain_http import PATIENT
 
 KUBECTL = shutil.which("kubectl")
-READY_WITHIN_S = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+READY_WITHIN_S = 60.0
 
 
 def until(what: str, true: Callable[[], Any], within_s: float = READY_WITHIN_S) -> Any:
@@ -66,7 +55,7 @@ class Platform:
     def start(self, *arguments: str) -> None:
         """Also once more, after everything was killed."""
         if self.process is not None:
-            self.process.communicate(timeout=60)
+            self.process.communicate(timeout=100)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "penstock.cli.main", "up", *arguments],
             env=self.environment,
@@ -82,14 +71,14 @@ class Platform:
         if self.process.poll() is not None:
             pytest.fail(f"penstock up ended: {self.process.stdout.read() if self.process.stdout else ''}")
         with suppress(httpx.HTTPError, OSError):
-            return httpx.get(f"{self.url}/readyz", **PLAIN).status_code == 200
+            return httpx.get(f"{self.url}/readyz", **PATIENT).status_code == 200
         return False
 
     def stop(self) -> str:
         """Ctrl-C; all that it said."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        said, _ = self.process.communicate(timeout=60)
+        said, _ = self.process.communicate(timeout=100)
         self.process, ended = None, self.process
         assert ended.returncode == 0, said
         return said
@@ -126,12 +115,17 @@ class Platform:
 
     def plane(self, module: str) -> psutil.Process:
         """The control plane or the gateway."""
-        [process] = until(f"one {module} runs", lambda: self.children(module))
+
+        def only() -> psutil.Process | None:
+            found = self.children(module)  # one that starts a program looks like two for a moment
+            return found[0] if len(found) == 1 else None
+
+        process: psutil.Process = until(f"one {module} runs", only)
         return process
 
     def ask(self, model: str = "quickstart", **fields: Any) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": "What is Penstock?"}], **fields}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=30, **PLAIN)
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, **PATIENT)
 
     def _run(self, command: list[str], stdin: str | None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -140,7 +134,7 @@ class Platform:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
@@ -157,6 +151,39 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return [p for p in found if p.pid != os.getpid()]
 
 
+def until_nothing_is_left(home: Path) -> None:
+    """What was told to end has ended when the system has come to it."""
+    left: list[psutil.Process] = []
+
+    def is_nothing_left() -> bool:
+        left[:] = processes_of(home)
+        return not left
+
+    try:
+        until("nothing is left behind", is_nothing_left, within_s=30)
+    finally:
+        for process in left:
+            with suppress(psutil.Error):
+                print(f"left behind: {process.cmdline()}")
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """All of them before one sees another die; they are dead when this returns, and hold nothing any more."""
+    doomed = list(dict.fromkeys(processes))
+    for act in (psutil.Process.suspend, psutil.Process.kill):
+        for process in doomed:
+            with suppress(psutil.NoSuchProcess):
+                act(process)
+    until("they are dead", lambda: not any(map(is_alive, doomed)))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """A zombie is not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 @contextmanager
 def running_platform(home: Path, *arguments: str, **environment: str) -> Iterator[Platform]:
     """Started, and afterwards gone with everything that it started."""
@@ -167,14 +194,19 @@ def running_platform(home: Path, *arguments: str, **environment: str) -> Iterato
         yield platform
         if platform.process is not None and platform.process.poll() is None:
             platform.stop()
-        left = processes_of(home)
-        assert not left, f"left behind: {[p.cmdline() for p in left]}"
+        until_nothing_is_left(home)
     finally:
         for process in processes_of(home):
             with suppress(psutil.Error):
                 process.kill()
         if platform.process is not None:
-            platform.process.communicate(timeout=60)
+            platform.process.communicate(timeout=100)
+
+
+def says(what: str, platform: Platform, name: str) -> httpx.Response | None:
+    """What the gateway answers for a service, once it says so: it hears of what goes wrong a little later than the API."""
+    answer = platform.ask(name)
+    return answer if what in answer.text else None
 
 
 def service(name: str, *, replicas: int = 1, model: str = "", **predictor: Any) -> str:

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from platform_process import Platform, service, until
+from platform_process import Platform, says, service, until
 
 from penstock.app.quickstart import model_folder
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def failure(platform: Platform, name: str) -> str:
@@ -29,7 +31,7 @@ def refused(platform: Platform, name: str, folder: Path, said: str) -> None:
     platform.kubectl("apply", "-f", "-", stdin=service(name, model=folder.as_uri()))
     until(f"{said!r} is told", lambda: said in failure(platform, name))
     assert "Traceback" not in failure(platform, name)
-    answer = platform.ask(name)
+    answer = until("the gateway tells it", lambda: says(said, platform, name))
     assert answer.status_code == 503
     assert said in answer.json()["error"]["message"]
     platform.kubectl("delete", "isvc", name)
@@ -39,7 +41,8 @@ def test_weights_that_are_cut_short_are_named(platform: Platform, model: Path) -
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     refused(platform, "cut", model, "model.safetensors")
-    assert not list((platform.home / "nodes").glob("*/cache/**/.making-*")), "nothing half-converted stays"
+    halves = (platform.home / "nodes").glob
+    until("nothing half-converted stays", lambda: not list(halves("*/cache/**/.making-*")))
 
 
 def test_weights_that_are_no_weights_are_named(platform: Platform, model: Path) -> None:

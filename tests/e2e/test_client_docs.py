@@ -6,6 +6,7 @@ import pytest
 from client_page import CODE, run
 from platform_process import Platform
 
+pytestmark = pytest.mark.timeout(180)
 QUICKSTART = [block for block, code in CODE.items() if "quickstart" in code]
 
 

@@ -13,6 +13,8 @@ from platform_process import Platform, service, until
 
 from penstock.cli.main import command_names
 
+pytestmark = pytest.mark.timeout(180)
+
 
 def run(platform: Platform, *arguments: str, code: int = 0, stdin: str | None = None) -> str:
     done = platform.penstock(*arguments, stdin=stdin)
@@ -26,6 +28,7 @@ def test_a_service_lives_its_whole_life_without_kubectl(platform: Platform, tmp_
     manifest.write_text(service("life"))
     assert "created" in run(platform, "apply", "-f", str(manifest))
     assert "unchanged" in run(platform, "apply", "-f", str(manifest))
+    platform.wait_ready("life")
     until("it answers", lambda: platform.ask("life").status_code == 200)
     table = run(platform, "get", "isvc", "life")
     assert table.splitlines()[0].startswith("NAME")
@@ -34,13 +37,16 @@ def test_a_service_lives_its_whole_life_without_kubectl(platform: Platform, tmp_
     assert yaml.safe_load(run(platform, "get", "isvc", "life", "-o", "yaml"))["metadata"]["name"] == "life"
     assert json.loads(run(platform, "get", "isvc", "-o", "json"))["kind"] == "List"
     assert "inferenceservice" in run(platform, "get", "isvc", "-o", "name")
-    described = run(platform, "describe", "isvc", "life")
-    assert "InferenceServiceReady" in described
-    assert "Conditions:" in described
+
+    def described() -> str:
+        said = run(platform, "describe", "isvc", "life")
+        return said if "InferenceServiceReady" in said else ""
+
+    assert "Conditions:" in until("its Events tell that it is ready", described)
     explained = run(platform, "explain", "life")
     assert "Runtime: penstock-cpu" in explained
     assert "nothing, what is there is what is asked for" in explained
-    assert "serving life" in run(platform, "logs", "life")
+    until("its log says so", lambda: "serving life" in run(platform, "logs", "life"))
     assert "Penstock serves AI models" in run(platform, "chat", "life", "What is Penstock?")
     assert "deleted" in run(platform, "delete", "isvc", "life")
     until("its pods are gone", lambda: "life" not in run(platform, "get", "pods"))

@@ -6,13 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 
-from platform_process import KUBECTL, Platform, service, until
+import pytest
+from platform_process import KUBECTL, Platform, says, service, until
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
     assert "created" in platform.kubectl("apply", "-f", "-", stdin=service("life")).stdout
     platform.wait_ready("life")
-    assert platform.ask("life").status_code == 200
+    until("it answers", lambda: platform.ask("life").status_code == 200)
     assert "unchanged" in platform.kubectl("apply", "-f", "-", stdin=service("life")).stdout
 
     table = platform.kubectl("get", "isvc", "life").stdout
@@ -20,8 +23,7 @@ def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
         "NAME", "URL", "READY", "PREV", "LATEST", "PREVROLLEDOUTREVISION", "LATESTREADYREVISION", "AGE"
     ]  # fmt: skip
     assert f"{platform.url}/serving/default/life" in table
-    described = platform.kubectl("describe", "isvc", "life").stdout
-    assert "InferenceServiceReady" in described
+    described = until("its Events tell it", lambda: tells("InferenceServiceReady", platform, "life"))
     assert "Cluster Serving Runtime Name:" in described or "penstock-cpu" in described
 
     platform.kubectl(
@@ -34,7 +36,7 @@ def test_a_service_lives_its_whole_life_by_kubectl(platform: Platform) -> None:
         "its pods and Deployment are gone",
         lambda: not platform.objects("pods,deploy", "serving.kserve.io/inferenceservice=life"),
     )
-    assert platform.ask("life").status_code == 404
+    until("the gateway knows nothing of it", lambda: platform.ask("life").status_code == 404)
 
 
 def test_who_scales_by_himself_does_so_by_kubectl(platform: Platform) -> None:
@@ -64,9 +66,9 @@ def test_logs_are_followed_and_watches_tell(platform: Platform) -> None:
     try:
         assert follow.stdout
         assert "loading quickstart" in follow.stdout.readline()
-        platform.kubectl("annotate", "isvc", "quickstart", "example.com/seen=1")
         assert watch.stdout
         assert watch.stdout.readline().startswith("quickstart")
+        platform.kubectl("annotate", "isvc", "quickstart", "example.com/seen=1")
         assert watch.stdout.readline().startswith("quickstart")
     finally:
         for process in (follow, watch):
@@ -99,7 +101,7 @@ def test_a_service_that_cannot_run_says_why(platform: Platform) -> None:
 
     said = until("the failure is told", lambda: failure() if "no such file or folder" in failure() else "")
     assert "/no" in said
-    answer = platform.ask("lost")
+    answer = until("the gateway tells it", lambda: says("no such file or folder", platform, "lost"))
     assert answer.status_code == 503
     assert "no such file or folder" in answer.json()["error"]["message"]
     platform.kubectl("delete", "isvc", "lost")
@@ -108,19 +110,16 @@ def test_a_service_that_cannot_run_says_why(platform: Platform) -> None:
 def test_an_unknown_runtime_is_named_with_the_nearest(platform: Platform) -> None:
     manifest = service("odd").replace('"modelFormat"', '"runtime": "penstock-cpv", "modelFormat"')
     platform.kubectl("apply", "-f", "-", stdin=manifest)
-    until("it is told", lambda: "penstock-cpu" in platform.kubectl("describe", "isvc", "odd").stdout)
-    assert "RuntimeNotRecognized" in platform.kubectl("describe", "isvc", "odd").stdout
+    until("it is told", lambda: tells("penstock-cpu", platform, "odd"))
+    until("and why", lambda: tells("RuntimeNotRecognized", platform, "odd"))
     platform.kubectl("delete", "isvc", "odd")
 
 
 def test_a_runtime_whose_program_is_missing_says_which(platform: Platform) -> None:
     manifest = service("absent").replace('"modelFormat"', '"runtime": "penstock-vllm", "modelFormat"')
     platform.kubectl("apply", "-f", "-", stdin=manifest)
-    until(
-        "it is told",
-        lambda: 'program "vllm" is not installed' in platform.kubectl("describe", "isvc", "absent").stdout,
-    )
-    assert "pip install vllm" in platform.kubectl("describe", "isvc", "absent").stdout
+    until("it is told", lambda: tells('program "vllm" is not installed', platform, "absent"))
+    until("with what to do", lambda: tells("pip install vllm", platform, "absent"))
     platform.kubectl("delete", "isvc", "absent")
 
 
@@ -137,6 +136,12 @@ def test_openapi_serves_explain_and_dry_run_changes_nothing(platform: Platform) 
     tried = platform.kubectl("apply", "--dry-run=server", "-f", "-", stdin=service("dry"))
     assert "dry run" in tried.stdout
     assert "not found" in platform.kubectl("get", "isvc", "dry", check=False).stderr
+
+
+def tells(what: str, platform: Platform, name: str) -> str:
+    """What kubectl describes, once it says so."""
+    described = platform.kubectl("describe", "isvc", name).stdout
+    return described if what in described else ""
 
 
 def ready_pods(platform: Platform, name: str) -> int:

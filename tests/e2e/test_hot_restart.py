@@ -8,10 +8,12 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 from platform_process import Platform, running_platform, until
 
-from plain_http import PLAIN
+from plain_http import PATIENT
 
+pytestmark = pytest.mark.timeout(180)
 GATEWAY = "penstock.app.gateway"
 
 
@@ -26,14 +28,15 @@ def test_sigusr2_replaces_every_worker_and_each_caller_on_a_new_connection_gets_
     (tmp_path / "home" / "config.yaml").write_text("workers: 2\n")
     with running_platform(tmp_path / "home") as platform:
         platform.wait_ready("quickstart")
-        before = gateway_pids(platform)
-        assert len(before) == 2
+        before = until(
+            "two workers run", lambda: found if len(found := gateway_pids(platform)) == 2 else None
+        )
         over, found = threading.Event(), list[str]()
 
         def lane() -> None:
             while not over.is_set() or len(found) < 300:
                 try:
-                    found.append(str(httpx.get(f"{platform.url}/v1/models", **PLAIN).status_code))
+                    found.append(str(httpx.get(f"{platform.url}/v1/models", **PATIENT).status_code))
                 except httpx.HTTPError as error:
                     found.append(repr(error))
 

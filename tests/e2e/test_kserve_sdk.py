@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from platform_process import Platform
 
+pytestmark = pytest.mark.timeout(180)
+
 SCRIPT = """
 import sys
 from kubernetes import client
@@ -24,7 +26,7 @@ service = V1beta1InferenceService(
 )
 kserve = KServeClient(config_file=sys.argv[2])
 kserve.create(service)
-kserve.wait_isvc_ready("by-sdk", namespace="default", timeout_seconds=30)
+kserve.wait_isvc_ready("by-sdk", namespace="default", timeout_seconds=60)
 found = kserve.get("by-sdk", namespace="default")
 print("URL", found["status"]["url"], found["status"]["modelStatus"]["states"]["activeModelState"])
 kserve.delete("by-sdk", namespace="default")
@@ -50,7 +52,7 @@ def test_the_sdk_creates_waits_for_reads_and_deletes_a_service(platform: Platfor
         env=platform.environment,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from platform_process import running_platform, service
+import pytest
+from platform_process import Platform, running_platform, service, until
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def test_declared_nodes_take_pods_by_selector_and_their_taints_hold(tmp_path: Path) -> None:
@@ -16,9 +19,8 @@ def test_declared_nodes_take_pods_by_selector_and_their_taints_hold(tmp_path: Pa
         "- {name: kept, taints: [{key: kept, value: 'yes', effect: NoSchedule}], labels: {zone: b}}\n"
     )
     with running_platform(home, "--no-quickstart") as platform:
-        nodes = {n["metadata"]["name"]: n for n in platform.objects("nodes")}
-        assert len(nodes) == 3
-        assert nodes["gpu-1"]["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+        until("all nodes are there", lambda: len(platform.objects("nodes")) == 3)
+        until("their devices are told", lambda: gpus(platform, "gpu-1") == "2")
         here = json.loads(service("here"))
         here["spec"]["predictor"]["nodeSelector"] = {"zone": "a"}
         platform.kubectl("apply", "-f", "-", stdin=json.dumps(here))
@@ -28,9 +30,11 @@ def test_declared_nodes_take_pods_by_selector_and_their_taints_hold(tmp_path: Pa
         here["metadata"]["name"] = "there"
         here["spec"]["predictor"]["nodeSelector"] = {"zone": "b"}
         platform.kubectl("apply", "-f", "-", stdin=json.dumps(here))
-        explained = ""
-        for _ in range(50):
-            explained = platform.penstock("explain", "there").stdout
-            if "taint" in explained:
-                break
-        assert "taint" in explained
+        until("the taint is told", lambda: "taint" in platform.penstock("explain", "there").stdout)
+
+
+def gpus(platform: Platform, name: str) -> str | None:
+    """How many of a node can be had."""
+    [node] = [one for one in platform.objects("nodes") if one["metadata"]["name"] == name]
+    count: str | None = node.get("status", {}).get("allocatable", {}).get("nvidia.com/gpu")
+    return count

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import openai
 import pytest
 from platform_process import Platform, until
 
-from plain_http import PLAIN
+from plain_http import PATIENT
 
+pytestmark = pytest.mark.timeout(180)
 MESSAGES = [{"role": "user", "content": "What is Penstock?"}]
 
 
@@ -113,21 +115,24 @@ def test_a_cancelled_stream_ends_in_the_engine(platform: Platform, client: opena
     pod = platform.objects("pods", "serving.kserve.io/inferenceservice=quickstart")[0]
     engine = openai.OpenAI(base_url=f"http://{pod['status']['podIP']}:8080", api_key="any")
 
-    def running() -> float:
+    def metric(series: str) -> float:
         text = engine.get("/metrics", cast_to=str)
-        line = next(x for x in text.splitlines() if x.startswith("vllm:num_requests_running"))
-        return float(line.split()[-1])
+        return sum(float(value) for value in re.findall(rf"^vllm:{series} (\S+)$", text, re.M))
 
-    stream = client.chat.completions.create(
+    broken_off = 'request_success_total{.*finished_reason="abort".*}'
+    before = metric(broken_off)
+    stream = client.completions.create(
         model="quickstart",
-        messages=[{"role": "user", "content": "Tell me a short story."}],
+        prompt=[f"Story number {number}." for number in range(8)],
+        n=16,
         stream=True,
-        max_tokens=200,
+        max_tokens=1900,
         extra_body={"ignore_eos": True},
-    )
+    )  # of which the engine has for the better part of a minute to do
     next(iter(stream))
     stream.close()
-    until("nothing runs in the engine", lambda: running() == 0, within_s=2)
+    until("nothing runs in the engine", lambda: metric("num_requests_running{.*}") == 0, within_s=30)
+    assert metric(broken_off) > before
 
 
 def test_bodies_that_are_no_json_or_too_big_are_refused_in_openais_shape(platform: Platform) -> None:
@@ -135,8 +140,8 @@ def test_bodies_that_are_no_json_or_too_big_are_refused_in_openais_shape(platfor
 
     url = f"{platform.url}/v1/chat/completions"
     headers = {"content-type": "application/json"}
-    broken = httpx.post(url, content=b"{nonsense", headers=headers, **PLAIN)
+    broken = httpx.post(url, content=b"{nonsense", headers=headers, **PATIENT)
     assert (broken.status_code, broken.json()["error"]["type"]) == (400, "invalid_request_error")
-    big = httpx.post(url, content=b"[" + b" " * (64 << 20) + b"]", headers=headers, **PLAIN)
+    big = httpx.post(url, content=b"[" + b" " * (64 << 20) + b"]", headers=headers, **PATIENT)
     assert big.status_code == 413, big.text
     assert big.headers["x-request-id"]

@@ -18,6 +18,7 @@ from platform_process import Platform
 
 from plain_http import PLAIN
 
+pytestmark = pytest.mark.timeout(180)
 CURL = shutil.which("curl")
 QUESTION = "What is Penstock?"
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]
@@ -88,8 +89,8 @@ async def test_langchain_invokes_streams_and_batches(platform: Platform) -> None
 def curl(*arguments: str) -> str:
     if CURL is None:
         pytest.skip("curl is not installed")
-    command = [CURL, "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    command = [CURL, "--silent", "--show-error", "--noproxy", "*", "--max-time", "40", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=True).stdout
 
 
 @pytest.mark.parametrize("offer", [(), ("--http2",), ("-H", "Expect: 100-continue")])

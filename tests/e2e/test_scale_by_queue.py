@@ -72,11 +72,11 @@ def ready(platform: Platform) -> int:
 def test_messages_take_processes_from_0_to_3_and_back(rabbitmq: Rabbit, bare: Platform) -> None:
     rabbitmq.declare("jobs")
     bare.kubectl("apply", "-f", "-", stdin=MANIFEST.format(host=rabbitmq.amqp_url))
-    bare.kubectl("wait", "--for=condition=Ready", "so/worker", "--timeout=20s")
+    bare.kubectl("wait", "--for=condition=Ready", "so/worker", "--timeout=60s")
     assert ready(bare) == 0
     rabbitmq.publish("jobs", 11)
     started = time.monotonic()
-    until("one worker runs", lambda: ready(bare) >= 1, 30)
+    until("one worker runs", lambda: ready(bare) >= 1, 60)
     first_s = time.monotonic() - started
     until("three workers run", lambda: ready(bare) == 3, 60)
     three_s = time.monotonic() - started
@@ -87,9 +87,12 @@ def test_messages_take_processes_from_0_to_3_and_back(rabbitmq: Rabbit, bare: Pl
     started = time.monotonic()
     until("no worker runs", lambda: not bare.objects("pods", "app=worker"), 60)
     print(f"first worker {first_s:.1f} s, third {three_s:.1f} s, none {time.monotonic() - started:.1f} s")
-    said = bare.kubectl("describe", "so", "worker").stdout
-    assert "KEDAScaleTargetActivated" in said
-    assert "KEDAScaleTargetDeactivated" in said
-    assert "guest" not in said
-    bare.kubectl("delete", "so", "worker", "--timeout=20s")
-    assert bare.objects("hpa") == []
+    told = ("KEDAScaleTargetActivated", "KEDAScaleTargetDeactivated")
+
+    def said() -> str:
+        described = bare.kubectl("describe", "so", "worker").stdout
+        return described if all(word in described for word in told) else ""
+
+    assert "guest" not in until("both are told", said)
+    bare.kubectl("delete", "so", "worker", "--timeout=55s")
+    until("no autoscaler is left", lambda: bare.objects("hpa") == [])

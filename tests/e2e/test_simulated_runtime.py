@@ -7,9 +7,9 @@ from pathlib import Path
 
 import openai
 import pytest
-from platform_process import running_platform
+from platform_process import running_platform, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 SERVICE = {
     "apiVersion": "serving.kserve.io/v1beta1",
     "kind": "InferenceService",
@@ -32,6 +32,7 @@ def test_a_simulated_service_needs_no_model_and_finds_its_prefixes(tmp_path: Pat
         applied = platform.kubectl("apply", "-f", "-", stdin=json.dumps(SERVICE))
         assert applied.returncode == 0, applied.stderr
         platform.wait_ready("pretend")
+        until("it answers", lambda: platform.ask("pretend", max_tokens=1).status_code == 200)
         with openai.OpenAI(base_url=f"{platform.url}/v1", api_key="any", max_retries=0) as client:
             answers = [
                 client.completions.create(model="pretend", prompt="the same beginning " * 40, max_tokens=5)

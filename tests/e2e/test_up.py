@@ -7,15 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
-from platform_process import Platform, processes_of, running_platform, until
+from platform_process import Platform, processes_of, running_platform, until_nothing_is_left
+
+pytestmark = pytest.mark.timeout(180)
 
 
-def up(platform: Platform, *arguments: str, within_s: float = 30) -> subprocess.CompletedProcess[str]:
+def up(platform: Platform, *arguments: str, within_s: float = 50) -> subprocess.CompletedProcess[str]:
     """A start that is to fail."""
     return subprocess.run(
         [sys.executable, "-m", "penstock.cli.main", "up", *arguments],
@@ -36,7 +37,7 @@ def test_ctrl_c_ends_everything_that_it_started_and_the_output_says_how_to_go_on
         assert "curl -s" in said
         assert "Ctrl-C" in said
         assert "Stopped." in said
-        assert not processes_of(platform.home)
+        until_nothing_is_left(platform.home)
 
 
 @pytest.mark.parametrize("which", ["gateway", "api"])
@@ -96,17 +97,20 @@ def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
         for engine in platform.children("penstock.engine"):
             engine.suspend()  # it will not end when it is asked to
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        assert process.stdout
+        while "Ctrl-C again forces" not in process.stdout.readline():
+            assert process.poll() is None, "it did not wait for the engine"
         process.send_signal(signal.SIGINT)
-        process.wait(20)
-        until("nothing is left", lambda: not processes_of(platform.home), within_s=5)
+        said, _ = process.communicate(timeout=40)
+        assert "Forced" in said
+        until_nothing_is_left(platform.home)
 
 
 def test_whenever_the_gateway_is_ready_the_api_answers_on_a_second_start_too(tmp_path: Path) -> None:
     with running_platform(tmp_path / "home", "--no-quickstart") as platform:
         for _ in range(2):
             answer = httpx.get(
-                f"https://127.0.0.1:{platform.api_port}/readyz", verify=False, timeout=2, trust_env=False
+                f"https://127.0.0.1:{platform.api_port}/readyz", verify=False, timeout=30, trust_env=False
             )
             assert answer.status_code == 200
             platform.stop()

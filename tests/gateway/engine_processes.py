@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from free_ports import free_port
 
 from penstock.contracts.exchange import Endpoint
 
 BLOCK = 16
 START_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EngineProcess:
@@ -63,8 +58,10 @@ class EngineProcess:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
             return False
-        writer.write(b"GET /health/ready HTTP/1.0\r\n\r\n")
-        line = await reader.readline()
+        line = b""
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"GET /health/ready HTTP/1.0\r\n\r\n")
+            line = await reader.readline()
         writer.close()
         return b" 200 " in line
 

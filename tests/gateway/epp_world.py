@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from ext_proc_messages import header_map, headers_of, request, response
+from free_ports import free_port
 from grpc import aio, ssl_channel_credentials
 
 from penstock.app.registry import open_profile
@@ -73,13 +73,13 @@ class Exchange:
         await self.call.write(request(response_body={"body": data, "end_of_stream": ends}))
 
     async def read(self) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             data = await self.call.read()
         assert isinstance(data, bytes), "it ended the conversation"
         return response(data)
 
     async def ended(self) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.call.read() is aio.EOF
 
     async def asked(self, body: bytes, headers: dict[str, str] | None = None, metadata: Any = None) -> Any:
@@ -110,8 +110,7 @@ async def picker(
     service: ServiceRoute | None = None, *, trusts: bytes | None = None, **settings: Any
 ) -> AsyncIterator[aio.Channel]:
     """A channel to it; over TLS where an authority is trusted."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     stop, ready = asyncio.Event(), asyncio.Event()
     chosen = EppSettings(listen=("127.0.0.1", port), service=service, drain_s=0.2, **settings)
     serving = asyncio.create_task(serve(chosen, stop, open_profile=open_profile, on_ready=ready.set))

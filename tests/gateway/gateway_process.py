@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import uvloop
 
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import RouteTable, ServiceRoute
+from penstock.gateway import gossip_inbox
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
 
@@ -36,7 +36,7 @@ class Process:
         self._process.kill()
 
     async def end(self) -> int:
-        return await asyncio.wait_for(self._process.wait(), 20)
+        return await asyncio.wait_for(self._process.wait(), 30)
 
     @property
     def memory_bytes(self) -> int:
@@ -50,14 +50,15 @@ class Process:
 async def started(
     folder: Path, *services: ServiceRoute, drain_s: float = 0.5, peers: Path | None = None
 ) -> AsyncIterator[Process]:
+    from free_ports import free_port  # not found by the process itself
+
     (folder / "table.json").write_bytes(msgspec.json.encode(RouteTable(version=1, services=services)))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = (__file__, str(port), str(folder), str(drain_s), *([str(peers)] if peers else []))
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
         yield Process(port, process)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -66,6 +67,7 @@ async def started(
 
 
 async def _main(port: int, folder: Path, drain_s: float, peers: Path | None) -> None:
+    gossip_inbox.SILENT_S = 60.0  # one that the machine let stand still is not dead
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     settings = GatewaySettings(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
+from free_ports import free_port
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import DemandReport, Endpoint, RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
+from penstock.kit.clock import Clock, SystemClock
 
 Script = Callable[["Engine", bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -31,6 +32,10 @@ async def answer_ok(
     writer.write(OK)
 
 
+QUIET_TURNS, TURN_S = 30, 0.01
+"""After so many turns without a byte, of so many seconds each, no more is expected of a connection that stays open."""
+
+
 class Engine:
     """An HTTP server whose every answer is a script; it notes the requests that it saw."""
 
@@ -39,14 +44,15 @@ class Engine:
     def __init__(self, name: str, script: Script = answer_ok) -> None:
         self.name = name
         self.script = script
+        self.port = free_port()
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
         self.gone = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """At its port, also after `stop`."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.running.append(self)
 
     async def stop(self) -> None:
@@ -93,11 +99,24 @@ def service(*engines: Engine, **fields: Any) -> ServiceRoute:
     return ServiceRoute(**{**given, **fields})
 
 
-async def until(condition: Callable[[], object], *, within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], *, within_s: float = 30.0) -> None:
     """Look again and again, for as long as it may take on a busy machine."""
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+class SetClock(SystemClock):
+    """Stands where it is set, however long anything takes. Who sleeps by it sleeps in the loop's time."""
+
+    def __init__(self) -> None:
+        self.at = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
 
 
 class ControlPlane:
@@ -159,12 +178,12 @@ class Gateway:
         *services: ServiceRoute,
         limits: Limits | None = None,
         drain_s: float = 1.0,
+        clock: Clock | None = None,
         **settings: Any,
     ) -> None:
-        self._folder = folder
+        self._folder, self._clock = folder, clock
         (folder / "table.json").write_bytes(msgspec.json.encode(RouteTable(version=1, services=services)))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._settings = GatewaySettings(
             host="127.0.0.1",
             port=self.port,
@@ -181,7 +200,9 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         ready = asyncio.Event()
         self._task = asyncio.create_task(
-            serve(self._settings, self._stop, open_profile=open_profile, on_ready=ready.set)
+            serve(
+                self._settings, self._stop, open_profile=open_profile, clock=self._clock, on_ready=ready.set
+            )
         )
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait([self._task, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -196,21 +217,36 @@ class Gateway:
         self._stop.set()
         await self._task
 
-    async def raw(self, data: bytes, *, within_s: float = 3.0) -> bytes:
-        """What comes back until the connection ends, or until nothing more comes for a while."""
+    async def raw(self, data: bytes, *, within_s: float = 30.0) -> bytes:
+        """What comes back until the connection ends; where `data` does not ask for that, also until nothing more comes for a while."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
-        received = b""
+        received, stays = b"", b"connection: close" not in data.lower()
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(within_s):
-                while piece := await asyncio.wait_for(reader.read(65536), 0.3 if received else within_s):
+                while piece := await _next(reader, may_end=bool(received) and stays):
                     received += piece
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         return received
+
+
+async def _next(reader: asyncio.StreamReader, *, may_end: bool) -> bytes:
+    """The next piece; b"" at the end, or where `may_end` and nothing comes for a while.
+
+    That is counted in turns of the loop in which both the gateway and its engines run: a time in which nothing runs is none of it.
+    """
+    reading, turns = asyncio.ensure_future(reader.read(65536)), 0
+    try:
+        while not reading.done() and not (may_end and turns == QUIET_TURNS):
+            await asyncio.wait((reading,), timeout=TURN_S)
+            turns += 1
+        return await reading if reading.done() else b""
+    finally:
+        reading.cancel()
 
 
 def post(body: bytes = b'{"model":"m"}', path: bytes = b"/v1/chat/completions", *headers: bytes) -> bytes:

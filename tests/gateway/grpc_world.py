@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
+from free_ports import free_port
 from gateway_world import Gateway
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as stubs
@@ -86,11 +86,6 @@ def service(*endpoints: Endpoint, **fields: Any) -> ServiceRoute:
     revision = RevisionRoute(name="iris-1", weight_percent=100, endpoints=endpoints)
     given = {"namespace": "default", "name": "iris", "uid": "u", "engine_model": "iris", "phase": "Ready"}
     return ServiceRoute(**{**given, "revisions": (revision,), **fields})
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

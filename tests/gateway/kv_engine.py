@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,18 +11,13 @@ from typing import Any
 
 import msgspec
 import zmq
+from free_ports import free_port as free_port
 
 from penstock.contracts.exchange import Endpoint
 from penstock.gateway.kv_event_codec import EngineHash
 
 KEY = "a"
 SIZE = 4
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def endpoint(live: int, replay: int = 0) -> Endpoint:
@@ -124,7 +118,7 @@ class HandEngine:
 
 def _bind(one: Any, port: int) -> None:
     """A port that was closed a moment ago is free only when ZeroMQ's own thread has closed it."""
-    for _ in range(200):
+    for _ in range(3000):
         try:
             return one.bind(f"tcp://127.0.0.1:{port}")
         except zmq.ZMQError:
@@ -133,8 +127,8 @@ def _bind(one: Any, port: int) -> None:
 
 
 async def until(is_so: Callable[[], bool], work: Callable[[], object] = lambda: None) -> None:
-    """Wait for what sockets bring about; at most 10 s."""
-    async with asyncio.timeout(10):
+    """Wait for what sockets bring about, for as long as it may take on a busy machine."""
+    async with asyncio.timeout(30):
         while not is_so():
             work()
             await asyncio.sleep(0.01)

@@ -35,7 +35,7 @@ class RedisServer:
             [command, *said, "--save", "", "--appendonly", "no", "--maxclients", "64"],
             stdout=subprocess.DEVNULL,
         )
-        for _ in range(400):
+        for _ in range(3000):
             try:
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(str(self.socket))
@@ -52,5 +52,5 @@ class RedisServer:
         if self._process is not None:
             self.signal(signal.SIGCONT)
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(30)
             self._process = None

@@ -40,7 +40,7 @@ async def test_a_stream_is_accounted_and_its_caller_gets_what_he_asked_for(
     await engine.start()
     async with (
         Gateway(tmp_path, service(engine)) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client,
+        httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=30) as client,
     ):
         body = {"model": "m", "stream": True, **options}
         answer = await client.post("/v1/chat/completions", json=body)

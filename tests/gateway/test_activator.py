@@ -39,7 +39,7 @@ async def started(name: str = "e") -> Engine:
 
 
 async def ask(gateway: Gateway, path: str = "/v1/chat/completions", model: str = "m") -> httpx.Response:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=30) as client:
         return await client.post(path, json={"model": model})
 
 
@@ -161,16 +161,17 @@ async def test_a_client_that_goes_away_while_it_waits_is_forgotten(tmp_path: Pat
 async def test_the_deadline_names_the_phase_in_force_and_the_waiting_room_is_empty_again(
     tmp_path: Path,
 ) -> None:
-    starting = service(phase="Starting", message="the model is copied", revisions=(), hold_s=0.2)
+    starting = service(phase="Starting", message="the model is copied", revisions=(), hold_s=2.0)
     async with ControlPlane(tmp_path) as control, Gateway(tmp_path, ASLEEP) as gateway:
-        await until(lambda: control.connections)
-        control.send(RouteTable(version=2, services=(service(phase="Sleeping", revisions=(), hold_s=0.2),)))
+        await until(lambda: control.reports)
+        control.send(RouteTable(version=2, services=(service(phase="Sleeping", revisions=(), hold_s=2.0),)))
+        await until(lambda: control.reports[-1].table_version == 2)
         asking = asyncio.create_task(ask(gateway))
         await until(lambda: waiting(control) == 1)
         control.send(RouteTable(version=3, services=(starting,)))
         answer = await asking
         assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready_in_time")
-        assert "within 0.2 s: the model is copied" in error_of(answer)["message"]
+        assert "within 2 s: the model is copied" in error_of(answer)["message"]
         assert 5 <= int(answer.headers["retry-after"]) <= 7
         await until(lambda: waiting(control) == 0)
 

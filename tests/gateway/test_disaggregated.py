@@ -11,17 +11,16 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from gateway_world import Engine, service, until
+from gateway_world import Engine, SetClock, service, until
 from msgspec.structs import replace
 
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute
 from penstock.contracts.scheduling import Prompt
 from penstock.gateway.demand import Demand
-from penstock.gateway.disaggregated import Disaggregated, Elsewhere, prefill_body, with_transfer
+from penstock.gateway.disaggregated import REST_S, Disaggregated, Elsewhere, prefill_body, with_transfer
 from penstock.gateway.router import Router, Trip
 from penstock.gateway.wire.pool import Pool
-from penstock.kit.clock import SystemClock
 
 sys.path.append(str(Path(__file__).parents[1] / "engine" / "simulated"))
 from sim_process import sim_process
@@ -63,7 +62,7 @@ class World:
         answering = Endpoint(name="d", address="127.0.0.1", port=1)
         revision = RevisionRoute(name="r", weight_percent=100, endpoints=(answering,), prefill=(prefill,))
         route = service(revisions=(revision,), routing=RoutingRoute(**routing))
-        self.pool, self.clock = Pool(), SystemClock()
+        self.pool, self.clock = Pool(), SetClock()
         self.router = Router(route, open_profile)
         self.demand = Demand()
         self.disaggregated = Disaggregated(self.router, self.pool, self.clock, self.demand)
@@ -76,7 +75,7 @@ class World:
         return trip
 
     def compute(
-        self, trip: Trip, body: bytes = BODY, path: str = PATH, timeout_s: float = 5.0
+        self, trip: Trip, body: bytes = BODY, path: str = PATH, timeout_s: float = 30.0
     ) -> Elsewhere | None:
         return self.disaggregated.compute(
             trip, {}, path, body, message=request(path), done=self.bodies.append, timeout_s=timeout_s
@@ -130,7 +129,7 @@ async def test_whatever_fails_it_is_answered_without(answer: bytes | None, outco
     engine = await prefilling(answer)
     world = World(engine.endpoint)
     trip = world.send()
-    assert world.compute(trip, timeout_s=0.1) is not None
+    assert world.compute(trip, timeout_s=0.1 if outcome == "late" else 30.0) is not None
     await until(lambda: world.bodies)
     assert world.bodies == [BODY]
     assert world.uncached() == (TOKENS, 0.0), "now it is computed where it is answered"
@@ -144,6 +143,8 @@ async def test_one_that_failed_is_left_alone_for_a_while() -> None:
     assert world.compute(world.send()) is not None
     await until(lambda: world.bodies)
     assert world.compute(world.send()) is None
+    world.clock.at += REST_S
+    assert world.compute(world.send()) is not None
     world.pool.close()
 
 
@@ -170,7 +171,7 @@ async def test_one_that_is_given_up_leaves_nothing_behind() -> None:
     assert world.uncached() == (0.0, 0.0)
     assert not world.bodies
     assert world.disaggregated.outcomes == {"given_up": 1}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await engine.gone.wait()
     world.pool.close()
 
@@ -195,7 +196,7 @@ def test_the_smallest_body_is_made_of_any() -> None:
 
 
 async def test_two_simulated_engines_hand_a_prompt_on(tmp_path: Path) -> None:
-    body = orjson.dumps({"model": "sim", "prompt": "handed over " * 2000, "max_tokens": 4})
+    """One that is computed elsewhere is answered sooner; a pause of the machine may hide that of one, but not of all."""
     with (
         sim_process(tmp_path / "p", "--time-scale=1") as computing,
         sim_process(tmp_path / "d", "--time-scale=1") as answering,
@@ -203,15 +204,22 @@ async def test_two_simulated_engines_hand_a_prompt_on(tmp_path: Path) -> None:
         port = computing.base_url.port
         assert port is not None
         world = World(Endpoint(name="p", address="127.0.0.1", port=port))
-        assert world.compute(world.send(6000), body=body) is not None
-        await until(lambda: world.bodies)
-        assert world.disaggregated.outcomes == {"computed": 1}
-        answer = await _posted(answering, world.bodies[0])
-        assert answer.json()["usage"]["completion_tokens"] == 4
-        with_kv_s = answer.elapsed.total_seconds()
-        alone = await _posted(answering, body.replace(b"handed", b"computed"))
-        assert with_kv_s < alone.elapsed.total_seconds() / 2, "8,000 tokens take half a second to compute"
+        alone_s = (await _posted(answering, _long("computed here"))).elapsed.total_seconds()
+        with_kv_s = []
+        while not with_kv_s or (min(with_kv_s) >= alone_s / 2 and len(with_kv_s) < 5):
+            number = len(with_kv_s)
+            assert world.compute(world.send(6000), body=_long(f"{number} handed over")) is not None
+            await until(lambda wanted=number + 1: len(world.bodies) == wanted)
+            assert world.disaggregated.outcomes == {"computed": number + 1}
+            answer = await _posted(answering, world.bodies[-1])
+            assert answer.json()["usage"]["completion_tokens"] == 4
+            with_kv_s.append(answer.elapsed.total_seconds())
+        assert min(with_kv_s) < alone_s / 2, "8,000 tokens take half a second to compute"
         world.pool.close()
+
+
+def _long(words: str) -> bytes:
+    return orjson.dumps({"model": "sim", "prompt": f"{words} " * (24_000 // len(words)), "max_tokens": 4})
 
 
 async def _posted(client: httpx.Client, body: bytes) -> httpx.Response:
@@ -228,6 +236,7 @@ async def test_computing_prompts_is_demand_of_the_service_that_does_it(answer: b
     [revision] = under_way.revisions
     assert (revision.name, revision.requests, revision.ended) == ("helper-1", 1, 0)
     assert revision.prompt_tokens > 0
+    world.clock.at += 1.0
     await until(lambda: world.bodies)
     [over] = world.demand.report(world.clock.monotonic(), 1.0, {}, {}, {})
     assert (over.failures, over.revisions[0].ended, over.revisions[0].failures) == (failures, 1, failures)

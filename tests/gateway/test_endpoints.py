@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import timeit
 
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, ServiceRoute
@@ -164,5 +165,5 @@ def test_a_request_costs_two_microseconds_of_bookkeeping_or_less() -> None:
         endpoints.answered("x")
         endpoints.end("x")
 
-    best = min(timeit.repeat(request, number=2000, repeat=7)) / 2000
+    best = min(timeit.repeat(request, timer=time.thread_time, number=2000, repeat=7)) / 2000
     assert best < 10e-6, f"{best * 1e6:.2f} us, five times what it took when this was written"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from gateway_world import Engine, Gateway, chunk, post, service
+from gateway_world import Engine, Gateway, chunk, post, service, until
 from routed_calls import call, end, prompt, router, send
 
 from penstock.cli.commands.explain import run as explain
@@ -158,16 +159,34 @@ async def test_an_unready_endpoint_is_told_of_even_where_the_answer_is_an_error(
         assert found["error"] == "no_endpoint_answered"
 
 
+class Told:
+    """The time of a recording, which passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+        self._at = 0.0
+
+    def monotonic(self) -> float:
+        return self._at
+
+    def sleep(self, seconds: float) -> None:
+        self.has_begun.set()
+        self.may_end.wait(30)
+        self._at += seconds
+
+
 async def test_a_recording_has_the_columns_of_a_trace_and_no_words(
-    tmp_path: Path, engines: tuple[Engine, Engine]
+    tmp_path: Path, engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "own.jsonl"
+    path, told = tmp_path / "own.jsonl", Told()
+    monkeypatch.setattr("penstock.cli.recording.time", told)
     async with Gateway(tmp_path, service(*engines, routing=RoutingRoute())) as gateway:
         await gateway.raw(ask(request_id=b"before"))
         recording = asyncio.create_task(asyncio.to_thread(record, path, "default/m", 1.5, gateway.url))
-        await asyncio.sleep(0.5)
+        await until(told.has_begun.is_set)
         for number in range(3):
             await gateway.raw(ask(request_id=b"r%d" % number))
+        told.may_end.set()
         done = await recording
     assert (len(done.lines), done.dropped, done.workers) == (3, 0, 1)
     lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 import timeit
 from typing import Any
 
@@ -231,5 +232,5 @@ def test_authorizing_and_checking_cost_microseconds() -> None:
     def once() -> None:
         assert made.sees(made.authorize(headers, None).key, chat)
 
-    best_s = min(timeit.repeat(once, number=2000, repeat=5)) / 2000
+    best_s = min(timeit.repeat(once, timer=time.thread_time, number=2000, repeat=5)) / 2000
     assert best_s < 30e-6

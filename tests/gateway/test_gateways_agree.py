@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from gateway_process import Process, started
-from gateway_world import OK, Engine, post, service
+from gateway_world import OK, Engine, post, service, until
+from prometheus_client.parser import text_string_to_metric_families as families
+from prometheus_client.samples import Sample
 
 from penstock.contracts.exchange import RoutingRoute
-
-EXCHANGED_S = 0.3
-"""In which workers have told each other what they did, also on a busy machine."""
+from penstock.gateway.peers import Peers
+from penstock.gateway.state import METRICS
+from penstock.gateway.telemetry.metrics import total
 
 
 async def answer(
@@ -46,8 +48,42 @@ async def engines() -> AsyncIterator[tuple[Engine, Engine]]:
         await engine.stop()
 
 
+class Workers:
+    """Two of them, and what each knows, as its own metrics say."""
+
+    def __init__(self, processes: list[Process], peers: Peers) -> None:
+        self.processes, self._peers = processes, peers
+
+    async def known(self, name: str) -> list[dict[str, float]]:
+        """By endpoint; of each worker that answers."""
+        return [
+            {one.labels.get("endpoint", ""): one.value for one in _samples(snapshot, name)}
+            for snapshot in await self._peers.gather(METRICS, 10.0)
+        ]
+
+    async def have_met(self) -> None:
+        """Each hears the other."""
+        await self._come_to(lambda: self.known("gossip_gateways"), lambda one: one == {"": 1.0})
+
+    async def have_told(self) -> None:
+        """Each other of all that they sent to endpoints: both take them to hold the same, and that is something."""
+        await self._come_to(lambda: self.known("kv_index_blocks"), lambda one: any(one.values()))
+
+    async def _come_to(
+        self, look: Callable[[], Awaitable[list[dict[str, float]]]], holds: Callable[[dict[str, float]], bool]
+    ) -> None:
+        async with asyncio.timeout(30):
+            while len(found := await look()) < 2 or found[0] != found[1] or not holds(found[0]):
+                await asyncio.sleep(0.02)
+
+
+def _samples(snapshot: bytes, name: str) -> list[Sample]:
+    found = (sample for family in families(total(snapshot)) for sample in family.samples)
+    return [sample for sample in found if sample.name == f"penstock_gateway_{name}"]
+
+
 @pytest.fixture
-async def workers(tmp_path: Path, engines: tuple[Engine, Engine]) -> AsyncIterator[list[Process]]:
+async def workers(tmp_path: Path, engines: tuple[Engine, Engine]) -> AsyncIterator[Workers]:
     routed = service(*engines, routing=RoutingRoute())
     async with contextlib.AsyncExitStack() as stack:
         made = []
@@ -55,8 +91,12 @@ async def workers(tmp_path: Path, engines: tuple[Engine, Engine]) -> AsyncIterat
             folder = tmp_path / name
             folder.mkdir()
             made.append(await stack.enter_async_context(started(folder, routed, peers=tmp_path / "w")))
-        await asyncio.sleep(1.5)
-        yield made
+        peers = Peers(tmp_path / "w", "test")
+        await peers.open()
+        stack.callback(peers.close)
+        both = Workers(made, peers)
+        await both.have_met()
+        yield both
 
 
 def who_saw(engines: tuple[Engine, Engine], words: str) -> list[str]:
@@ -64,13 +104,13 @@ def who_saw(engines: tuple[Engine, Engine], words: str) -> list[str]:
 
 
 async def test_a_prompt_that_went_through_one_worker_is_found_again_through_the_other(
-    engines: tuple[Engine, Engine], workers: list[Process]
+    engines: tuple[Engine, Engine], workers: Workers
 ) -> None:
-    a, b = workers
+    a, b = workers.processes
     prompts = [f"prompt {number} begins " + f"word{number} " * 800 for number in range(10)]
     for words in prompts:
         await ask(a, words)
-    await asyncio.sleep(EXCHANGED_S)
+    await workers.have_told()
     for words in prompts:
         await ask(b, words + " and goes on")
     for number in range(len(prompts)):
@@ -79,11 +119,12 @@ async def test_a_prompt_that_went_through_one_worker_is_found_again_through_the_
 
 
 async def test_work_that_one_worker_has_under_way_somewhere_keeps_the_other_away(
-    engines: tuple[Engine, Engine], workers: list[Process]
+    engines: tuple[Engine, Engine], workers: Workers
 ) -> None:
-    a, b = workers
+    a, b = workers.processes
     waiting = asyncio.create_task(ask(a, "never answered " * 4_000))
-    await asyncio.sleep(EXCHANGED_S)
+    await until(lambda: who_saw(engines, "never answered"))
+    await workers.have_told()
     (busy,) = who_saw(engines, "never answered")
     for number in range(10):
         await ask(b, f"short {number}")

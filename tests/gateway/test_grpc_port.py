@@ -24,25 +24,36 @@ from penstock.gateway.grpc import handover
 from penstock.kit.errors import Unavailable
 
 
-async def test_a_gateway_that_stops_lets_calls_end_and_tells_the_rest(tmp_path: Path) -> None:
+async def test_a_gateway_that_stops_lets_calls_end_and_tells_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "AGE_S", 0.2)
+    stops = asyncio.Event()
+
     async def slow(request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
-        await asyncio.sleep(0.2 if request.id == "short" else 60)
+        await (stops.wait() if request.id == "short" else asyncio.sleep(60))
         return await doubled(request, context)
 
     engine = V2Engine(script=slow)
-    async with engines(engine) as there, gateway(tmp_path, service(*there), drain_s=0.6) as (running, client):
+    async with engines(engine) as there, gateway(tmp_path, service(*there), drain_s=3.0) as (running, client):
         short = asyncio.create_task(client.infer("iris", tensor(1.0), request_id="short"))
         long = asyncio.create_task(refused(client.infer("iris", tensor(1.0), request_id="long")))
         await until(lambda: len(engine.asked) == 2)
-        await running.stop()
+        stopping = asyncio.create_task(running.stop())
+        await asyncio.sleep(0.2)
+        stops.set()
         assert (await short).as_numpy("y")[0] == 2.0
         code, message = await long
+        await stopping
     assert (code, "the gateway is stopping" in message) == ("UNAVAILABLE", True)
 
 
 async def test_no_call_is_cancelled_that_arrived_before_the_gateway_stops(tmp_path: Path) -> None:
     """grpcio hands calls over one by one, and cancels those that wait when it is stopped."""
-    async with engines(V2Engine()) as there, gateway(tmp_path, service(*there)) as (running, client):
+    async with (
+        engines(V2Engine()) as there,
+        gateway(tmp_path, service(*there), drain_s=30.0) as (running, client),
+    ):
         await client.infer("iris", tensor(1.0))
         asked = [asyncio.create_task(client.infer("iris", tensor(1.0))) for _ in range(50)]
         await asyncio.sleep(0)
@@ -57,18 +68,25 @@ async def test_connections_are_told_to_go_elsewhere_before_calls_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "AGE_S", 0.5)
-    async with engines(V2Engine()) as there, gateway(tmp_path, service(*there)) as (running, client):
+    async with (
+        engines(V2Engine()) as there,
+        gateway(tmp_path, service(*there), drain_s=30.0) as (running, client),
+    ):
+        began = time.monotonic()
         await client.infer("iris", tensor(1.0))
-        stopping, codes, answers = asyncio.create_task(running.stop()), set(), 0
+        stopping, refusals, answers = asyncio.create_task(running.stop()), [], 0
         while not stopping.done():
             try:
                 await client.infer("iris", tensor(1.0))
                 answers += 1
             except InferenceServerException as error:
-                codes.add(error.status())
+                refusals.append((error.status(), time.monotonic() - began))
                 await asyncio.sleep(0.01)
-    assert answers > 20, "until the connection's time was over"
-    assert codes == {"StatusCode.UNAVAILABLE"}, "nobody listens any more"
+    assert answers > 0
+    assert min(after_s for _, after_s in refusals) >= 0.5 * (1 - handover.SPREAD), (
+        "its connection's time was over"
+    )
+    assert {code for code, _ in refusals} == {"StatusCode.UNAVAILABLE"}, "nobody listens any more"
 
 
 async def test_a_stream_outlives_the_time_of_its_connection(
@@ -106,7 +124,7 @@ async def test_two_workers_share_the_port(tmp_path: Path) -> None:
 async def is_live(target: str, authority: bytes) -> bool:
     """Asked over a new connection by who trusts this authority only."""
     channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(authority))
-    call = stubs.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=20.0)
+    call = stubs.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=30.0)
     try:
         return bool((await call).live)
     except grpc.aio.AioRpcError:

@@ -54,7 +54,7 @@ async def crowd(
     process: Process, control: ControlPlane, size: int
 ) -> list[asyncio.Task[tuple[int, dict[str, object]]]]:
     asking = [asyncio.create_task(ask(process, f"r{number}")) for number in range(size)]
-    await until(lambda: waiting(control) == size, within_s=20)
+    await until(lambda: waiting(control) == size)
     return asking
 
 
@@ -71,7 +71,7 @@ async def test_a_gateway_that_stops_tells_those_who_wait_so_and_sends_none_of_th
 
 async def test_who_gets_an_endpoint_while_the_gateway_drains_is_served_once(tmp_path: Path) -> None:
     engine = await started_engine()
-    async with ControlPlane(tmp_path) as control, started(tmp_path, STARTING, drain_s=10) as process:
+    async with ControlPlane(tmp_path) as control, started(tmp_path, STARTING, drain_s=30) as process:
         asking = await crowd(process, control, 30)
         process.terminate()
         await asyncio.sleep(0.2)

@@ -9,11 +9,18 @@ import msgspec
 import pytest
 from kv_engine import KEY, SIZE, HandEngine, Notes, endpoint, free_port, hearing, stored, until
 
+from penstock.decide import kv_sequence
 from penstock.engine.kv_events import Publisher
 from penstock.engine.prefixes import BLOCK_TOKENS, BlockMirror, Stored, block_hashes
 from penstock.gateway import kv_subscription
 from penstock.gateway.kv_events import KvEvents
 from penstock.gateway.kv_index import KvIndex
+
+
+@pytest.fixture(autouse=True)
+def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay is not given up where ZeroMQ's own thread stands still for a while."""
+    monkeypatch.setattr(kv_subscription, "REPLAY_TIMEOUT_S", 20.0)
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ async def test_what_the_embedded_engine_publishes_is_what_the_index_holds(
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
         await until(lambda: notes.held.get(KEY) == wanted, publisher.answer_replays)
         assert kv.counts["replayed"] > 0
-        assert kv.trusts(endpoint(*ports))
+        await until(lambda: kv.trusts(endpoint(*ports)), publisher.answer_replays)
 
 
 async def test_what_sockets_drop_under_a_flood_is_found_out_and_made_good(
@@ -71,6 +78,8 @@ async def test_what_sockets_drop_under_a_flood_is_found_out_and_made_good(
 ) -> None:
     monkeypatch.setattr("penstock.engine.kv_events.HIGH_WATER", 10)
     monkeypatch.setattr(kv_subscription, "WAITING_BATCHES", 10)
+    monkeypatch.setattr(kv_subscription, "REPLAY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(kv_sequence, "RETRY_S", 0.5)
     publisher = Publisher(*(f"tcp://127.0.0.1:{port}" for port in ports))
     engines.append(publisher)
     mirror, wanted = BlockMirror(128), set()
@@ -85,7 +94,8 @@ async def test_what_sockets_drop_under_a_flood_is_found_out_and_made_good(
                 (wanted.update if isinstance(event, Stored) else wanted.difference_update)(event.hashes)
 
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
-        await until(lambda: kv.counts["complete"] == 1, publisher.answer_replays)
+        await until(lambda: kv.trusts(endpoint(*ports)), publisher.answer_replays)
+        completed = kv.counts["complete"]
         work(3000)
         await until(lambda: kv.counts["gap"] + kv.counts["late"] > 0, lambda: work(1))
 
@@ -93,8 +103,8 @@ async def test_what_sockets_drop_under_a_flood_is_found_out_and_made_good(
             work(1)
             publisher.answer_replays()
 
-        await until(lambda: notes.held[KEY] == wanted and kv.counts["complete"] > 1, go_on)
-        assert not notes.doubts[KEY]
+        await until(lambda: notes.held[KEY] == wanted and kv.counts["complete"] > completed, go_on)
+        await until(lambda: not notes.doubts[KEY], go_on)
 
 
 @pytest.mark.parametrize("frames", [3, 4])
@@ -113,7 +123,7 @@ async def test_what_was_lost_is_asked_for_again(
         assert 1 not in notes.held[KEY]
         assert engine.asked[-1] == 1
         assert kv.counts["gap"] == 1
-        assert not notes.doubts[KEY]
+        await until(lambda: not notes.doubts[KEY], engine.answer)
 
 
 async def test_a_gap_that_nobody_fills_is_doubted(
@@ -125,7 +135,7 @@ async def test_a_gap_that_nobody_fills_is_doubted(
         await joined(engine, notes, kv)
         engine.batch(7, stored(7))
         await until(lambda: kv.counts["gap"] == 1)
-        assert notes.doubts[KEY]
+        await until(lambda: notes.doubts[KEY])
         assert not kv.trusts(endpoint(ports[0]))
         engine.batch(8, {"type": "AllBlocksCleared"}, stored(8))
         await until(lambda: notes.held[KEY] == {8})
@@ -139,8 +149,8 @@ async def test_a_replay_that_nobody_answers_ends(
     engine = HandEngine(ports[0])
     engines.append(engine)
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
-        await until(lambda: kv.counts["failed"] == 1)
-        assert notes.doubts[KEY]
+        await until(lambda: kv.counts["failed"] > 0)
+        await until(lambda: notes.doubts[KEY])
 
 
 async def test_an_engine_that_restarts_under_its_address_holds_nothing_of_before(
@@ -208,6 +218,7 @@ async def test_what_cannot_be_read_is_counted_and_what_follows_is_heard(
 async def test_of_several_ranks_on_one_socket_one_is_heard_until_it_falls_silent(
     notes: Notes, ports: tuple[int, int], engines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kv_subscription, "RANK_S", 600.0)
     engine = HandEngine(ports[0])
     engines.append(engine)
 
@@ -264,10 +275,12 @@ async def test_an_endpoint_that_left_is_listened_to_no_more(
     engines.append(engine)
     async with hearing(KvEvents(notes), endpoint(*ports)) as kv:
         await joined(engine, notes, kv)
+        await until(lambda: kv.trusts(endpoint(*ports)), engine.answer)
+        completed = kv.counts["complete"]
         kv.watch([])
         assert not kv.trusts(endpoint(*ports))
         kv.watch([endpoint(*ports)])
-        await until(lambda: kv.counts["complete"] == 2, engine.answer)
+        await until(lambda: kv.counts["complete"] > completed, engine.answer)
 
 
 async def test_the_gateways_own_index_follows_an_engine(ports: tuple[int, int], engines: list[Any]) -> None:

@@ -20,8 +20,11 @@ from penstock.contracts.tokenizing import BYTES_TOKENIZER
 MEGABYTE = 1 << 20
 TOKENIZING = (sys.executable, "-m", "penstock.engine.tokenizing")
 HELD_S = 0.02
-"""Of this thread's own time: others that run on this machine do not count. The best of several, for a cold start is none."""
-TRIES = 2
+"""Of this thread's own time: others that run on this machine do not count. The best of several, for a cold start is none, and a machine may
+take the processor away while this thread seems to have it.
+"""
+TRIES = 2, 10
+"""At least, and at most while all were too long."""
 
 
 def said(content: str, times: int = 1) -> list[dict[str, str]]:
@@ -79,8 +82,9 @@ async def longest_s(gateway: Gateway, request: bytes) -> tuple[float, bytes]:
 
 
 async def held_s(gateway: Gateway, path: bytes, body: bytes) -> float:
-    found = []
-    for _ in range(TRIES):
+    found: list[float] = []
+    least, most = TRIES
+    while len(found) < least or (min(found) >= HELD_S and len(found) < most):
         seconds, line = await longest_s(gateway, post(body, path))
         assert line.split()[1] in (b"200", b"502"), line  # what the engine says is no Anthropic's answer
         found.append(seconds)

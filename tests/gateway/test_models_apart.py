@@ -19,16 +19,30 @@ from plain_http import PLAIN
 
 TOKENIZING = (sys.executable, "-m", "penstock.engine.tokenizing")
 PROMPT = "About the weir and its keeper: " * 100
+LEAST_BLOCKS = 40
+"""Of those of the prompt; more than 500 tokens are in so many."""
 
 
-async def predicted(client: httpx.AsyncClient) -> float:
+async def told(client: httpx.AsyncClient, name: str, **labels: str) -> float:
+    """The sum of a gateway's samples of this name and these labels."""
     text = (await client.get("/metrics")).text
     return sum(
         s.value
         for family in families(text)
         for s in family.samples
-        if s.name == "penstock_gateway_routed_prompt_tokens_total" and s.labels["kind"] == "predicted"
+        if s.name == f"penstock_gateway_{name}" and labels.items() <= s.labels.items()
     )
+
+
+async def predicted(client: httpx.AsyncClient) -> float:
+    return await told(client, "routed_prompt_tokens_total", kind="predicted")
+
+
+async def tell(client: httpx.AsyncClient, name: str, least: float) -> None:
+    """Wait for what other processes bring about."""
+    async with asyncio.timeout(30):
+        while await told(client, name) < least:
+            await asyncio.sleep(0.02)
 
 
 async def ask(client: httpx.AsyncClient, model: str) -> int:
@@ -43,8 +57,9 @@ async def test_a_model_and_its_adapters_are_expected_where_each_was_and_nowhere_
     tmp_path: Path, tells: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penstock.gateway.tokenizers.is_quick", lambda took_s, whole_s: True)
+    monkeypatch.setattr("penstock.gateway.tokenizers.patience_s", lambda size_bytes: 30.0)
     async with engine_processes(tmp_path, "e0", "e1", options=("--max-loras=2",), tells=tells) as engines:
-        async with httpx.AsyncClient(**PLAIN) as client:
+        async with httpx.AsyncClient(**PLAIN, timeout=30) as client:
             for engine in engines:
                 for name in ("poet", "clerk"):
                     url = f"http://127.0.0.1:{engine.port}/v1/load_lora_adapter"
@@ -61,13 +76,15 @@ async def test_a_model_and_its_adapters_are_expected_where_each_was_and_nowhere_
         )
         async with (
             Gateway(tmp_path, route, models=tmp_path, tokenizer=TOKENIZING) as gateway,
-            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=30) as client,
         ):
-            await asyncio.sleep(1.0)
+            if tells:
+                await tell(client, "kv_index_precise", len(engines))
             for model in ("m", "poet", "clerk"):
-                before = await predicted(client)
+                before, blocks = await predicted(client), await told(client, "kv_index_blocks")
                 assert await ask(client, model) == 0
                 assert await predicted(client) == before
+                await tell(client, "kv_index_blocks", blocks + LEAST_BLOCKS)
                 assert await ask(client, model) > 500
                 assert await predicted(client) > before + 500
 
@@ -94,7 +111,7 @@ async def test_two_services_at_one_address_know_of_each_other_s_prompts_nothing(
         ]
         async with (
             Gateway(tmp_path, *routes) as gateway,
-            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=30) as client,
         ):
             for name in ("a", "b"):
                 before = await predicted(client)

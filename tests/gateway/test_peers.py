@@ -13,7 +13,7 @@ import pytest
 from penstock.gateway.peers import MAX_PAYLOAD_BYTES, Peers
 from penstock.kit.errors import InvalidInput
 
-TRIES = 200
+TRIES = 4000
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ async def test_a_peer_that_does_not_listen_is_told_of_and_never_waited_for(two: 
 async def test_gathering_asks_every_worker_that_knows_the_answer(two: tuple[Peers, Peers]) -> None:
     a, b = two
     b.answer("metrics", lambda: bytes(1 << 20))
-    assert await a.gather("metrics", 1.0) == [bytes(1 << 20)]
-    assert await b.gather("metrics", 1.0) == []
-    assert await a.gather("unknown", 1.0) == []
+    assert await a.gather("metrics", 30.0) == [bytes(1 << 20)]
+    assert await b.gather("metrics", 30.0) == []
+    assert await a.gather("unknown", 30.0) == []
 
 
 async def test_gathering_leaves_out_who_is_too_slow(two: tuple[Peers, Peers], tmp_path: Path) -> None:
@@ -118,9 +118,8 @@ async def test_gathering_leaves_out_who_is_too_slow(two: tuple[Peers, Peers], tm
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.bind(str(tmp_path / "workers" / "0.ask"))
         silent.listen()
-        started = asyncio.get_running_loop().time()
-        assert await a.gather("metrics", 0.1) == [b"2"]
-        assert asyncio.get_running_loop().time() - started < 20
+        async with asyncio.timeout(30):
+            assert await a.gather("metrics", 0.5) == [b"2"]
 
 
 async def test_a_path_that_no_socket_can_have_is_refused_in_words(tmp_path: Path) -> None:
@@ -132,6 +131,6 @@ async def test_a_worker_is_asked_about_something(two: tuple[Peers, Peers]) -> No
     a, b = two
     b.answer_about("length", lambda about: str(len(about)).encode())
     b.answer("name", lambda: b"b")
-    assert await a.gather("length", 1.0, "two words") == [b"9"]
-    assert await a.gather("length", 1.0) == [b"0"]
-    assert await a.gather("name", 1.0) == [b"b"]
+    assert await a.gather("length", 30.0, "two words") == [b"9"]
+    assert await a.gather("length", 30.0) == [b"0"]
+    assert await a.gather("name", 30.0) == [b"b"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from penstock.contracts.exchange import RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway import probes
+from penstock.kit.clock import SystemClock
 
 NOT_YET = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
@@ -33,7 +33,7 @@ class Warming(Engine):
             self.probed += 1
             writer.write(OK if self.is_ready else NOT_YET)
         else:
-            self.served.append(time.monotonic())
+            self.served.append(now())
             writer.write(OK)
 
 
@@ -49,8 +49,13 @@ def starting(*engines: Engine, path: str = "/ready", **fields: object) -> Servic
     return service(phase="Starting", message="its pods are starting", revisions=(revision,), **fields)
 
 
+def now() -> float:
+    """By the loop in which all of them live, so that no pause of the machine counts."""
+    return asyncio.get_running_loop().time()
+
+
 async def ask(gateway: Gateway, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=30) as client:
         return await client.post("/v1/chat/completions", json={"model": "m"}, headers=headers)
 
 
@@ -60,7 +65,7 @@ async def test_held_requests_go_within_50_ms_of_the_first_ready_answer(tmp_path:
         asking = [asyncio.create_task(ask(gateway)) for _ in range(20)]
         await until(lambda: engine.probed > 3)
         assert not engine.served
-        engine.is_ready, began = True, time.monotonic()
+        engine.is_ready, began = True, now()
         answers = await asyncio.gather(*asking)
         assert {a.status_code for a in answers} == {200}
         assert engine.served[0] - began < 0.25, "20 ms between probes; the rest is for a busy machine"
@@ -72,12 +77,12 @@ async def test_held_requests_go_within_50_ms_of_the_first_ready_answer(tmp_path:
 
 async def test_nobody_is_asked_before_somebody_waits_nor_after_he_has_gone(tmp_path: Path) -> None:
     engine = await warming()
-    async with Gateway(tmp_path, starting(engine, hold_s=0.2)) as gateway:
+    async with Gateway(tmp_path, starting(engine, hold_s=1.0)) as gateway:
         await asyncio.sleep(0.1)
         assert engine.probed == 0
         assert (await ask(gateway)).status_code == 503
         probed = engine.probed
-        assert 2 <= probed <= 12, "every 20 ms"
+        assert 2 <= probed <= 52, "every 20 ms"
         await asyncio.sleep(0.1)
         assert engine.probed == probed
 
@@ -192,7 +197,7 @@ async def test_who_waits_in_vain_is_told_in_which_phase_time_ran_out_and_when_to
     tmp_path: Path, phase: str, code: str
 ) -> None:
     route = starting(hold_s=0.1, start_phase=phase, start_expected_s=60.0)
-    async with Gateway(tmp_path, route) as gateway:
+    async with Gateway(tmp_path, route, clock=SystemClock()) as gateway:
         answer = await ask(gateway)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (503, code)
@@ -201,11 +206,12 @@ async def test_who_waits_in_vain_is_told_in_which_phase_time_ran_out_and_when_to
 
 
 async def test_a_caller_whose_own_deadline_is_shorter_is_answered_then(tmp_path: Path) -> None:
-    async with Gateway(tmp_path, starting()) as gateway:
-        began = time.monotonic()
+    async with Gateway(tmp_path, starting(), clock=SystemClock()) as gateway:
+        began = now()
         answer = await ask(gateway, **{"x-request-timeout-ms": "200"})
+        took_s = now() - began
     assert answer.json()["error"]["code"] == "not_ready_in_time"
-    assert 0.2 <= time.monotonic() - began < 20
+    assert 0.2 <= took_s < 20
 
 
 async def test_a_callers_deadline_counts_the_wait_and_the_services_timeout_does_not(tmp_path: Path) -> None:
@@ -218,7 +224,10 @@ async def test_a_callers_deadline_counts_the_wait_and_the_services_timeout_does_
     engine = Engine("e", slow)
     await engine.start()
     table = RouteTable(version=2, services=(service(engine, timeout_s=4),))
-    async with ControlPlane(tmp_path) as control, Gateway(tmp_path, starting(timeout_s=4)) as gateway:
+    async with (
+        ControlPlane(tmp_path) as control,
+        Gateway(tmp_path, starting(timeout_s=4), clock=SystemClock()) as gateway,
+    ):
         await until(lambda: control.connections)
         hurried = asyncio.create_task(ask(gateway, **{"x-request-timeout-ms": "3500"}))
         patient = asyncio.create_task(ask(gateway))

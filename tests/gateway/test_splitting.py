@@ -27,7 +27,7 @@ async def two(tmp_path: Path, **fields: object) -> ServiceRoute:
 async def ask(
     gateway: Gateway, path: str = "/v1/chat/completions", model: str = "m", **headers: str
 ) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=30) as client:
         return await client.post(path, json={"model": model}, headers=headers)
 
 
@@ -79,7 +79,7 @@ async def test_a_service_of_that_name_comes_before_a_tag(tmp_path: Path) -> None
     async with Gateway(tmp_path, await two(tmp_path), named) as gateway:
         for path in ("/v1/chat/completions", "/serving/default/prev-m/v1/x"):
             assert (await ask(gateway, path, "default/prev-m")).headers["x-penstock-endpoint"] == "real"
-        async with httpx.AsyncClient(base_url=gateway.url, **PLAIN) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=30) as client:
             models = (await client.get("/v1/models")).json()
     assert [m["id"] for m in models["data"]] == ["m", "prev-m"], "tags are no models of their own"
 

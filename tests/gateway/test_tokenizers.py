@@ -42,6 +42,12 @@ def served(folder: str = "model", endpoints: int = 2) -> ServiceRoute:
     return msgspec.structs.replace(SERVICE, tokenizer=folder, revisions=(revision,))
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is waited for, though the machine stands still for a while."""
+    monkeypatch.setattr("penstock.gateway.tokenizers.patience_s", lambda size_bytes: 30.0)
+
+
 class Bench:
     """Prompts with a process behind them."""
 
@@ -63,7 +69,7 @@ class Bench:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -261,7 +267,7 @@ async def test_a_process_that_dies_is_started_again_when_it_is_next_asked(tmp_pa
         assert process is not None
         process.kill()
         await until(lambda: b.process._process is None)
-        told = await b.process.ask(Ask(str(TINY), json.dumps(chat(2)).encode(), 64, 1, 9999), 20.0)
+        told = await b.process.ask(Ask(str(TINY), json.dumps(chat(2)).encode(), 64, 1, 9999), 30.0)
         assert told.tokens == len(truth(chat(2)))
 
 

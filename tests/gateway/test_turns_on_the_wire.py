@@ -20,6 +20,7 @@ from penstock.contracts.exchange import (
     ServiceRoute,
 )
 from penstock.kit.api_keys import keyed_hash
+from penstock.kit.clock import SystemClock
 from plain_http import PLAIN
 
 TOKEN = "psk-0123456789ab-" + "s" * 43
@@ -60,7 +61,7 @@ class Callers:
     """Each is known by a name. Use within `async with`."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._client = httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=10)
+        self._client = httpx.AsyncClient(base_url=gateway.url, **PLAIN, timeout=30)
 
     async def __aenter__(self) -> Callers:
         return self
@@ -89,7 +90,7 @@ async def slow() -> Slow:
 
 async def queued(callers: Callers, count: int, priority: str = "0") -> None:
     labels = f'{{namespace="default",service="m",priority="{priority}"}}'
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while f"penstock_gateway_requests_queued{labels} {count}\n" not in await callers.metrics():
             await asyncio.sleep(0.01)
 
@@ -104,7 +105,7 @@ async def test_one_slot_is_used_by_one_request_at_a_time_the_most_urgent_first(t
         key = {"authorization": f"Bearer {TOKEN}"}
         await until(lambda: control.connections)
         control.send(RouteTable(version=2, services=(routed(engine),), keys=(KEY,)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "penstock_gateway_route_table_version 2\n" not in await callers.metrics():
                 await asyncio.sleep(0.01)
         asked = [callers.ask("first")]
@@ -128,13 +129,13 @@ async def test_one_slot_is_used_by_one_request_at_a_time_the_most_urgent_first(t
 async def test_who_finds_no_place_or_no_time_is_told_so_and_when_to_come_again(tmp_path: Path) -> None:
     engine = await slow()
     async with (
-        Gateway(tmp_path, routed(engine, max_requests=2, ttl_s=0.5)) as gateway,
+        Gateway(tmp_path, routed(engine, max_requests=2, ttl_s=4.0), clock=SystemClock()) as gateway,
         Callers(gateway) as callers,
     ):
         first = callers.ask("first")
         await until(lambda: engine.asked)
         waits = callers.ask("waits")
-        hurries = callers.ask("hurries", x_request_timeout_ms="100")
+        hurries = callers.ask("hurries", x_request_timeout_ms="2000")
         await queued(callers, 2)
         refused = await callers.ask("refused")
         told = [(refused, 429, "priority_full", "rejected-saturated")]

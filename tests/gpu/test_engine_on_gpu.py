@@ -122,7 +122,7 @@ def metrics(platform: Platform) -> str:
     """As Prometheus scrapes them."""
     headers = {"Authorization": f"Bearer {(platform.home / 'token').read_text().strip()}"}
     url = f"https://127.0.0.1:{platform.api_port}/metrics"
-    return httpx.get(url, headers=headers, verify=False, timeout=10, trust_env=False).text
+    return httpx.get(url, headers=headers, verify=False, timeout=30, trust_env=False).text
 
 
 @pytest.mark.e2e
@@ -150,7 +150,7 @@ def test_an_engine_takes_what_was_estimated_for_it(
     assert taken <= 1.03 * certificate.footprint_bytes
     used = re.search(rf'DCGM_FI_DEV_FB_USED{{[^}}]*UUID="{share.gpu}"[^}}]*}} (\S+)', metrics(platform))
     assert used and float(used[1]) * MIB >= 0.97 * taken
-    learned = until("what it took is learned", lambda: events(platform, name, "FitLearned"), 30)
+    learned = until("what it took is learned", lambda: events(platform, name, "FitLearned"), 60)
     print(learned)
     assert platform.penstock("delete", "pod", name).returncode == 0
     until(f"{name} is gone", lambda: pod_named(platform, name) is None)
@@ -173,7 +173,7 @@ def test_a_model_that_does_not_fit_is_never_started(platform: Platform, gpu: Gpu
     write_headers(tmp_path / "model", {**config, "num_hidden_layers": 4000})
     done = platform.penstock("apply", "-f", "-", stdin=manifest("huge", tmp_path / "model"))
     assert done.returncode == 0, done.stderr
-    said = until("it is told why", lambda: events(platform, "huge", "FailedScheduling"), 30)
+    said = until("it is told why", lambda: events(platform, "huge", "FailedScheduling"), 60)
     print(said)
     described = platform.penstock("describe", "pod", "huge").stdout
     assert "does not fit" in described

@@ -37,7 +37,7 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10, **PLAIN
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, **PLAIN
         ) as client:
             yield client
     finally:

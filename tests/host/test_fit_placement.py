@@ -32,6 +32,7 @@ from penstock.resources.meta import Condition, ObjectMeta
 from penstock.resources.pod import Container, ContainerStatus, Pod, PodSpec, ResourceRequirements
 from penstock.testing.world import World, condition
 
+pytestmark = pytest.mark.looptime
 MODELS = json.loads((Path(__file__).parents[2] / "benchmarks" / "fit" / "models.json").read_text())
 CONFIG = next(model["config"] for model in MODELS if model["name"] == "Llama-3-8B")
 LLAMA = replace(shape_of(CONFIG), weights=weights_of(CONFIG))

@@ -13,6 +13,7 @@ import pytest
 KUBECTL = shutil.which("kubectl")
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(180),
     pytest.mark.skipif(KUBECTL is None and "CI" not in os.environ, reason="kubectl is not installed"),
 ]
 SERVER = Path(__file__).with_name("serve_api.py")
@@ -64,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert server.stdout.readline().strip().isdecimal(), "the server did not start"
         yield home
         server.stdin.close()
-        assert server.wait(timeout=10) == 0
+        assert server.wait(timeout=30) == 0
     finally:
         server.kill()
         server.wait()
@@ -79,7 +80,7 @@ def kubectl(home: Path) -> Iterator[Kubectl]:
             input=given,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             env=environment(home),
         )
         assert done.returncode == code, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}"
@@ -219,7 +220,7 @@ def test_wait_and_watch_see_a_condition_come(kubectl: Kubectl, home: Path) -> No
         [str(KUBECTL), "get", "isvc", "-w"], stdout=subprocess.PIPE, text=True, env=environment(home)
     )
     waiting = subprocess.Popen(
-        [str(KUBECTL), "wait", "isvc", "tiny", "--for=condition=Ready", "--timeout=20s"],
+        [str(KUBECTL), "wait", "isvc", "tiny", "--for=condition=Ready", "--timeout=60s"],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(home),
@@ -231,7 +232,7 @@ def test_wait_and_watch_see_a_condition_come(kubectl: Kubectl, home: Path) -> No
         status = '{"status":{"url":"http://here","conditions":[{"type":"Ready","status":"True"}]}}'
         kubectl("patch", "isvc", "tiny", "--subresource=status", "--type=merge", "-p", status)
         assert watching.stdout.readline().split()[:3] == ["tiny", "http://here", "True"]
-        assert "condition met" in waiting.communicate(timeout=20)[0]
+        assert "condition met" in waiting.communicate(timeout=60)[0]
     finally:
         for process in (watching, waiting):
             process.kill()
@@ -277,8 +278,8 @@ def test_delete_waits_until_the_object_and_a_namespaces_content_are_gone(kubectl
     assert 'tiny" deleted' in kubectl("delete", "isvc", "tiny", "-n", "demo")
     kubectl("apply", "-n", "demo", "-f", "-", given=SERVICE)
     started = time.monotonic()
-    kubectl("delete", "namespace", "demo", "--timeout=20s")
-    assert time.monotonic() - started < 20
+    kubectl("delete", "namespace", "demo", "--timeout=40s")
+    assert time.monotonic() - started < 60
     assert "not found" in kubectl("get", "namespace", "demo", code=1)
     assert "NotFound" in kubectl("get", "isvc", "absent", code=1)
 
@@ -303,7 +304,7 @@ def test_without_the_token_nothing_is_shown(home: Path) -> None:
         [str(KUBECTL), "get", "pods"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env={**environment(home), "KUBECONFIG": str(home / "stranger")},
     )
     assert done.returncode != 0

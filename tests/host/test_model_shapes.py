@@ -28,7 +28,7 @@ class Reader:
 
     def __call__(self, model: str) -> ModelShape:
         self.asked.append(model)
-        assert self.gate.wait(10)
+        assert self.gate.wait(50)
         if self.failure is not None:
             raise self.failure
         return SHAPE

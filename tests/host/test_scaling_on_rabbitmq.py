@@ -28,7 +28,7 @@ from penstock.resources.keda import (
 from penstock.testing.factories import deployment, meta, secret
 from penstock.testing.world import World, condition, is_ready
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 class NoUsage:

@@ -256,7 +256,7 @@ def test_no_acknowledged_write_is_lost_when_the_writer_is_killed(tmp_path: Path)
     for _ in range(8):
         child = subprocess.Popen([sys.executable, str(WRITER), str(path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
-        lines = [child.stdout.readline()]
+        lines = [child.stdout.readline() for _ in range(16)]
         time.sleep(chance.uniform(0.0, 0.12))
         child.kill()
         lines += child.stdout.read().splitlines(keepends=True)
@@ -310,12 +310,12 @@ async def test_a_write_during_the_wait_is_waited_for_anew(
     def slow(log: int) -> None:
         synced.append(log)
         going.set()
-        go_on.wait(10)
+        go_on.wait(30)
 
     monkeypatch.setattr(os, "fdatasync", slow)
     write(store, "a")
     first = asyncio.create_task(store.durable())
-    await asyncio.to_thread(going.wait, 10)
+    assert await asyncio.to_thread(going.wait, 30)
     write(store, "b")
     second = asyncio.create_task(store.durable())
     go_on.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -91,12 +92,11 @@ class WeightWorld(World):
         status = PodAutoscalerStatus(sleep=SleepStatus(depth=depth))
         await self.cluster.replace(msgspec.structs.replace(made, status=status), subresource="status")
 
-    async def share_becomes(self, wanted: float, within_s: float = 5.0) -> bool:
-        for _ in range(int(within_s / 0.05)):
-            if self.share() == wanted:
-                return True
-            await asyncio.sleep(0.05)
-        return False
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.02)
 
 
 async def end(world: WeightWorld, one: Pod) -> None:
@@ -109,11 +109,12 @@ async def test_a_start_says_whether_its_weights_were_in_memory(tmp_path: Path, c
         if not cached:
             world.forget()
         one = await world.starting()
-        for _ in range(100):
-            known = await world.cluster.get(Pod, one.metadata.name, "default")
-            if RESIDENT in known.metadata.annotations:
-                break
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while True:
+                known = await world.cluster.get(Pod, one.metadata.name, "default")
+                if RESIDENT in known.metadata.annotations:
+                    break
+                await asyncio.sleep(0.02)
         assert known.metadata.annotations[RESIDENT] == ("1.00" if cached else "0.00")
 
 
@@ -122,10 +123,10 @@ async def test_weights_are_brought_back_for_a_revision_that_sleeps_with_them(tmp
         await world.scaler("Cached")
         one = await world.starting()
         await world.becomes(one, Initialized="True", Ready="True")
-        await asyncio.sleep(0.5)
+        await until(lambda: world.keeper._held)
         world.forget()
         await end(world, one)
-        assert await world.share_becomes(1.0)
+        await until(lambda: world.share() == 1.0)
 
 
 async def test_weights_of_a_revision_that_is_gone_leave_memory(tmp_path: Path) -> None:
@@ -134,9 +135,9 @@ async def test_weights_of_a_revision_that_is_gone_leave_memory(tmp_path: Path) -
         await world.scaler("Gone")
         one = await world.starting()
         await world.becomes(one, Initialized="True", Ready="True")
-        await asyncio.sleep(0.5)
+        await until(lambda: world.keeper._held)
         world.file.read_bytes()
         assert world.share() == 1.0
         await end(world, one)
-        assert await world.share_becomes(0.0)
-        assert not world.keeper._held
+        await until(lambda: world.share() == 0.0)
+        await until(lambda: not world.keeper._held)

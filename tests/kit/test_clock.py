@@ -10,7 +10,7 @@ from penstock.kit.clock import SystemClock
 
 def test_now_is_unix_time_and_intervals_never_go_back_without_a_loop():
     clock = SystemClock()
-    assert abs(clock.now() - time.time()) < 5
+    assert abs(clock.now() - time.time()) < 30
     assert clock.monotonic() <= clock.monotonic()
 
 

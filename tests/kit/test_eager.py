@@ -24,7 +24,7 @@ async def test_a_body_that_waits_goes_on_in_a_task_and_may_use_timeouts_there() 
     async def body() -> None:
         seen.append("begun")
         await in_a_task()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             seen.append(await gate)
 
     task = run_eagerly(body(), asyncio.get_running_loop())

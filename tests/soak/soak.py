@@ -37,7 +37,7 @@ GROWTH_BYTES = 8 << 20
 """Of a run of 30 s, in which not all that is bounded has filled; a leak of 1 KB a request is more."""
 GROWTH_SHARE = 0.05
 MIN_RIGHT_SHARE = 0.6
-SETTLE_S = 15.0
+SETTLE_S = 30.0
 
 
 @dataclass
@@ -70,16 +70,17 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(engines: list[SoakEngine]) -> AsyncIterator[Gateway]:
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as probe:
-        folder, port = Path(name), probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as name, socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))  # and never listens: so nobody else is given the port
+        folder, port = Path(name), held.getsockname()[1]
         (folder / "table.json").write_bytes(msgspec.json.encode(table(engines)))
         program = Path(__file__).with_name("soak_gateway.py")
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(program), str(port), name, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
         running = Gateway(port, process)
         listening = asyncio.create_task(running.listen())
         try:
@@ -87,7 +88,7 @@ async def gateway(engines: list[SoakEngine]) -> AsyncIterator[Gateway]:
         finally:
             if process.returncode is None:
                 process.terminate()
-                await asyncio.wait_for(process.wait(), 20)
+                await asyncio.wait_for(process.wait(), 30)
             await listening
 
 
@@ -139,6 +140,8 @@ async def soak(seconds: float, seed: int) -> dict[str, Any]:
         await engine.start()
     async with gateway(engines) as running:
         await asyncio.sleep(2.5)
+        while not running.tasks:
+            await asyncio.sleep(0.1)
         before, begun = running.sample(), loop.time()
         callers = Callers(running.port, ledger, seed)
         callers.start(EACH)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from event_sources import certificate
+from free_ports import free_port
+from penstock.kit.clock import Clock
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, NotFound, Unauthorized, Unavailable
 from penstock.testing.load.check import find_model, probe
 from penstock.testing.load.client import Client
@@ -43,7 +45,9 @@ def plain(status: str, body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def serving(script: Script, timeout_s: float = 5.0, key: str = "") -> AsyncIterator[Client]:
+async def serving(
+    script: Script, timeout_s: float = 30.0, key: str = "", clock: Clock | None = None
+) -> AsyncIterator[Client]:
     """A server that says the same to every request, whatever it is."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +66,7 @@ async def serving(script: Script, timeout_s: float = 5.0, key: str = "") -> Asyn
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = Client(target_of("--url", f"http://127.0.0.1:{port}/v1", key), timeout_s)
+    client = Client(target_of("--url", f"http://127.0.0.1:{port}/v1", key), timeout_s, clock)
     try:
         yield client
     finally:
@@ -81,27 +85,51 @@ def says(*parts: bytes, ends: bool = False) -> Script:
     return script
 
 
-async def ask(script: Script, timeout_s: float = 5.0) -> Outcome:
+async def ask(script: Script, timeout_s: float = 30.0) -> Outcome:
     async with serving(script, timeout_s) as client:
         return await client.ask(
             "/v1/chat/completions", b"{}", asyncio.get_running_loop().time(), keeps_text=True
         )
 
 
+class Steps:
+    """Time that passes between what is said: a word is said when the one before it was taken."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+        self.looks = 0
+
+    def now(self) -> float:
+        return self.monotonic()
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("the client waits for answers only")
+
+
 async def test_a_whole_answer_has_times_tokens_and_its_request_id() -> None:
+    clock = Steps()
+
     async def script(writer: asyncio.StreamWriter) -> None:
         writer.write(SSE + chunk(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'))
-        for _ in range(3):
-            await asyncio.sleep(0.02)
+        for pause_s in (1.0, 2.0, 4.0):
+            clock.at += pause_s
+            looks = clock.looks
             writer.write(chunk(WORD))
+            while clock.looks == looks:
+                await asyncio.sleep(0.001)
+        clock.at += 8.0
         writer.write(chunk(USAGE) + chunk(DONE) + b"0\r\n\r\n")
 
-    outcome = await ask(script)
+    async with serving(script, clock=clock) as client:
+        outcome = await client.ask("/v1/chat/completions", b"{}", clock.at, keeps_text=True)
     assert (outcome.error, outcome.status, outcome.text, outcome.request_id) == ("", 200, "www", "r-1")
     assert (outcome.prompt_tokens, outcome.cached_tokens, outcome.output_tokens) == (9, 4, 3)
-    assert len(outcome.gaps_s) == 2
-    assert all(0.01 < gap_s < 20 for gap_s in outcome.gaps_s)
-    assert 0.01 < outcome.ttft_s < outcome.e2e_s
+    assert list(outcome.gaps_s) == [2.0, 4.0]
+    assert (outcome.ttft_s, outcome.e2e_s) == (1.0, 15.0)
 
 
 async def test_a_connection_is_used_again_and_replaced_once_where_it_was_closed_meanwhile() -> None:
@@ -148,9 +176,9 @@ async def test_an_answer_that_does_not_come_times_out() -> None:
 
 
 async def test_nobody_there_is_not_connected() -> None:
-    async with serving(says()) as client:
-        pass
+    client = Client(target_of("--url", f"http://127.0.0.1:{free_port()}"), 30.0)
     outcome = await client.ask("/", b"", 0.0)
+    client.close()
     assert outcome.error == "not connected"
 
 
@@ -187,10 +215,10 @@ async def test_a_refused_key_is_said_with_where_to_put_one() -> None:
 
 
 async def test_a_server_that_is_down_or_silent_is_said_so() -> None:
-    async with serving(says()) as client:
-        pass
+    client = Client(target_of("--url", f"http://127.0.0.1:{free_port()}"), 30.0)
     with pytest.raises(Unavailable) as down:
         await find_model(client, "m")
+    client.close()
     assert "penstock up" in down.value.hint
     async with serving(says(), timeout_s=0.05) as client:
         with pytest.raises(DeadlineExceeded):
@@ -220,7 +248,7 @@ async def test_a_server_with_https_is_asked_if_its_certificate_is_trusted(tmp_pa
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     outcomes = []
     for trusted in (made.certificate, None):
-        client = Client(target_of("--url", url, ca_file=trusted), 5.0)
+        client = Client(target_of("--url", url, ca_file=trusted), 30.0)
         outcomes.append(await client.ask("/v1/chat/completions", b"", asyncio.get_running_loop().time()))
         client.close()
     server.close()

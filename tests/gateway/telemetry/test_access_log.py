@@ -80,7 +80,7 @@ def read(folder: Path) -> list[int]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for another thread."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)

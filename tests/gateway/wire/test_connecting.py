@@ -27,7 +27,7 @@ class Crowd:
             self._pool.connect(self._address, self.made.append, self.failed.append, is_fresh=is_fresh)
 
     async def answered(self, size: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.made) + len(self.failed) < size:
                 await asyncio.sleep(0.005)
 

@@ -15,6 +15,7 @@ from test_smuggling import VECTORS
 from penstock.gateway.wire.server import Server
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus" / "server").glob("*"))
+pytestmark = pytest.mark.timeout(180)  # thousands of connections, all of which cost processor time
 BOUNDED = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 

@@ -7,7 +7,6 @@ import contextlib
 import json
 import socket
 import struct
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -171,16 +170,17 @@ async def test_a_client_that_goes_away_cancels_the_engine_within_50_ms(
     how: Callable[[asyncio.StreamWriter], Awaitable[None]],
 ) -> None:
     took = []
-    for _ in range(5):  # on a busy machine the fastest tells what the gateway itself takes
+    for _ in range(20):  # on a busy machine the fastest tells what the gateway itself takes
         engine = await started(Engine("e", script))
         async with Gateway(tmp_path, service(engine)) as gateway:
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writer.write(post(BODY))
             await (reader.readuntil(EVENT) if script is endless else until(lambda e=engine: e.requests))
-            left = time.perf_counter()
+            loop = asyncio.get_running_loop()
+            left = loop.time()
             await how(writer)
-            await asyncio.wait_for(engine.gone.wait(), 5)
-            took.append(time.perf_counter() - left)
+            await asyncio.wait_for(engine.gone.wait(), 30)
+            took.append(loop.time() - left)
             writer.transport.abort()
         if took[-1] < CANCEL_S:
             return
@@ -209,11 +209,10 @@ async def test_half_a_request_reaches_no_engine_and_leaves_nothing_behind(
         await asyncio.sleep(0.02)
         await how(writer)
         if how is say_no_more:
-            assert await asyncio.wait_for(reader.read(), 5) == b"", "its connection ends too"
+            assert await asyncio.wait_for(reader.read(), 30) == b"", "its connection ends too"
         assert parts(await gateway.raw(post(BODY, b"/v1/chat/completions", b"Connection: close")))[0] == 200
-        begun = time.perf_counter()
-        await gateway.stop()
-        assert time.perf_counter() - begun < 20, "a connection was left that the gateway waited for"
+        async with asyncio.timeout(30):  # or a connection was left that the gateway waits for
+            await gateway.stop()
         writer.transport.abort()
     assert [body for _, body in engine.requests] == [BODY]
 
@@ -236,8 +235,8 @@ async def test_an_answer_before_the_requests_end_is_passed_on_and_the_connection
     engine = await started(Early("early"))
     body = b'{"model":"m","pad":"' + b"x" * 20_000_000 + b'"}'
     async with Gateway(tmp_path, service(engine)) as gateway:
-        assert parts(await gateway.raw(post(body), within_s=20))[0] == 413
-        await asyncio.wait_for(engine.gone.wait(), 5)
+        assert parts(await gateway.raw(post(body)))[0] == 413
+        await asyncio.wait_for(engine.gone.wait(), 30)
 
 
 async def test_an_engine_that_says_ok_in_two_packets_and_waits_is_passed_on_at_once(tmp_path: Path) -> None:
@@ -255,7 +254,7 @@ async def test_an_engine_that_says_ok_in_two_packets_and_waits_is_passed_on_at_o
     async with Gateway(tmp_path, service(engine)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(post(BODY))
-        await asyncio.wait_for(reader.readuntil(EVENT), 5)
+        await asyncio.wait_for(reader.readuntil(EVENT), 30)
         release.set()
-        await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+        await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 30)
         writer.close()

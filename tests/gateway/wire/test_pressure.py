@@ -65,7 +65,7 @@ async def test_a_reader_that_stops_holds_the_engine_back_and_memory_stays_bounde
         assert await settled(engine) < BOUND_BYTES
         assert psutil.Process().memory_info().rss - before < BOUND_BYTES
         received = 0
-        while piece := await asyncio.wait_for(reader.read(1 << 16), 10):
+        while piece := await asyncio.wait_for(reader.read(1 << 16), 30):
             received += len(piece)
             if piece.endswith(b"\r\n0\r\n\r\n"):
                 break
@@ -81,7 +81,7 @@ async def test_a_reader_that_stops_and_leaves_frees_the_engine(tmp_path: Path) -
         writer.write(post())
         await settled(engine)
         writer.transport.abort()
-        await asyncio.wait_for(engine.gone.wait(), 5)
+        await asyncio.wait_for(engine.gone.wait(), 30)
 
 
 async def test_one_slow_reader_delays_no_other_request(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_one_slow_reader_delays_no_other_request(tmp_path: Path) -> None:
         _, writer = await slow_client(gateway.port)
         writer.write(post(b'{"model":"hose"}'))
         await settled(hose)
-        answer = await gateway.raw(post(), within_s=2)
+        answer = await gateway.raw(post())
         assert answer.startswith(b"HTTP/1.1 200 ")
         writer.transport.abort()
 
@@ -119,10 +119,11 @@ async def test_requests_sent_ahead_are_not_read_beyond_a_bound(tmp_path: Path) -
                 sent += len(one)
                 await asyncio.wait_for(writer.drain(), 0.5)
         assert sent < BOUND_BYTES, "the client is held back"
+        await until(lambda: engine.requests)
         assert len(engine.requests) == 1
         release.set()
         for _ in range(50):
-            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 ")
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200 ")
         writer.transport.abort()
 
 
@@ -141,7 +142,7 @@ async def test_a_byte_now_and_then_buys_no_time(tmp_path: Path, begun: bytes) ->
         writer.write(begun)
         drip = b"X: y\r\n" if begun.startswith(b"GET") else b"1\r\nx\r\n"
         answer = asyncio.create_task(reader.read(1000))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not answer.done():
                 writer.write(drip)
                 await asyncio.sleep(0.05)
@@ -154,14 +155,14 @@ async def test_one_peer_has_only_so_many_connections(tmp_path: Path) -> None:
         held = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(3)]
         for reader, writer in held:
             writer.write(HEALTH)
-            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
+            assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 200 ")
         refused = await gateway.raw(HEALTH)
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"too_many_connections_of_peer" in refused
         assert b'"server_error"' in refused
         assert b"\r\nretry-after: 1\r\n" in refused
         held[0][1].close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (await gateway.raw(HEALTH)).startswith(b"HTTP/1.1 200 "):
                 await asyncio.sleep(0.02)
         for _, writer in held:
@@ -184,10 +185,12 @@ async def test_bodies_of_all_together_are_bounded(tmp_path: Path) -> None:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
         first = await asyncio.open_connection("127.0.0.1", gateway.port)
         first[1].write(head + b"x" * 60_000)
-        await asyncio.sleep(0.1)
-        refused = await gateway.raw(head + b"x" * 60_000)
-        assert refused.startswith(b"HTTP/1.1 503 ")
+        refused = b""
+        async with asyncio.timeout(30):
+            while not refused.startswith(b"HTTP/1.1 503 "):  # as soon as the first has been read
+                refused = await gateway.raw(head + b"x" * 60_000, within_s=0.3)
         assert b"too_many_bodies" in refused
         first[1].transport.abort()
-        await asyncio.sleep(0.1)
-        assert not (await gateway.raw(head + b"x" * 60_000, within_s=0.3)).startswith(b"HTTP/1.1 503 ")
+        async with asyncio.timeout(30):
+            while refused.startswith(b"HTTP/1.1 503 "):
+                refused = await gateway.raw(head + b"x" * 60_000, within_s=0.3)

@@ -18,7 +18,7 @@ from penstock.resources.workload import Deployment
 from penstock.testing.factories import deployment
 from penstock.testing.world import World
 
-BURN = "import os, time\nos.fork()\nhold = bytearray(32 << 20)\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass\ntime.sleep(20)"
+BURN = "import os, time\nos.fork()\nhold = bytearray(32 << 20)\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass\ntime.sleep(600)"
 LOOK_S = 0.05
 
 
@@ -28,7 +28,7 @@ async def test_cpu_time_and_memory_of_all_processes_of_a_container_are_counted(t
     spec = ProcessSpec((sys.executable, "-S", "-c", BURN), {}, tmp_path)
     attempt = await start(folder.container("main"), 0, spec)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while True:
                 seen = await asyncio.to_thread(processes.consumption, folder)
                 if "main" in seen and seen["main"].cpu_s >= 0.8:
@@ -49,7 +49,7 @@ async def test_cpu_time_and_memory_of_all_processes_of_a_container_are_counted(t
 @pytest.mark.e2e
 async def test_a_container_that_started_since_the_last_look_is_found_at_once(tmp_path: Path) -> None:
     processes = Processes()
-    spec = ProcessSpec((str(shutil.which("sleep")), "20"), {}, tmp_path)
+    spec = ProcessSpec((str(shutil.which("sleep")), "600"), {}, tmp_path)
     running = []
     try:
         for name in ("first", "second"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from msgspec import convert, structs
 from penstock.decide.hpa_metric import PodReadings, Reading, Unread, ValueReadings
 from penstock.decide.hpa_replicas import PodSample
 from penstock.decide.usage import Usage
+from penstock.host.metrics import objects
 from penstock.host.metrics.objects import PodMetrics, ServiceMetrics
 from penstock.host.metrics.readings import MetricReader
 from penstock.kit.clock import SystemClock
 from penstock.kit.errors import NotFound, Unavailable
+from penstock.kit.scrape import scrape
 from penstock.resources.autoscaling import MetricSpec
 from penstock.resources.meta import LabelSelector
 from penstock.resources.pod import Pod, PodStatus
@@ -144,6 +147,12 @@ async def test_a_kind_that_offers_nothing_is_told_with_those_that_do() -> None:
     assert found == Unread(
         "no metrics are offered for objects of kind Ingress, only for: InferenceService, Pod"
     )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape waits as long as it takes."""
+    monkeypatch.setattr(objects, "scrape", partial(scrape, timeout_s=30))
 
 
 @asynccontextmanager

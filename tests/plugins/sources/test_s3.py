@@ -178,7 +178,7 @@ def test_a_refused_listing_means_what_it_says(
     assert "hunter2" not in caught.value.message + caught.value.hint
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(30)
 
 
 def test_a_refused_read_is_forbidden(store: Store) -> None:

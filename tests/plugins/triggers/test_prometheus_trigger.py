@@ -11,23 +11,32 @@ from email.utils import formatdate
 import httpx
 import pytest
 
-from event_sources import free_ports, prometheus
+from event_sources import prometheus
+from free_ports import free_port
 from penstock.contracts.trigger import Opening, Reading
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, PlatformError, Unauthorized, Unavailable
 from penstock.plugins.triggers.prometheus import open_trigger
-from plain_http import PLAIN
+from plain_http import PATIENT
+
+UP, REQUESTS = "max_over_time(up[1h])", "last_over_time(prometheus_http_requests_total[1h])"
+"""A look that takes it more than a second, which is what one may take, finds it down: what counts is that one was in time."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with prometheus(tmp_path_factory.mktemp("prometheus")) as address:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            found = httpx.get(f"{address}/api/v1/query", params={"query": "up"}, **PLAIN).json()
-            if found["data"]["result"]:
-                break
+        deadline = time.monotonic() + 40
+        while not (asked(address, f"{UP} == 1") and asked(address, f"count({REQUESTS}) > 1")):
+            assert time.monotonic() < deadline, "it has not seen itself up and asked"
             time.sleep(0.2)
         yield address
+
+
+def asked(address: str, query: str) -> list[object]:
+    """What it finds without a trigger."""
+    found = httpx.get(f"{address}/api/v1/query", params={"query": query}, **PATIENT).json()
+    series: list[object] = found["data"]["result"]
+    return series
 
 
 async def read(address: str, query: str, secrets: dict[str, str] | None = None, **metadata: str) -> Reading:
@@ -40,6 +49,7 @@ async def read(address: str, query: str, secrets: dict[str, str] | None = None, 
             now=time.time,
             demand=None,
             secrets=secrets or {},
+            timeout_s=30.0,
         )
     )
     try:
@@ -50,7 +60,7 @@ async def read(address: str, query: str, secrets: dict[str, str] | None = None, 
 
 @pytest.mark.parametrize(
     ("query", "value"),
-    [("up", 1.0), ("vector(7.25)", 7.25), ("scalar(vector(3))", 3.0), ("42", 42.0), ("0 * up", 0.0)],
+    [(UP, 1.0), ("vector(7.25)", 7.25), ("scalar(vector(3))", 3.0), ("42", 42.0), (f"0 * {UP}", 0.0)],
 )
 async def test_a_query_of_one_number_is_the_metric(server: str, query: str, value: float) -> None:
     assert await read(server, query) == Reading(value=value, active=value > 0)
@@ -70,7 +80,7 @@ async def test_nothing_is_zero_unless_that_is_an_error(server: str) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("prometheus_http_requests_total", "series, expected one"),
+        (REQUESTS, "series, expected one"),
         ("up[1m]", "matrix"),
         ("sum(", "parse error"),
         ("vector(0) / 0", "no measurement"),
@@ -85,7 +95,7 @@ async def test_what_is_no_single_measurement_is_an_error(server: str, query: str
 
 
 async def test_a_server_that_is_down_cannot_be_asked() -> None:
-    [port] = free_ports(1)
+    port = free_port()
     with pytest.raises(Unavailable, match="cannot be asked"):
         await read(f"http://127.0.0.1:{port}", "up")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from event_sources import certificate, free_ports, redis
+from event_sources import certificate, redis
+from free_ports import free_port
 from penstock.contracts.trigger import Opening, Reading
 from penstock.kit.errors import DeadlineExceeded, InvalidInput, Unauthorized, Unavailable
 from penstock.plugins.triggers.redis import open_trigger
@@ -30,7 +31,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield running
 
 
-async def read(port: int, name: str, secrets: dict[str, str] | None = None, **metadata: str) -> Reading:
+async def read(
+    port: int, name: str, secrets: dict[str, str] | None = None, *, timeout_s: float = 30.0, **metadata: str
+) -> Reading:
     trigger = open_trigger(
         Opening(
             type="redis",
@@ -39,7 +42,7 @@ async def read(port: int, name: str, secrets: dict[str, str] | None = None, **me
             now=time.time,
             demand=None,
             secrets={"password": "hunter2"} if secrets is None else secrets,
-            timeout_s=1.0,
+            timeout_s=timeout_s,
         )
     )
     try:
@@ -80,7 +83,7 @@ async def test_credentials_that_are_refused_are_told_without_showing_them(port: 
 
 
 async def test_a_server_that_is_down_cannot_be_asked() -> None:
-    [port] = free_ports(1)
+    port = free_port()
     with pytest.raises(Unavailable, match="cannot be asked"):
         await read(port, "jobs")
 
@@ -91,7 +94,7 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
         silent.listen()
         started = time.monotonic()
         with pytest.raises((DeadlineExceeded, Unavailable)):
-            await read(silent.getsockname()[1], "jobs")
+            await read(silent.getsockname()[1], "jobs", timeout_s=1.0)
         assert time.monotonic() - started < 20
 
 

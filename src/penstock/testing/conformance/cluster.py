@@ -18,7 +18,7 @@ from penstock.resources.workload import Deployment, DeploymentStatus
 from penstock.testing.factories import config_map, deployment, meta, pod, secret
 
 Case = Callable[[Cluster], Awaitable[None]]
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 async def raises(error: type[PlatformError], action: Awaitable[object]) -> PlatformError:
