@@ -193,8 +193,24 @@ async def test_scaling_in_the_middle_of_a_paused_rollout_is_shared_out() -> None
         assert 0 < before < 8
         await world.patch(Deployment, "web", {"spec": {"replicas": 16}})
         await asyncio.sleep(20)
-        assert len(await world.pods()) == 16
+        assert len(await world.pods()) == 16 + 4, "a quarter more, as long as there are two templates"
         assert before < len(await world.pods("color=blue")) < 16
+
+
+@pytest.mark.parametrize("size", [7, 4, 3, 2])
+async def test_scaling_a_paused_rollout_that_is_stuck_takes_no_pod_that_is_needed(size: int) -> None:
+    rolling = DeploymentStrategy(rolling_update=RollingUpdate(max_surge=3, max_unavailable=0))
+    async with World() as world:
+        await world.cluster.create(deployment("web", replicas=5, strategy=rolling))
+        await asyncio.sleep(10)
+        await world.patch(Deployment, "web", new_template("red", broken="yes"))
+        await asyncio.sleep(10)
+        await world.patch(Deployment, "web", {"spec": {"paused": True}})
+        await world.patch(Deployment, "web", {"spec": {"replicas": size}})
+        await asyncio.sleep(30)
+        pods = await world.pods()
+        assert len(pods) == size + 3
+        assert sum(map(is_ready, pods)) >= min(size, 5)
 
 
 async def test_pods_count_as_available_only_after_min_ready_seconds() -> None:

@@ -57,7 +57,7 @@ def plan_deployment(
     new = current_replica_set(deployment, replica_sets)
     old = tuple(sorted((rs for rs in replica_sets if rs is not new), key=_revision))
     if deployment.spec.paused:
-        step = _paused(new, old, wished)
+        step = _paused(deployment, new, old, wished)
     elif _strategy(deployment) == "Recreate":
         step = _recreate(deployment, new, old, wished)
     else:
@@ -214,19 +214,43 @@ def _recreate(
     return DeploymentPlan()
 
 
-def _paused(new: ReplicaSet | None, old: tuple[ReplicaSet, ...], wished: int) -> DeploymentPlan:
-    """No rollout goes on, but scaling does: between several templates in proportion to their sizes."""
+def _paused(
+    deployment: Deployment, new: ReplicaSet | None, old: tuple[ReplicaSet, ...], wished: int
+) -> DeploymentPlan:
+    """No rollout goes on, but scaling does: between several templates in proportion to their sizes, the surge included."""
     active = [rs for rs in (*old, *((new,) if new else ())) if _size(rs)] or ([new] if new else [])
     scaled = any(rs.metadata.annotations.get(DESIRED, str(wished)) != str(wished) for rs in active)
+    surge, unavailable = budget(deployment)
+    allowed = wished + surge if wished and len(active) > 1 else wished
     total = sum(map(_size, active))
-    if not active or (len(active) > 1 and not scaled) or total == wished:
+    if not active or (len(active) > 1 and not scaled) or total == allowed:
         return DeploymentPlan(reasons=("paused",))
-    shares = [wished * _size(rs) // total if total else 0 for rs in active]
-    shares[-1] += wished - sum(shares)
+    shares = [allowed * _size(rs) // total if total else 0 for rs in active]
+    shares[-1] += allowed - sum(shares)
+    shares = _with_available(shares, [rs.status.available_replicas for rs in active], wished - unavailable)
     scale = tuple(
         (rs.metadata.name, share) for rs, share in zip(active, shares, strict=True) if share != _size(rs)
     )
     return DeploymentPlan(scale=scale, reasons=(f"scaled to {wished} while paused",))
+
+
+def _with_available(shares: list[int], available: list[int], least: int) -> list[int]:
+    """As many pods in all, but where fewer than `least` of them were available, those that are before those that are not."""
+    lacking = least - sum(map(min, shares, available))
+    more = [max(0, have - share) for share, have in zip(shares, available, strict=True)]
+    fewer = [max(0, share - have) for share, have in zip(shares, available, strict=True)]
+    moved = max(0, min(lacking, sum(more), sum(fewer)))
+    gains, losses = _taken(more, moved), _taken(fewer, moved)
+    return [share + gain - loss for share, gain, loss in zip(shares, gains, losses, strict=True)]
+
+
+def _taken(from_: list[int], count: int) -> list[int]:
+    """`count` in all, from the first on."""
+    found = []
+    for one in from_:
+        found.append(min(one, count))
+        count -= found[-1]
+    return found
 
 
 def _is_empty(replica_set: ReplicaSet) -> bool:
