@@ -20,7 +20,7 @@ test-gpu: $(DEV) ## Show what the platform makes of this machine's GPUs; skipped
 	@$(BIN)/python -m pytest tests/gpu -v -s -rs
 
 check: $(DEV) ## Lint, types, layers, and that generated documents are current
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from free_ports import free_port
-
 from penstock.contracts.exchange import Endpoint
 
 BLOCK = 16

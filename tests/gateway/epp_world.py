@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ext_proc_messages import header_map, headers_of, request, response
-from free_ports import free_port
 from grpc import aio, ssl_channel_credentials
 
+from free_ports import free_port
 from penstock.app.registry import open_profile
 from penstock.contracts.exchange import Endpoint, RevisionRoute, RoutingRoute, ServiceRoute
 from penstock.gateway.epp.messages import PROCESS, Mode

@@ -12,12 +12,12 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
-from free_ports import free_port
 from gateway_world import Gateway
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as stubs
 from tritonclient.utils import InferenceServerException
 
+from free_ports import free_port
 from penstock.contracts.exchange import Endpoint, RevisionRoute, ServiceRoute
 
 Infer = Callable[[pb.ModelInferRequest, Any], Awaitable[pb.ModelInferResponse]]

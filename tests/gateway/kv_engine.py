@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 import zmq
-from free_ports import free_port as free_port
 
+from free_ports import free_port as free_port
 from penstock.contracts.exchange import Endpoint
 from penstock.gateway.kv_event_codec import EngineHash
 
