@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -62,6 +63,29 @@ async def test_it_says_when_it_is_ready_is_restarted_when_killed_and_leaves_when
         await asyncio.gather(running, return_exceptions=True)
         await probe.kill()
         assert probe.pid is None
+
+
+async def test_whoever_is_cancelled_while_a_process_starts_leaves_no_line_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+    make = socket.socketpair
+
+    def kept() -> tuple[socket.socket, socket.socket]:
+        pairs.append(make())
+        return pairs[-1]
+
+    async def starts(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("penstock.app.child.socket.socketpair", kept)
+    monkeypatch.setattr("penstock.app.child.asyncio.create_subprocess_exec", starts)
+    running = asyncio.create_task(child(tmp_path, READY, []).run())
+    while not pairs:
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [end.fileno() for end in pairs[0]] == [-1, -1]
 
 
 async def test_a_child_that_cannot_run_says_why_and_is_not_tried_again(tmp_path: Path) -> None:

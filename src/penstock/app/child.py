@@ -127,20 +127,23 @@ class Child:
 
     async def _live(self) -> int:
         ours, theirs = socket.socketpair()
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                self._module,
-                env={**self._environment, VARIABLE: str(theirs.fileno())},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(theirs.fileno(), *self._keep),
-                start_new_session=True,
-            )
-        theirs.close()
-        reader, self._line = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            with theirs, self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    self._module,
+                    env={**self._environment, VARIABLE: str(theirs.fileno())},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(), *self._keep),
+                    start_new_session=True,
+                )
+            reader, self._line = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        except BaseException:
+            ours.close()
+            raise
         with contextlib.suppress(ConnectionResetError):
             async for line in reader:
                 self._take(line)
