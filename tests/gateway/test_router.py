@@ -65,6 +65,16 @@ def test_a_profile_that_cannot_be_opened_leaves_the_one_before_and_takes_the_end
     assert found.endpoint.name in {"b", "c"}
 
 
+def test_an_endpoint_that_says_something_else_of_itself_keeps_what_is_known_of_it() -> None:
+    before = service("a", "b")
+    router = Router(before, open_profile)
+    router.sent("a", prompt(1), NOTHING_HELD, 0.0)
+    [revision] = before.revisions
+    said = tuple(replace(one, step_requests=8.0) for one in revision.endpoints)
+    router.apply(replace(before, revisions=(replace(revision, endpoints=said),)))
+    assert [(one.in_flight, one.step_requests) for one in router.loads.values()] == [(1, 8.0), (0, 8.0)]
+
+
 def test_other_blocks_begin_a_new_index() -> None:
     before = service("a", "b")
     router = Router(before, open_profile)

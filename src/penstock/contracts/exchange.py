@@ -32,7 +32,8 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `grpc_port` is where it speaks KServe's V2 gRPC, 0 where it does not; `tls` says that `port` speaks HTTPS. `probe_path` is
     where it says over HTTP whether it is ready; where it is "", taking a TCP connection means so. `labels` are those of the pod's that
     routing asks for. `kv_events_port` is where its engine publishes KV events, `kv_replay_port` where it tells them again, `metrics_port`
-    (with `metrics_path`) where its metrics are read; 0: nowhere. One that computes prompts for another service says by `home`
+    (with `metrics_path`) where its metrics are read; 0: nowhere. So many requests as `step_requests` double the time between tokens there;
+    0: not known. One that computes prompts for another service says by `home`
     (SERVICE/REVISION, of the same namespace) whose it is itself, and by `engine_model` what its engine calls the model.
     """
 
@@ -48,6 +49,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kv_replay_port: int = 0
     metrics_port: int = 0
     metrics_path: str = ""
+    step_requests: float = 0.0
     labels: Pairs = ()
     home: str = ""
     engine_model: str = ""

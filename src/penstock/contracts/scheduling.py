@@ -50,8 +50,9 @@ class Load(Struct, kw_only=True):
     far as that showed. `kv_tokens` is how many its cache holds, 0 where that is unknown.
 
     `prefill_s` (per request) and `prefill_token_s` (per uncached token) say how fast prompts are computed there, `decode_s` the time between
-    tokens of an answer, `is_measured` whether they were learned from it; they hold in seconds only then. `confidence` in [0, 1] is how much
-    of what it was taken to hold it did hold of late. `adapters` are those that it has loaded, `adapter_slots` how many it can, 0 where unknown.
+    tokens of an answer, `is_measured` whether they were learned from it; they hold in seconds only then. So many requests as `step_requests`
+    double the time between tokens, as its runtime says; 0 where that does not. `confidence` in [0, 1] is how much of what it was taken to
+    hold it did hold of late. `adapters` are those that it has loaded, `adapter_slots` how many it can, 0 where unknown.
     `cold_at` is when a prompt of which nobody held anything was last sent there, monotonic; -inf for never.
     Of several `ranks` behind one address (vLLM's data parallelism) each has its own cache, and nobody here chooses among them.
     """
@@ -75,6 +76,7 @@ class Load(Struct, kw_only=True):
     prefill_s: float = 0.0
     prefill_token_s: float = 0.0
     decode_s: float = 0.0
+    step_requests: float = 0.0
     is_measured: bool = False
     confidence: float = 1.0
     adapters: frozenset[str] = frozenset()

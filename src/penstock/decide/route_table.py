@@ -48,6 +48,8 @@ ADAPTERS = "penstock.dev/adapters"
 METRICS_DIALECT = "penstock.dev/metrics-dialect"
 KV_EVENTS_PORT = "penstock.dev/kv-events-port"
 KV_REPLAY_PORT = "penstock.dev/kv-replay-port"
+STEP_REQUESTS = "penstock.dev/step-requests"
+"""How many requests at once double the time between an engine's tokens."""
 OPENAI_PREFIX = "penstock.dev/openai-prefix"
 SPLIT_BY = "penstock.dev/split-by"
 TRANSFER_GROUP = "penstock.dev/transfer-group"
@@ -269,6 +271,7 @@ def _endpoint(pod: Pod, slots: int, labels: frozenset[str], path: str = "") -> E
         kv_replay_port=_port(traits.get(KV_REPLAY_PORT, "")),
         metrics_port=metrics.port if metrics else 0,
         metrics_path=metrics.path if metrics else "",
+        step_requests=_step_requests(traits.get(STEP_REQUESTS, "")),
     )
 
 
@@ -281,6 +284,11 @@ def _helping(endpoint: Endpoint, pod: Pod) -> Endpoint:
 def _port(annotation: str) -> int:
     """0 for none, or for what is no port."""
     return int(annotation) if re.fullmatch("[0-9]{1,5}", annotation) and int(annotation) < 65536 else 0
+
+
+def _step_requests(annotation: str) -> float:
+    """0 for none, or for what is no such number."""
+    return float(annotation) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", annotation) else 0.0
 
 
 def key_routes(keys: Iterable[ApiKey], tenants: Iterable[Tenant], now: float) -> tuple[KeyRoute, ...]:

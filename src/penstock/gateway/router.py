@@ -103,10 +103,12 @@ class Router:
     def _keep(self, name: str, revision: str, endpoint: Endpoint) -> None:
         known = self.loads.get(name)
         if known is None:
-            self.loads[name] = Load(endpoint=endpoint, revision=revision, labels=dict(endpoint.labels))
+            known = self.loads[name] = Load(endpoint=endpoint)
             self.index.add(name)
-        elif known.endpoint != endpoint:
-            known.endpoint, known.revision, known.labels = endpoint, revision, dict(endpoint.labels)
+        elif known.endpoint == endpoint:
+            return
+        known.endpoint, known.revision, known.labels = endpoint, revision, dict(endpoint.labels)
+        known.step_requests = endpoint.step_requests
 
     def rehash(self) -> None:
         """Prompts are hashed otherwise from now on: the index begins anew; the sizes of caches stay known."""

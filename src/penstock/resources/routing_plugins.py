@@ -63,7 +63,7 @@ PARTS: Mapping[Family, Mapping[str, Part]] = MappingProxyType(
                 Parameter("seniority", 0.8, 0, 1, "how much more that is for requests that have been under way for longer"),
                 Parameter("missing", 3, 0, 1000, "how many times dearer still an endpoint is that holds nothing of the prompt"),
                 Parameter("contextTokens", 131_072, 1, _TOKENS, "tokens of context that double the time between tokens, where the cache's size is unknown"),
-                Parameter("requests", 256, 1, 1e6, "requests under way that double the time between tokens"),
+                Parameter("requests", 256, 1, 1e6, "requests under way that double the time between tokens, where the runtime's penstock.dev/step-requests says nothing"),
                 Parameter("requestTokens", 16, 0, _TOKENS, "what a request under way counts as while rates are unknown"),
             )),
             "prefix": Part("the share of the prompt that the KV cache holds"),

@@ -145,6 +145,15 @@ def test_short_prompts_go_where_the_least_requests_are_while_rates_are_unknown()
     assert scores("predicted-latency", load(in_flight=2), load(in_flight=1))[0] < 1
 
 
+def test_an_engine_that_does_not_batch_well_gets_fewer_requests_at_once() -> None:
+    def of_the_busy_one(**known: Any) -> float:
+        busy, idle = load("a", in_flight=4, **RATES, **known), load("b", **RATES, **known)
+        return scores("predicted-latency", busy, idle, tokens=10)[0]
+
+    assert of_the_busy_one() > 0.95
+    assert of_the_busy_one(step_requests=4.0) == pytest.approx(0.5, abs=0.02)
+
+
 def test_who_starts_slowly_takes_a_share_of_what_is_new_and_all_that_it_holds() -> None:
     warm, slow = load("a"), load("b", weight=0.2)
     one = open_filter(PluginRoute(name="healthy"))

@@ -44,6 +44,7 @@ def loads(draw: st.DrawFn, name: str) -> Load:
         prefill_s=draw(st.floats(0, 10)),
         prefill_token_s=draw(st.floats(0, 1)),
         decode_s=draw(st.floats(0, 10)),
+        step_requests=draw(st.sampled_from([0.0, 0.001, 8.0])),
         is_measured=draw(st.booleans()),
         adapters=frozenset(draw(st.sets(st.sampled_from(["x", "y"])))),
         adapter_slots=draw(st.integers(0, 3)),

@@ -8,7 +8,8 @@ not known yet, or do not hold, is taken to be like the mean of the others):
     harm    = interference * in_flight * (1 - seniority + seniority * age) * own * prefill_token_s
     cost    = (wait + answer * step + harm) * (1 + missing * own / tokens)
 
-`room` is kv_tokens, contextTokens where that is unknown; answer = min(output_tokens, outputTokens), outputTokens where the caller does not
+`requests` is step_requests, the parameter where the endpoint's runtime says none: GPUs answer hundreds at once in little more time than one,
+processors do not. `room` is kv_tokens, contextTokens where that is unknown; answer = min(output_tokens, outputTokens), outputTokens where the caller does not
 say. An endpoint that is twice as fast has half the cost, so mixed hardware needs no weights. `harm` is what others lose: each answer under way
 is held up while this prompt is computed, and as many requests as wait before it will have come to wait behind it. Without that, a busy fleet
 computes the same prefix everywhere, each time to spare one request a wait that all then share.
@@ -91,7 +92,7 @@ class PredictedLatency:
             held_up = interference * in_flight
             if older and watched:
                 held_up *= 1.0 + older * (now - load.own_sent_s / watched - mean_age)
-            room = load.kv_tokens or default_room
+            room, step_requests = load.kv_tokens or default_room, load.step_requests
             pace = load if load.is_measured else usual
             costs.append(
                 (
@@ -99,7 +100,11 @@ class PredictedLatency:
                     + (load.uncached_tokens + own + held_up * own) * pace.prefill_token_s
                     + answer
                     * pace.decode_s
-                    * (1.0 + (load.context_tokens + tokens) / room + in_flight * per_request)
+                    * (
+                        1.0
+                        + (load.context_tokens + tokens) / room
+                        + (in_flight / step_requests if step_requests else in_flight * per_request)
+                    )
                 )
                 * factor
             )
