@@ -143,6 +143,11 @@ class ControlPlane:
         self.socket.unlink(missing_ok=True)
         await self.hang_up()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether every gateway that came has hung up."""
+        return not self._gateways
+
     async def hang_up(self) -> None:
         for writer in self._gateways.values():
             writer.transport.abort()

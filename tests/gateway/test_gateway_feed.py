@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import msgspec
@@ -161,6 +161,25 @@ async def test_a_table_beyond_the_bound_breaks_the_line(
         control.greeting = table(3, "a")
         await until(lambda: side.version == 3)
     assert "line broke" in caplog.text
+
+
+async def test_a_gateway_that_is_stopped_while_a_broken_line_ends_leaves_no_line_open(
+    tmp_path: Path, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = asyncio.Event()
+
+    async def ends_slowly(tasks: Iterable[asyncio.Task[str]]) -> None:
+        if not ending.is_set():
+            ending.set()
+            await asyncio.Event().wait()
+        await end(tasks)
+
+    monkeypatch.setattr(feed_module, "end", ends_slowly)
+    async with ControlPlane(tmp_path, b"broken\n") as control:
+        running = asyncio.create_task(side.feed.run())
+        await until(ending.is_set)
+        await end([running])
+        await until(lambda: control.is_alone)
 
 
 async def test_a_control_plane_that_only_breaks_lines_is_asked_less_and_less_often(tmp_path: Path) -> None:

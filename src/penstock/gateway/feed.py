@@ -103,8 +103,8 @@ class Feed:
                 if reason := task.result():
                     logger.warning("the control plane's line broke: %s", reason)
         finally:
+            writer.transport.abort()  # first: who is cancelled while the directions end goes no further
             await end(directions)
-            writer.transport.abort()
         return self._tables > before
 
     async def _receive(self, reader: asyncio.StreamReader) -> str:
