@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from penstock.app.fetch import CACHE, main
-
-moto_server = pytest.importorskip("moto.server")
-WORD = "hunter2-hunter2"
+from s3_server import SECRET as WORD
+from s3_server import s3_server
 
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    import boto3
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="me", aws_secret_access_key=WORD, region_name="us-east-1"
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="bert/weights.bin", Body=b"weights")
-    yield url
-    client.close()
-    server.stop()
+    with s3_server("models") as there:
+        there.client.put_object(Bucket="models", Key="bert/weights.bin", Body=b"weights")
+        yield there.endpoint
 
 
 def test_a_bucket_is_read_with_what_the_key_holds_and_none_of_it_is_shown(

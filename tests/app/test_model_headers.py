@@ -4,7 +4,6 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from penstock.app.model_headers import read_headers
 from penstock.decide.kv_bytes import token_bytes
 from penstock.decide.model_shape import Layers, Weights
 from penstock.kit.errors import Forbidden, InvalidInput, NotFound, PlatformError, TooLarge, Unavailable
+from s3_server import s3_server
 
 CONFIG = json.dumps(
     {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "num_hidden_layers": 4,
@@ -236,31 +236,15 @@ def test_an_index_cannot_lead_out_of_its_folder(web: FileServer) -> None:
 
 
 def test_an_s3_store_is_read_by_ranges() -> None:
-    pytest.importorskip("moto.server")
-    import logging
-
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with s3_server("bkt") as there:
+        for name, content in SHARDED.items():
+            there.client.put_object(Bucket="bkt", Key=f"models/m/{name}", Body=content)
         environ = {
             "AWS_ACCESS_KEY_ID": "id",
             "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ENDPOINT_URL": there.endpoint,
         }
-        client: Any = boto3.client("s3", endpoint_url=environ["AWS_ENDPOINT_URL"], aws_access_key_id="id",
-                                   aws_secret_access_key="x", region_name="us-east-1")  # fmt: skip
-        client.create_bucket(Bucket="bkt")
-        for name, content in SHARDED.items():
-            client.put_object(Bucket="bkt", Key=f"models/m/{name}", Body=content)
-        client.close()
         check_sharded(read_headers("s3://bkt/models/m", environ))
-    finally:
-        server.stop()
 
 
 @pytest.mark.parametrize(

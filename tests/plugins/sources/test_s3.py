@@ -1,11 +1,10 @@
 """Models in an S3-compatible store; moto's server is one."""
 
-import logging
 import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,8 +20,8 @@ from penstock.kit.errors import (
 )
 from penstock.plugins.sources import s3 as module
 from penstock.plugins.sources.s3 import S3Source, open_source
+from s3_server import s3_server
 
-moto_server = pytest.importorskip("moto.server")
 KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "hunter2"}
 WEIGHTS = os.urandom(300_000)
 OBJECTS = {
@@ -37,20 +36,11 @@ OBJECTS = {
 }
 
 
-class Store:
+class Store(NamedTuple):
     """The server, as its owner sees it."""
 
-    def __init__(self, endpoint: str) -> None:
-        import boto3
-
-        self.endpoint = endpoint
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id="id",
-            aws_secret_access_key="hunter2",
-            region_name="us-east-1",
-        )
+    endpoint: str
+    client: Any = None
 
     def open(self, uri: str) -> S3Source:
         return open_source(uri, {**KEYS, "AWS_ENDPOINT_URL": self.endpoint})
@@ -58,18 +48,10 @@ class Store:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    there = Store(f"http://{host}:{port}")
-    there.client.create_bucket(Bucket="bkt")
-    there.client.create_bucket(Bucket="empty")
-    for key, content in OBJECTS.items():
-        there.client.put_object(Bucket="bkt", Key=key, Body=content)
-    yield there
-    there.client.close()
-    server.stop()
+    with s3_server("bkt", "empty") as there:
+        for key, content in OBJECTS.items():
+            there.client.put_object(Bucket="bkt", Key=key, Body=content)
+        yield Store(*there)
 
 
 def contents(source: S3Source, snapshot: Snapshot) -> dict[str, bytes]:
