@@ -15,7 +15,8 @@ from penstock.app.registry import open_profile
 from penstock.contracts.exchange import DemandReport, Endpoint, RevisionRoute, RouteTable, ServiceRoute
 from penstock.gateway.server import GatewaySettings, serve
 from penstock.gateway.wire.message import Limits
-from penstock.kit.clock import Clock, SystemClock
+from penstock.kit.clock import Clock
+from penstock.testing.clock import HandClock
 
 Script = Callable[["Engine", bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -106,17 +107,14 @@ async def until(condition: Callable[[], object], *, within_s: float = 30.0) -> N
             await asyncio.sleep(0.002)
 
 
-class SetClock(SystemClock):
+class SetClock(HandClock):
     """Stands where it is set, however long anything takes. Who sleeps by it sleeps in the loop's time."""
 
     def __init__(self) -> None:
-        self.at = 1_800_000_000.0
+        super().__init__(1_800_000_000.0)
 
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
 
 
 class ControlPlane:

@@ -9,22 +9,7 @@ from penstock.contracts.exchange import Endpoint, RevisionRoute, RouteTable, Ser
 from penstock.decide.breaker import FAILURES_IN_A_ROW, OPEN_FIRST_S, SLOW_PER_OPEN, SLOW_START_S
 from penstock.decide.routing import route
 from penstock.gateway.endpoints import Endpoints
-
-
-class Hands:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += seconds
+from penstock.testing.clock import HandClock
 
 
 def service(*names: str, name: str = "iris") -> ServiceRoute:
@@ -37,8 +22,8 @@ def table(*services: ServiceRoute) -> RouteTable:
     return RouteTable(version=1, services=services)
 
 
-def world(*names: str) -> tuple[Endpoints, Hands]:
-    clock = Hands()
+def world(*names: str) -> tuple[Endpoints, HandClock]:
+    clock = HandClock(1000.0)
     endpoints = Endpoints(clock)
     endpoints.keep(table(service(*names)))
     return endpoints, clock

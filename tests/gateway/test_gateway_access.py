@@ -12,6 +12,7 @@ from penstock.gateway.access import Access, carries_key, presented
 from penstock.gateway.wire.message import Headers
 from penstock.kit.api_keys import keyed_hash
 from penstock.kit.errors import Forbidden, PlatformError, Unauthorized
+from penstock.testing.clock import HandClock
 
 PEPPER = b"p" * 32
 TOKEN = b"psk-0123456789ab-" + b"s" * 43
@@ -19,17 +20,8 @@ OLD = b"psk-0123456789ab-" + b"o" * 43
 AUTHORIZATION = (b"authorization", b"Bearer " + TOKEN)
 
 
-class SetClock:
-    """A clock that stands where it is set."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
+class SetClock(HandClock):
+    """Stands where it is set."""
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("access never waits")
@@ -45,7 +37,7 @@ def key(**fields: Any) -> KeyRoute:
 
 
 def access(*keys: KeyRoute, required: bool = True, clock: SetClock | None = None) -> Access:
-    made = Access(PEPPER, required, clock or SetClock())
+    made = Access(PEPPER, required, clock or SetClock(1000.0))
     made.apply(RouteTable(version=1, keys=keys))
     return made
 
@@ -116,12 +108,12 @@ def test_a_dummy_in_one_header_does_not_hide_a_key_in_another() -> None:
 
 
 def test_while_a_key_is_rotated_both_tokens_hold_until_the_older_expires() -> None:
-    clock = SetClock()
+    clock = SetClock(1000.0)
     made = access(key(hashes=(hash_of(TOKEN), hash_of(OLD, expires_at=1060.0))), clock=clock)
     old, new = (b"x-api-key", OLD), (b"x-api-key", TOKEN)
     assert made.authorize([old], None).expires_at == 1060.0
     assert made.authorize([new], None).expires_at == 0.0
-    clock.time = 1060.0
+    clock.at = 1060.0
     assert enter(made, new)
     assert "expired" in refused(made, old).message
 

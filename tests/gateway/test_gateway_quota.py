@@ -12,24 +12,9 @@ from penstock.gateway.paths import Target
 from penstock.gateway.quota import Quota, bucket_id, duration
 from penstock.gateway.wire.message import Head, Request
 from penstock.kit.errors import Exhausted, InvalidInput
+from penstock.testing.clock import HandClock
 
 JSON = [(b"content-type", b"application/json")]
-
-
-class Hand:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += seconds
 
 
 def limit(requests: int = 0, tokens: int = 0, model: str = "*") -> RateLimit:
@@ -65,8 +50,8 @@ def call(of: KeyRoute | None, *, body: bytes = b"x" * 400, model: str = "prod/ll
     )
 
 
-def quota(*keys: KeyRoute, tenants: tuple[TenantRoute, ...] = ()) -> tuple[Quota, Hand]:
-    clock = Hand()
+def quota(*keys: KeyRoute, tenants: tuple[TenantRoute, ...] = ()) -> tuple[Quota, HandClock]:
+    clock = HandClock(1000.0)
     made = Quota(clock)
     made.apply(table(*keys, tenants=tenants))
     return made, clock

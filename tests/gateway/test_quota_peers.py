@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_gateway_quota import Hand, call, key, limit, served, table
+from test_gateway_quota import call, key, limit, served, table
 
 from penstock.contracts.exchange import KeyRoute, RouteTable
 from penstock.decide.quota import refill
@@ -18,13 +18,14 @@ from penstock.gateway.peers import Peers
 from penstock.gateway.quota import Quota
 from penstock.gateway.quota_peers import EXCHANGE_S, MAX_ENTRIES, QuotaPeers
 from penstock.kit.errors import Exhausted
+from penstock.testing.clock import HandClock
 
 KEY = key(limit(600, 60_000))
 """300 calls of 200 tokens, and 5 more each second."""
 
 
 class Worker:
-    def __init__(self, folder: Path, name: str, clock: Hand, of: RouteTable) -> None:
+    def __init__(self, folder: Path, name: str, clock: HandClock, of: RouteTable) -> None:
         self.clock = clock
         self.peers = Peers(folder, name)
         self.quota = Quota(clock)
@@ -46,7 +47,7 @@ class Worker:
 
 @pytest.fixture
 async def workers(tmp_path: Path) -> AsyncIterator[list[Worker]]:
-    clock = Hand()
+    clock = HandClock(1000.0)
     made = [Worker(tmp_path / "workers", str(n), clock, table(KEY)) for n in range(3)]
     for worker in made:
         await worker.peers.open()
@@ -155,7 +156,7 @@ async def test_a_restarted_worker_of_the_same_name_gives_nothing_back(
 
 async def test_many_buckets_take_several_datagrams(tmp_path: Path) -> None:
     keys = [key(limit(600), id=f"k{n}") for n in range(3 * MAX_ENTRIES)]
-    clock = Hand()
+    clock = HandClock(1000.0)
     pair = [Worker(tmp_path / "workers", name, clock, table(*keys)) for name in "ab"]
     for worker in pair:
         await worker.peers.open()
@@ -224,7 +225,7 @@ steps = st.tuples(
 def test_whatever_is_lost_all_workers_end_with_the_same_levels(
     sequence: list[tuple[str, int, int, bool, set[str]]],
 ) -> None:
-    wire, clock, taken = Lossy(), Hand(), [0, 0]
+    wire, clock, taken = Lossy(), HandClock(1000.0), [0, 0]
     of = table(key(limit(10**6, 10**6)))
     quotas = {name: Quota(clock) for name in NAMES}
     exchanges = {name: QuotaPeers(quota, wire.of(name), clock) for name, quota in quotas.items()}

@@ -13,6 +13,7 @@ from rest_cluster import PEPPER, TOKEN, api
 
 from penstock.host.cluster import EmbeddedCluster
 from penstock.kit.api_keys import keyed_hash
+from penstock.testing.clock import HandClock
 from penstock.testing.factories import memory_cluster
 
 KEYS = "/apis/penstock.dev/v1alpha1/namespaces/default/apikeys"
@@ -25,17 +26,8 @@ DOCUMENT = {
 }
 
 
-class SetClock:
-    """Time that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
+class SetClock(HandClock):
+    """Stands where it is set."""
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("issuing a token never waits")
@@ -43,7 +35,7 @@ class SetClock:
 
 @pytest.fixture
 def clock() -> SetClock:
-    return SetClock()
+    return SetClock(1_800_000_000.0)
 
 
 @pytest.fixture
@@ -129,7 +121,7 @@ async def test_the_number_of_tokens_is_bounded_and_the_way_out_is_told(
     refused = await client.post(f"{ONE}/token", json={"spec": {"overlapSeconds": 60}})
     assert refused.status_code == 422
     assert "say 0 to end them all" in refused.json()["message"]
-    clock.time += 60
+    clock.at += 60
     assert (await issue(client, overlapSeconds=60))["tokensHolding"] == 2
 
 

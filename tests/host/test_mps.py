@@ -24,10 +24,10 @@ from penstock.decide.gpu_health import MPS, GpuFault, taint_of
 from penstock.host.gpu_faults import GpuFaults
 from penstock.host.kubelet.devices import container_devices
 from penstock.host.mps import FIRST_PAUSE_S, LOOK_S, PROGRAM, MpsDaemon
-from penstock.kit.clock import SystemClock
 from penstock.resources.core import Node
 from penstock.resources.meta import ObjectMeta
 from penstock.resources.pod import Container, Pod, PodSpec
+from penstock.testing.clock import HandClock
 
 KEY = Key("", "n")
 QUARTER = Sharing(strategy="mps", replicas=4, resource="nvidia.com/gpu.shared")
@@ -58,15 +58,6 @@ if command == "quit":
 """
 
 
-class SteppedClock(SystemClock):
-    """Stands still until it is told to go on."""
-
-    at_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.at_s
-
-
 class Machine:
     """The cache and the recorder of node `n`, as far as the daemon's keeper asks them."""
 
@@ -74,7 +65,7 @@ class Machine:
         self.gpus: tuple[Gpu, ...] = (SHARED,)
         self.events: list[tuple[str, str]] = []
         self.folder = folder
-        self.clock = SteppedClock()
+        self.clock = HandClock()
 
     def get(self, kind: type, name: str) -> Node:
         return Node(metadata=ObjectMeta(name=name))
@@ -155,7 +146,7 @@ async def test_a_daemon_that_does_not_start_taints_its_gpus_and_is_tried_again_l
     broken.touch()
     keeper = machine.keeper()
     assert await keeper.reconcile(KEY) == FIRST_PAUSE_S
-    machine.clock.at_s += FIRST_PAUSE_S / 4
+    machine.clock.at += FIRST_PAUSE_S / 4
     assert await keeper.reconcile(KEY) == FIRST_PAUSE_S * 3 / 4
     fault = GpuFault("GPU-0", MPS)
     assert GpuFaults((keeper,)).look() == (fault,)
@@ -167,10 +158,10 @@ async def test_a_daemon_that_does_not_start_taints_its_gpus_and_is_tried_again_l
     assert message == (
         "GPUs that are shared by MPS get no new pods: MPS control daemon: cannot get exclusive access"
     )
-    machine.clock.at_s += FIRST_PAUSE_S
+    machine.clock.at += FIRST_PAUSE_S
     assert await keeper.reconcile(KEY) == 2 * FIRST_PAUSE_S
     broken.unlink()
-    machine.clock.at_s += 2 * FIRST_PAUSE_S
+    machine.clock.at += 2 * FIRST_PAUSE_S
     assert await keeper.reconcile(KEY) == LOOK_S
     assert keeper.look() == ()
 

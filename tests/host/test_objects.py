@@ -15,28 +15,15 @@ from penstock.resources.core import ConfigMap, Namespace
 from penstock.resources.pod import Pod
 from penstock.resources.scheme import kind_of
 from penstock.resources.workload import Deployment, ReplicaSet
+from penstock.testing.clock import HandClock
 
 MAPS, PODS, DEPLOYMENTS = kind_of(ConfigMap), kind_of(Pod), kind_of(Deployment)
 SPEC = {"containers": [{"name": "main", "image": "example"}]}
 
 
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.now_s
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    async def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
 @pytest.fixture
 def objects() -> ObjectStore:
-    return ObjectStore(Store(":memory:"), FixedClock())
+    return ObjectStore(Store(":memory:"), HandClock(1_800_000_000.0))
 
 
 def config_map(objects: ObjectStore, name: str = "a", **fields: Any) -> dict[str, Any]:
@@ -226,7 +213,7 @@ OPERATIONS = st.one_of(
 def test_whatever_happens_versions_rise_uids_stay_and_watchers_agree_with_lists(
     operations: list[Operation],
 ) -> None:
-    objects = ObjectStore(Store(":memory:"), FixedClock())
+    objects = ObjectStore(Store(":memory:"), HandClock(1_800_000_000.0))
     watch = objects.watch(MAPS, "default", since=str(objects.store.version))
     version, known = objects.store.version, {}
     for operation in operations:

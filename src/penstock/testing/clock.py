@@ -1,4 +1,4 @@
-"""A clock for virtual time."""
+"""Clocks for virtual time."""
 
 from __future__ import annotations
 
@@ -22,3 +22,22 @@ class LoopClock:
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds` of loop time."""
         await asyncio.sleep(max(0.0, seconds))
+
+
+class HandClock:
+    """Implements `kit.clock.Clock`; `at` is all that it knows of time, in s. It is moved by its owner, and by who sleeps."""
+
+    def __init__(self, at: float = 0.0) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        """`at`."""
+        return self.at
+
+    def monotonic(self) -> float:
+        """The same."""
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns at once, so much later."""
+        self.at += seconds
